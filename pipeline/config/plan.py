@@ -1,0 +1,196 @@
+"""From the three files to one plan a method, holding only the values that this method uses.
+
+A train stage depends on its plan alone, and DVC compares contents: it reruns when, and only when, something it uses has
+changed. Later layers win:
+
+    the benchmark's training < optimizers.<update rule> < strategies.<strategy> < regimes.<regime>
+    < `optimizer` of params.yaml < the method's own values
+
+`optimizer` of params.yaml reaches the methods that pin no optimizer. Its `base` and `b` mean something to TAG alone, so
+they reach every TAG method that does not set them itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config.reading import Configuration, check, read_yaml
+from pipeline.config.schema import (
+    Count,
+    Evaluated,
+    Fraction,
+    Held,
+    Method,
+    Mlp,
+    OptimizerName,
+    Positive,
+    Settings,
+    StrategyName,
+    Stream,
+    Strict,
+    TagBase,
+)
+from pipeline.errors import UserError
+
+#: Values where no layer gives one. The floor of a decaying learning rate is the Stable SGD code's.
+DEFAULTS = {"lr_decay": 1.0, "momentum": 0.0, "base": "rmsprop", "b": 5.0, "dropout": 0.0}
+MIN_LR = 5e-5
+
+#: The settings that only some update rules have; every run has the others.
+OF_UPDATE_RULE: dict[str, tuple[str, ...]] = {"sgd": ("momentum",), "tag": ("base", "b")}
+_SPECIAL = {key for keys in OF_UPDATE_RULE.values() for key in keys}
+
+
+class OptimizerPlan(Strict):
+    """The update rule and its values; those it does not have are None and left out of the file."""
+
+    name: OptimizerName
+    lr: Positive
+    momentum: Fraction | None = None
+    base: TagBase | None = None
+    b: float | None = None
+
+
+class RegimePlan(Strict):
+    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.learning_rate`."""
+
+    lr_decay: float
+    min_lr: float | None = None
+    dropout: Fraction
+
+
+class StrategyPlan(Strict):
+    """What is added to the gradient or the data."""
+
+    name: StrategyName
+
+
+class TrainingPlan(Strict):
+    """Examples a step, passes over each task."""
+
+    batch_size: Count
+    epochs: Count
+
+
+class RunPlan(Strict):
+    """Everything that training one method needs besides its data and its seed."""
+
+    method: str
+    optimizer: OptimizerPlan
+    strategy: StrategyPlan
+    regime: RegimePlan
+    training: TrainingPlan
+    model: Mlp
+
+
+class DataPlan(Strict):
+    """Everything that the data of a benchmark needs. validation_fraction: None where nothing is held out."""
+
+    dataset: str
+    stream: Stream
+    evaluation: Evaluated
+    validation_fraction: Held | None = None
+
+
+def resolve_run(configuration: Configuration, name: str) -> RunPlan:
+    """The plan of one method. Raises UserError for a value its update rule does not have, or a missing learning rate."""
+    params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
+    optimizer = method.optimizer or params.optimizer.name
+    _refuse_unused(name, method, optimizer)
+    layers: list[dict[str, Any]] = [DEFAULTS, benchmark.training.model_dump()]
+    base = None
+    if optimizer == "tag":
+        base = method.base or params.optimizer.base or DEFAULTS["base"]
+    rule = f"tag-{base}" if base else optimizer
+    for tuned in (
+        benchmark.optimizers.get(rule),  # type: ignore[call-overload]
+        benchmark.strategies.get(method.strategy),
+        benchmark.regimes.get(method.regime),
+    ):
+        layers.append(_set_values(tuned) if tuned else {})
+    given = _set_values(params.optimizer)
+    if method.optimizer is not None:  # pinned: a learning rate does not carry over to another update rule
+        given = {key: value for key, value in given.items() if key in OF_UPDATE_RULE["tag"]}
+    layers += [given, _set_values(method)]
+    value: dict[str, Any] = {}
+    for layer in layers:
+        value.update(layer)
+    if "lr" not in value:
+        raise UserError(
+            f"benchmarks.yaml: {params.benchmark}.optimizers.{rule}.lr: method '{name}' needs a learning rate and none is "
+            f"given; add it there, or set lr of '{name}' in methods.yaml"
+        )
+    decays = value["lr_decay"] < 1
+    return RunPlan(
+        method=name,
+        optimizer=OptimizerPlan(
+            name=optimizer, lr=value["lr"], **{key: value[key] for key in OF_UPDATE_RULE.get(optimizer, ())}
+        ),
+        strategy=StrategyPlan(name=method.strategy),
+        regime=RegimePlan(lr_decay=value["lr_decay"], min_lr=MIN_LR if decays else None, dropout=value["dropout"]),
+        training=TrainingPlan(batch_size=value["batch_size"], epochs=value["epochs"]),
+        model=benchmark.model,
+    )
+
+
+def resolve_data(configuration: Configuration) -> DataPlan:
+    """The plan of the benchmark's data."""
+    benchmark = configuration.benchmark
+    return DataPlan(
+        dataset=benchmark.dataset,
+        stream=benchmark.stream,
+        evaluation=benchmark.evaluation,
+        validation_fraction=benchmark.validation_fraction if benchmark.evaluation == "validation" else None,
+    )
+
+
+def without_effect(configuration: Configuration) -> list[str]:
+    """Values of params.yaml's `optimizer` that no configured method uses, each told in a line."""
+    params = configuration.params
+    rows = [configuration.methods[name] for name in params.methods]
+    open_rows = [row for row in rows if row.optimizer is None]
+    notes = []
+    for key in _set_values(params.optimizer):
+        if key in OF_UPDATE_RULE["tag"]:
+            used = any((row.optimizer or params.optimizer.name) == "tag" and getattr(row, key) is None for row in rows)
+        elif key in OF_UPDATE_RULE["sgd"]:
+            used = params.optimizer.name == "sgd" and any(getattr(row, key) is None for row in open_rows)
+        else:
+            used = any(getattr(row, key) is None for row in open_rows)
+        if not used:
+            notes.append(
+                f"params.yaml: optimizer.{key} has no effect: no configured method uses it "
+                "(methods that pin an optimizer take their values from benchmarks.yaml and methods.yaml)"
+            )
+    return notes
+
+
+def read_run_plan(path: str | Path) -> RunPlan:
+    """Read back what the plan stage wrote. Raises UserError."""
+    return check(RunPlan, _read_plan(path), f"{path}:")
+
+
+def read_data_plan(path: str | Path) -> DataPlan:
+    """Read back what the plan stage wrote. Raises UserError."""
+    return check(DataPlan, _read_plan(path), f"{path}:")
+
+
+def _read_plan(path: str | Path) -> Any:
+    if not Path(path).exists():
+        raise UserError(f"{path}: missing; run 'dvc repro plan' first")
+    return read_yaml(path)
+
+
+def _set_values(settings: Strict) -> dict[str, Any]:
+    """The tunable values that are set: neither None nor a name."""
+    return {key: value for key, value in settings.model_dump(exclude_none=True).items() if key in Settings.model_fields}
+
+
+def _refuse_unused(name: str, method: Method, optimizer: OptimizerName) -> None:
+    if method.optimizer is None:
+        return  # the update rule may change from the command line
+    for key in sorted(_SPECIAL - set(OF_UPDATE_RULE.get(optimizer, ()))):
+        if getattr(method, key) is not None:
+            owner: Literal["sgd", "tag"] = "tag" if key in OF_UPDATE_RULE["tag"] else "sgd"
+            raise UserError(f"methods.yaml: {name}.{key}: '{optimizer}' has no {key}, only '{owner}' has; remove it")

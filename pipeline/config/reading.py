@@ -1,0 +1,176 @@
+"""Read and check the three YAML files; every mistake becomes one line naming file, key and remedy."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.config.schema import Benchmark, Method, Name, Params
+from pipeline.errors import UserError, nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+#: `runs/` holds a file for each method beside these.
+RESERVED = ("data",)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The three files, read and checked."""
+
+    params: Params
+    benchmarks: Mapping[str, Benchmark]
+    methods: Mapping[str, Method]
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The benchmark that params.yaml names."""
+        return self.benchmarks[self.params.benchmark]
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Parse one YAML file. Raises UserError naming file, line and column."""
+    try:
+        # DVC's own parser (YAML 1.2: 1e-3 is a number, on and no are words, no key stands twice).
+        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; restore it, e.g. with 'git checkout -- {path}'") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UserError(
+            f"{path}{where}: not valid YAML: {' '.join(str(error.problem).split())}; mend that line"
+        ) from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}; mend it") from None
+
+
+def check(model: type[M], value: Any, where: str) -> M:
+    """Validate `value`; `where` (file, and key of the value in it) begins the error's line. Raises UserError."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: must be a mapping of keys, is {_shown(value)}")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UserError(_one_line(model, error, where)) from None
+
+
+def read_configuration(folder: str | Path = ".") -> Configuration:
+    """Read params.yaml, benchmarks.yaml and methods.yaml of `folder`. Raises UserError at the first mistake."""
+    folder = Path(folder)
+    params = check(Params, read_yaml(folder / "params.yaml"), "params.yaml:")
+    benchmarks = _check_each(Benchmark, read_yaml(folder / "benchmarks.yaml"), "benchmarks.yaml")
+    methods = _check_each(Method, read_yaml(folder / "methods.yaml"), "methods.yaml")
+    for name in RESERVED:
+        if name in methods:
+            raise UserError(f"methods.yaml: {name}: this name is taken by runs/{name}.yaml; choose another")
+    if params.benchmark not in benchmarks:
+        raise UserError(
+            f"params.yaml: benchmark: benchmarks.yaml has no '{params.benchmark}'; {nearest(params.benchmark, benchmarks)}"
+        )
+    for method in params.methods:
+        if method not in methods:
+            raise UserError(f"params.yaml: methods: methods.yaml has no '{method}'; {nearest(method, methods, 40)}")
+    lists: dict[str, Sequence[str | int]] = {"methods": params.methods, "seeds": params.seeds}
+    for key, values in lists.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f"params.yaml: {key}: {value} stands twice; name each once")
+    for role in ("stable", "plastic"):
+        method = getattr(params.figures, role)
+        if method not in methods:
+            raise UserError(
+                f"params.yaml: figures.{role}: methods.yaml has no '{method}'; {nearest(method, methods, 40)}"
+            )
+    return Configuration(params, benchmarks, methods)
+
+
+def _check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{file}: must be a mapping with at least one name, is {_shown(value)}")
+    name_adapter = TypeAdapter(Name)
+    for name in value:
+        try:
+            name_adapter.validate_python(name)
+        except ValidationError:
+            raise UserError(
+                f"{file}: {name}: names become file names; use lower-case letters, digits and single dashes"
+            ) from None
+    return {name: check(model, entry, f"{file}: {name}.") for name, entry in value.items()}
+
+
+def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str:
+    """The first fault as 'file: key: what; remedy'. pydantic orders faults by field; unknown keys tell most, so first."""
+    faults = error.errors(include_url=False)
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    path, owner = _key_path(model, fault["loc"])
+    key = f"{where}{path}" if where.endswith(".") else f"{where} {path}"
+    value = fault["input"]
+    kind = fault["type"]
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(fault['loc'][-1], owner.model_fields if owner else (), 40)}"
+    if kind == "missing":
+        return f"{key}: missing; add it"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = fault.get("ctx", {})
+        expected = [tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip()]
+        tag = context.get("tag")
+        if tag is None:
+            return f"{key}.name: missing; {nearest('', expected)}" if expected else f"{key}.name: missing; add it"
+        return f"{key}.name: unknown '{tag}'; {nearest(tag, expected)}"
+    if kind == "literal_error":
+        expected = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
+        return f"{key}: unknown {_shown(value)}; {nearest(value, expected)}"
+    message = fault["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; mend it there"
+
+
+def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+    """The fault's place as a person writes it (no union tags), and the model that holds its last key."""
+    shown: list[str] = []
+    current: Any = model
+    owner: type[BaseModel] | None = model
+    for step in loc:
+        if step == "[key]":  # pydantic's mark for a dictionary's key
+            continue
+        owner = current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        if owner is not None and step in owner.model_fields:
+            shown.append(str(step))
+            current = _inner(owner.model_fields[str(step)].annotation)
+        elif isinstance(current, dict):  # a discriminated union: the step is the tag
+            current = current.get(step)
+        else:
+            shown.append(str(step))
+            current = current[0] if isinstance(current, list) else None
+    return ".".join(shown), owner
+
+
+def _inner(annotation: Any) -> Any:
+    """A model class; {tag: model} for a union of models; [model] for a container of models; else None."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _inner(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        members = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if len(members) == 1:
+            return members[0]
+        return {typing.get_args(m.model_fields["name"].annotation)[0]: m for m in members} or None
+    if origin in (dict, list):
+        return [_inner(typing.get_args(annotation)[-1])]
+    return annotation
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

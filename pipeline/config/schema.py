@@ -1,0 +1,181 @@
+"""The schema of params.yaml, benchmarks.yaml and methods.yaml: every key, its type, its range.
+
+Unknown keys are forbidden. `Settings` holds the tunable values; it has the same shape wherever a value can be set (a
+benchmark's tuned values, a method's own), which is what lets a method inherit what it does not set.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+OptimizerName = Literal["sgd", "rmsprop", "adagrad", "adam", "tag"]
+TagBase = Literal["rmsprop", "adagrad", "adam"]
+#: The keys under which a benchmark keeps the tuned values of an update rule: TAG's differ with its base.
+UpdateRule = Literal["sgd", "rmsprop", "adagrad", "adam", "tag-rmsprop", "tag-adagrad", "tag-adam"]
+StrategyName = Literal["naive"]
+RegimeName = Literal["plastic", "stable"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Evaluated = Literal["test", "validation"]
+Held = Annotated[float, Field(gt=0, lt=1)]
+#: Names become file and stage names.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversion ("0.1" is no number, true is no 1), no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Settings(Strict):
+    """The tunable values of a run; None means: inherit.
+
+    lr: learning rate. lr_decay: factor of the learning rate a task. momentum: of SGD. base, b: of TAG. dropout:
+    probability. batch_size: examples a step. epochs: passes over each task.
+    """
+
+    lr: Positive | None = None
+    lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    momentum: Fraction | None = None
+    base: TagBase | None = None
+    b: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    dropout: Fraction | None = None
+    batch_size: Count | None = None
+    epochs: Count | None = None
+
+
+# --- params.yaml
+
+
+class Optimizer(Strict):
+    """The update rule of the methods that pin none; a null value means the benchmark's tuned one."""
+
+    name: OptimizerName
+    lr: Positive | None = None
+    lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    momentum: Fraction | None = None
+    base: TagBase | None = None
+    b: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class Eigenspectrum(Strict):
+    """k: eigenvalues a task. tolerance: relative residual to reach. max_products: Hessian-vector products a pair at most.
+    images: which images the loss is taken on. seed: of the start vectors."""
+
+    k: Count
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    max_products: Count
+    images: Literal["test", "train"]
+    seed: Seed
+
+
+class Figures(Strict):
+    """dpi: dots an inch of the PNG files. stable, plastic: the two methods that the three-row figure sets side by side."""
+
+    dpi: Annotated[int, Field(ge=50, le=1200)]
+    stable: str
+    plastic: str
+
+
+class Compute(Strict):
+    """How, not what: nothing depends on it."""
+
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: Count
+
+
+class Params(Strict):
+    """params.yaml."""
+
+    benchmark: str
+    optimizer: Optimizer
+    methods: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    eigenspectrum: Eigenspectrum
+    figures: Figures
+    compute: Compute
+
+
+# --- benchmarks.yaml
+
+
+class RotatedStream(Strict):
+    """Task t (from 0) shows every image turned by t * degrees - U(0, jitter) degrees, counter-clockwise."""
+
+    name: Literal["rotated"]
+    tasks: Count
+    degrees: Annotated[float, Field(ge=-360, le=360)]
+    jitter: Annotated[float, Field(ge=0, le=360)] = 0.0
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    seed: Seed = 0
+
+
+class PermutedStream(Strict):
+    """Every task shows the images with its own fixed permutation of the pixels; the first task's is the identity."""
+
+    name: Literal["permuted"]
+    tasks: Count
+    seed: Seed = 0
+
+
+Stream = Annotated[RotatedStream | PermutedStream, Field(discriminator="name")]
+
+
+class Mlp(Strict):
+    """A multi-layer perceptron. outputs: task (each task its own, the others masked) or shared (one set for all)."""
+
+    name: Literal["mlp"]
+    hidden: list[Count]
+    outputs: Literal["task", "shared"]
+
+
+class Training(Strict):
+    """What every method starts from: examples a step, passes over each task."""
+
+    batch_size: Count
+    epochs: Count
+
+
+class Searched(Strict):
+    """How tuned values were found: the grid, the seeds, the measure, and where every number of the search is kept."""
+
+    note: str
+    record: str
+
+
+class Benchmark(Strict):
+    """One benchmark: its data, its model, and the tuned values by update rule, strategy and regime.
+
+    evaluation: test (train on all training images, judge on the test images) or validation (hold `validation_fraction` of
+    each class of the training images out of training and judge on them; the test images stay untouched: for tuning).
+    """
+
+    description: str
+    dataset: str
+    stream: Stream
+    evaluation: Evaluated = "test"
+    validation_fraction: Held = 0.2
+    model: Mlp
+    training: Training
+    optimizers: dict[UpdateRule, Settings] = {}
+    strategies: dict[StrategyName, Settings] = {}
+    regimes: dict[RegimeName, Settings] = {}
+    searched: Searched | None = None
+
+
+# --- methods.yaml
+
+
+class Method(Settings):
+    """A named row: an update rule (None: the one of params.yaml), a strategy, a regime, and values of its own."""
+
+    description: str
+    optimizer: OptimizerName | None = None
+    strategy: StrategyName = "naive"
+    regime: RegimeName = "plastic"

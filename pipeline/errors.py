@@ -1,0 +1,43 @@
+"""What a person can mend: one line on stderr and exit status 2, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """A mistake in a parameter, a file or the machine's disk, told in one line: what, where, how to mend it."""
+
+
+class DivergenceError(UserError):
+    """Training met a loss that is NaN or infinite."""
+
+
+def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
+    """'did you mean ...? ' where something is near, and the allowed names: the tail of an error line."""
+    names = [str(name) for name in allowed]
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    listed = ", ".join(sorted(names)[:show]) + (", ..." if len(names) > show else "")
+    return f"{hint}allowed: {listed}" if names else f"{hint}none is defined"
+
+
+def run_stage(stage: str, main: Callable[[], None]) -> None:
+    """Run `main`; turn what a person can mend into one line and exit status 2.
+
+    UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path.
+    Everything else is a fault of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        line = " ".join(str(error).split())
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        line = f"cannot read or write{where}: {error.strerror or error}; free or unlock that place and run again"
+    else:
+        return
+    print(f"{stage}: {line}", file=sys.stderr)
+    sys.exit(2)

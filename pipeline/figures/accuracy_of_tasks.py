@@ -1,0 +1,44 @@
+"""Accuracy of each task over the stream: one panel a task, one line a method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.config.schema import Figures
+from pipeline.figures.style import PAGE, colour, line_with_band, new_figure, whole_numbers
+
+COLUMNS = 5
+
+
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
+    """From the step at which a task was learnt to the end of the stream; mean and standard deviation over the seeds."""
+    table = tables["accuracy"].assign(percent=lambda rows: 100 * rows["accuracy"])
+    methods = list(table["method"].unique())
+    tasks = sorted(table["task"].unique())
+    columns = min(COLUMNS, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    figure, grid = new_figure(PAGE * columns / COLUMNS, 0.4 + 1.5 * rows, rows, columns, sharex=True, sharey=True)
+    for axes in grid.flat[len(tasks) :]:
+        axes.set_visible(False)
+    for task, axes in zip(tasks, grid.flat, strict=False):
+        of_task = table[(table["task"] == task) & (table["tasks_learnt"] >= task)]
+        for method in methods:
+            line_with_band(
+                axes,
+                of_task[of_task["method"] == method],
+                "tasks_learnt",
+                "percent",
+                method if task == tasks[0] else "_",
+                color=colour(method),
+                marker=".",
+            )
+        axes.set_title(f"task {task}")
+        whole_numbers(axes)
+    figure.supxlabel("tasks learnt", fontsize=8)
+    figure.supylabel("accuracy (%)", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=min(8, len(methods)))
+    return figure

@@ -1,0 +1,50 @@
+"""Read the tables, draw every figure, write the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.config.schema import Figures
+from pipeline.errors import UserError
+from pipeline.figures import (
+    accuracy_and_forgetting,
+    accuracy_of_tasks,
+    average_accuracy,
+    eigenvalues,
+    stable_plastic,
+)
+from pipeline.figures.style import STYLE
+
+Tables = Mapping[str, pd.DataFrame]
+
+#: File name -> what draws it from the tables; None where the runs hold nothing to draw.
+FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
+    "accuracy_of_tasks": accuracy_of_tasks.draw,
+    "average_accuracy": average_accuracy.draw,
+    "accuracy_and_forgetting": accuracy_and_forgetting.draw,
+    "eigenvalues": eigenvalues.draw,
+    "stable_plastic": stable_plastic.draw,
+}
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every table of `folder` by name. Raises UserError where there is none."""
+    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    if not tables:
+        raise UserError(f"{folder}: no tables; run 'dvc repro summarize'")
+    return tables
+
+
+def draw_all(tables: Tables, options: Figures, folder: Path) -> None:
+    """Write every figure into an empty folder as PNG."""
+    with mpl.rc_context(cast("Any", STYLE)):
+        for name, draw in FIGURES.items():
+            figure = draw(tables, options)
+            if figure is not None:
+                figure.savefig(folder / f"{name}.png", dpi=options.dpi)

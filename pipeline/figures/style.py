@@ -1,0 +1,77 @@
+"""One look for every figure: sizes for a paper's column, a colour-blind safe palette, a method's colour fixed by its name."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+#: Widths in inches of one and of two columns of a paper.
+COLUMN, PAGE = 3.5, 7.0
+
+# Okabe and Ito (2008), without black and yellow.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C564B")
+_NAMED = {"naive": "#7F7F7F", "stable": "#0072B2", "rmsprop": "#E69F00", "tag": "#D55E00"}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "tag",  # the same figure gives the same bytes
+}
+
+
+def colour(method: str) -> str:
+    """The same in every figure and every run."""
+    return _NAMED.get(method) or _PALETTE[zlib.crc32(method.encode()) % len(_PALETTE)]
+
+
+def marker(method: str, methods: Sequence[str]) -> str:
+    """Tells methods apart where colours do not."""
+    return _MARKERS[list(methods).index(method) % len(_MARKERS)]
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure without pyplot's global state, and a (rows, columns) array of its axes."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, **line: Any) -> None:
+    """The mean over the seeds against x, and a band of one standard deviation where there are several seeds."""
+    grouped = table.groupby(x)[y]
+    mean, std = grouped.mean(), grouped.std(ddof=1)
+    (drawn,) = axes.plot(mean.index, mean, label=label, **line)
+    if std.notna().any():
+        axes.fill_between(
+            np.asarray(mean.index), mean - std, mean + std, color=drawn.get_color(), alpha=0.15, linewidth=0
+        )
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Tasks are counted: no ticks between them."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,0 +1,32 @@
+"""The builder that knows every update rule by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.optimizers.tag import TAG
+
+#: PyTorch's defaults apart from what a plan gives, as TAG's experiments used them.
+UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.Adam,
+    "tag": TAG,
+}
+
+
+def build_optimizer(
+    params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], name: str, lr: float, **values: Any
+) -> torch.optim.Optimizer:
+    """The update rule `name` over `params` (or named parameters). values: momentum for sgd; base and b for tag.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in UPDATE_RULES:
+        raise ValueError(f"unknown update rule '{name}'; there are {', '.join(UPDATE_RULES)}")
+    return UPDATE_RULES[name](params, lr=lr, **values)

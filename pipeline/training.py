@@ -1,0 +1,134 @@
+"""The one loop over the tasks of a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.benchmarks.store import Tasks
+from pipeline.config.plan import RegimePlan, RunPlan
+from pipeline.errors import DivergenceError
+from pipeline.evaluation import accuracy_row
+from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
+from pipeline.optimizers import TAG, build_optimizer
+from pipeline.randomness import generator, torch_seed
+from pipeline.strategies import Batch, build_strategy
+
+#: Points of the training-loss curve a task.
+CURVE = 20
+
+
+@dataclass
+class Record:
+    """accuracy, test_loss: (T + 1, T), row 0 the untrained network. train_loss: for each task the mean loss of (up to)
+    CURVE equal stretches of its steps."""
+
+    accuracy: list[list[float]] = field(default_factory=list)
+    test_loss: list[list[float]] = field(default_factory=list)
+    train_loss: list[list[float]] = field(default_factory=list)
+
+
+def learning_rate(regime: RegimePlan, lr: float, task: int) -> float:
+    """max(lr * lr_decay^t, min_lr) with t = task + 1     (Stable SGD, section 5; t counts from 1, so the first task's
+    rate is lr * lr_decay). Without decay it is lr. task: from 0."""
+    if regime.min_lr is None:
+        return lr
+    return max(lr * regime.lr_decay ** (task + 1), min(lr, regime.min_lr))
+
+
+def train(
+    plan: RunPlan,
+    tasks: Tasks,
+    seed: int,
+    device: torch.device,
+    after_task: Callable[[int, TaskModel], None] = lambda task, model: None,
+) -> Record:
+    """Train one method on the whole stream.
+
+    after_task: called with the task's number (from 0) and the model once the task is learnt. Same plan, seed and kind of
+    device: the same numbers, whatever ran before; the caller's random state is left as it was. Raises DivergenceError at
+    the first loss that is NaN or infinite, UserError for a missing or damaged task file.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return _train(plan, tasks, seed, device, after_task)
+
+
+def _train(
+    plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, after_task: Callable[[int, TaskModel], None]
+) -> Record:
+    outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
+    torch.manual_seed(torch_seed(seed, "weights"))
+    model = build_model(plan.model, tasks.image_shape, tasks.classes, plan.regime.dropout).to(device)
+    torch.manual_seed(torch_seed(seed, "dropout"))  # from here on the global generator serves dropout alone
+    order = generator(seed, "order")
+    optimizer = build_optimizer(model.named_parameters(), **plan.optimizer.model_dump(exclude_none=True))
+    strategy = build_strategy(plan.strategy)
+    tests = [load_task(tasks, task, "test", outputs, device) for task in range(len(tasks))]
+    record = Record()
+
+    def evaluate() -> None:
+        accuracy, loss = accuracy_row(model, tests)
+        record.accuracy.append(accuracy)
+        record.test_loss.append(loss)
+
+    evaluate()
+    model.train()
+    batch_size = plan.training.batch_size
+    # A look at the loss makes a GPU wait: there only now and then, on a CPU at every step.
+    watch = _Watch(plan.method, seed, every=50 if device.type == "cuda" else 1)
+    steps = sum(math.ceil(len(tasks.split(task, "train")[1]) / batch_size) for task in range(len(tasks)))
+    title = f"train {plan.method}-{seed}"
+    with tqdm(total=steps * plan.training.epochs, unit="step", desc=title, disable=None, leave=False) as bar:
+        for number in range(len(tasks)):
+            task = load_task(tasks, number, "train", outputs, device)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(plan.regime, plan.optimizer.lr, number)
+            if isinstance(optimizer, TAG):
+                optimizer.begin_task()
+            strategy.begin_task(task)
+            bar.set_postfix_str(f"task {number + 1}/{len(tasks)}")
+            losses: list[Tensor] = []
+            for _ in range(plan.training.epochs):
+                shuffle = torch.from_numpy(order.permutation(len(task))).to(device)
+                images = torch.split(task.images[shuffle], batch_size)
+                labels = torch.split(task.labels[shuffle], batch_size)
+                for batch in zip(images, labels, strict=True):
+                    optimizer.zero_grad()
+                    losses.append(strategy.backward(model, Batch(*batch, number)))
+                    optimizer.step()
+                    watch.look(number, losses)
+                    bar.update()
+            watch.look(number, losses, last=True)
+            strategy.end_task(model, task)
+            record.train_loss.append(_curve(torch.stack(losses).cpu().numpy()))
+            after_task(number, model)
+            evaluate()
+    return record
+
+
+class _Watch:
+    """Stops a diverging run."""
+
+    def __init__(self, method: str, seed: int, every: int) -> None:
+        self.method, self.seed, self.every = method, seed, every
+
+    def look(self, task: int, losses: list[Tensor], last: bool = False) -> None:
+        if len(losses) % self.every and not last:
+            return
+        first = (len(losses) - 1) // self.every * self.every
+        for step, loss in enumerate(losses[first:], start=first + 1):
+            if not math.isfinite(loss.item()):
+                raise DivergenceError(
+                    f"{self.method}, seed {self.seed}: the loss is {loss.item()} at task {task + 1}, step {step}; "
+                    "choose a smaller learning rate"
+                )
+
+
+def _curve(losses: np.ndarray) -> list[float]:
+    return [float(part.mean(dtype=np.float64)) for part in np.array_split(losses, min(CURVE, len(losses)))]

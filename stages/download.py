@@ -1,0 +1,21 @@
+"""download: runs/data.yaml -> data/raw/, the dataset's images in canonical order, checked."""
+
+from __future__ import annotations
+
+from pipeline.benchmarks.sources import fetch
+from pipeline.benchmarks.store import write_raw
+from pipeline.config import read_data_plan
+from pipeline.errors import run_stage
+from pipeline.files import whole_folder
+
+
+def main() -> None:
+    """Fetch, check, write."""
+    plan = read_data_plan("runs/data.yaml")
+    splits = fetch(plan.dataset)
+    with whole_folder("data/raw") as folder:
+        write_raw(folder, plan.dataset, splits)
+
+
+if __name__ == "__main__":
+    run_stage("download", main)

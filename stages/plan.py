@@ -1,0 +1,33 @@
+"""plan: params.yaml + benchmarks.yaml + methods.yaml -> runs/<method>.yaml, runs/data.yaml.
+
+With --check nothing is written: only what is wrong is told.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ruamel.yaml import YAML
+
+from pipeline.config import DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
+from pipeline.config.plan import without_effect
+from pipeline.errors import run_stage
+from pipeline.files import whole_folder
+
+
+def main() -> None:
+    """Check everything, then write all plans at once."""
+    configuration = read_configuration()
+    plans: dict[str, DataPlan | RunPlan] = {"data": resolve_data(configuration)}
+    plans |= {method: resolve_run(configuration, method) for method in configuration.params.methods}
+    for note in without_effect(configuration):
+        print(f"plan: note: {note}", file=sys.stderr)
+    if "--check" in sys.argv[1:]:
+        return
+    with whole_folder("runs") as folder:
+        for name, plan in plans.items():
+            YAML().dump(plan.model_dump(exclude_none=True), folder / f"{name}.yaml")
+
+
+if __name__ == "__main__":
+    run_stage("plan", main)

@@ -1,0 +1,86 @@
+"""What the stages of one run (a method with a seed) share: its arguments, its places, its log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from pipeline.config.reading import check, read_yaml
+from pipeline.config.schema import Compute, Eigenspectrum, Strict
+from pipeline.errors import UserError
+from pipeline.files import write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed."""
+
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As DVC names it after the @."""
+        return f"{self.method}-{self.seed}"
+
+    @property
+    def plan(self) -> Path:
+        """Its resolved plan."""
+        return Path("runs") / f"{self.method}.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Its folder of checkpoints."""
+        return Path("models") / self.method / str(self.seed)
+
+    @property
+    def metrics(self) -> Path:
+        """Its accuracy matrix and metrics."""
+        return Path("metrics/runs") / self.method / f"{self.seed}.json"
+
+    @property
+    def eigenspectrum(self) -> Path:
+        """Its eigenvalues."""
+        return Path("metrics/runs") / self.method / f"{self.seed}.eigenspectrum.json"
+
+    @contextmanager
+    def logged(self, stage: str) -> Iterator[dict[str, Any]]:
+        """Write seconds, and what the block adds, to logs/: they differ from run to run, so they are no DVC output."""
+        log: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        start = time.perf_counter()
+        yield log
+        log["seconds"] = round(time.perf_counter() - start, 3)
+        write_json(Path("logs") / stage / f"{self.name}.json", log)
+
+
+def checkpoint(folder: Path, task: int) -> Path:
+    """The weights after a task (from 0)."""
+    return folder / f"task-{task + 1:02d}.safetensors"
+
+
+def run_from_arguments() -> Run:
+    """METHOD SEED from the command line. Raises UserError."""
+    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
+        raise UserError(f"usage: python -m {sys.argv[0]} METHOD SEED, as in 'naive 1'")
+    return Run(sys.argv[1], int(sys.argv[2]))
+
+
+class _Sections(Strict):
+    """The sections of params.yaml that stages read by themselves; the plan stage has checked the rest."""
+
+    model_config = ConfigDict(**{**Strict.model_config, "extra": "ignore"})
+
+    compute: Compute
+    eigenspectrum: Eigenspectrum
+
+
+def read_sections() -> _Sections:
+    """The sections of params.yaml that runs read. Raises UserError."""
+    return check(_Sections, read_yaml("params.yaml"), "params.yaml:")

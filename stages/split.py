@@ -1,0 +1,25 @@
+"""split: runs/data.yaml + data/raw/ -> data/tasks/, the tasks of the stream."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.benchmarks.store import read_raw, write_tasks
+from pipeline.config import read_data_plan
+from pipeline.errors import run_stage
+from pipeline.files import whole_folder
+
+
+def main() -> None:
+    """Make every task."""
+    plan = read_data_plan("runs/data.yaml")
+    raw = read_raw(Path("data/raw"))
+    with whole_folder("data/tasks") as folder:
+        write_tasks(folder, plan, raw, partial(tqdm, desc="split", unit="task", disable=None, leave=False))
+
+
+if __name__ == "__main__":
+    run_stage("split", main)
