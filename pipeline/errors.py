@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class DivergenceError(UserError):
-    """Training met a loss that is NaN or infinite."""
+    """Training met a loss that is NaN, infinite or absurdly large."""
 
 
 def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:

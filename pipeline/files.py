@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,8 +27,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
     try:
-        yield partial
-        partial.replace(path)
+        with _named(path):
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -40,13 +42,25 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
     try:
-        partial.mkdir()
-        yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        partial.replace(path)
+        with _named(path):
+            partial.mkdir()
+            yield partial
+            if path.exists():
+                shutil.rmtree(path)
+            partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error of the disk that names no file (a short write) the file it was about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+        raise
 
 
 def _sweep(path: Path) -> None:

@@ -16,6 +16,8 @@ from pipeline.metrics import average_accuracy_course
 #: What the summary holds for each method: the mean over the seeds, and beside it the standard deviation.
 METRICS = ("average_accuracy", "forgetting", "backward_transfer", "learning_accuracy", "largest_eigenvalue")
 
+TABLES = ("runs", "average_accuracy", "accuracy", "train_loss", "eigenvalues", "largest_eigenvalue", "distance")
+
 
 @dataclass(frozen=True)
 class RunMetrics:
@@ -46,11 +48,9 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
 
     runs: one row a run, its metrics. average_accuracy: of the tasks learnt so far, after each. accuracy: the matrix, by
     tasks learnt (0: untrained) and task. train_loss: over the stream, in tasks. eigenvalues: rank 1 the largest by
-    magnitude. distance: of the weights from those after task 1.
+    magnitude. largest_eigenvalue: of each task. distance: of the weights from those after task 1.
     """
-    rows: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("runs", "average_accuracy", "accuracy", "train_loss", "eigenvalues", "distance")
-    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
         key = {"method": run.method, "seed": run.seed}
         matrix = run.train["accuracy"]
@@ -80,6 +80,9 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
                         "converged": converged,
                     }
                 )
+            rows["largest_eigenvalue"].append(
+                key | {"task": spectrum["task"], "largest_eigenvalue": max(spectrum["eigenvalues"])}
+            )
         for task, value in enumerate(run.eigenspectrum["distance_from_task_1"], start=1):
             rows["distance"].append(key | {"task": task, "distance": value})
     return {name: pd.DataFrame(entries) for name, entries in rows.items()}

@@ -22,6 +22,9 @@ from pipeline.strategies import Batch, build_strategy
 
 #: Points of the training-loss curve a task.
 CURVE = 20
+#: Nats. A network that is sure of the wrong answer loses tens; above this the weights have blown up, though a rectifier
+#: that died on the way may keep the loss from becoming infinite.
+DIVERGED = 1e6
 
 
 @dataclass
@@ -53,7 +56,7 @@ def train(
 
     after_task: called with the task's number (from 0) and the model once the task is learnt. Same plan, seed and kind of
     device: the same numbers, whatever ran before; the caller's random state is left as it was. Raises DivergenceError at
-    the first loss that is NaN or infinite, UserError for a missing or damaged task file.
+    the first loss that is NaN, infinite or above DIVERGED, UserError for a missing or damaged task file.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         return _train(plan, tasks, seed, device, after_task)
@@ -123,7 +126,7 @@ class _Watch:
             return
         first = (len(losses) - 1) // self.every * self.every
         for step, loss in enumerate(losses[first:], start=first + 1):
-            if not math.isfinite(loss.item()):
+            if not loss.item() < DIVERGED:  # a NaN is not smaller than anything
                 raise DivergenceError(
                     f"{self.method}, seed {self.seed}: the loss is {loss.item()} at task {task + 1}, step {step}; "
                     "choose a smaller learning rate"

@@ -6,12 +6,11 @@ from those after the first task.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
-from pipeline.errors import UserError, run_stage
+from pipeline.errors import run_stage
 from pipeline.files import significant, write_json
 from stages.runs import checkpoint, read_sections, run_from_arguments
 
@@ -31,7 +30,7 @@ def main() -> None:
 
     from pipeline.compute import machine, prepare
     from pipeline.curvature import HessianOperator, deflated_power_iteration
-    from pipeline.models import build_model, load_task, outputs_of_tasks
+    from pipeline.models import build_model, load_checkpoint, load_task, outputs_of_tasks
 
     device = prepare(sections.compute)
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
@@ -45,7 +44,7 @@ def main() -> None:
     ):
         log["machine"] = machine(device)
         for number in range(len(tasks)):
-            model.load_state_dict(_weights(checkpoint(run.checkpoints, number), device))
+            load_checkpoint(model, checkpoint(run.checkpoints, number), device)
             weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
             first = weights if first is None else first
             distances.append(significant(float(torch.linalg.vector_norm((weights - first).double()))))
@@ -89,16 +88,6 @@ def main() -> None:
                 "tasks": entries,
             },
         )
-
-
-def _weights(path: Path, device: Any) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path, device=str(device))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{path}: missing or damaged ({error}); delete models/ and run 'dvc repro'") from None
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ def main() -> None:
     plan, tasks, compute = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections().compute
 
     # torch costs seconds: only once everything cheap is known to be right.
-    from safetensors.torch import save_file
-
     from pipeline.compute import machine, prepare
     from pipeline.metrics import all_metrics
-    from pipeline.models import TaskModel
+    from pipeline.models import TaskModel, save_checkpoint
     from pipeline.training import train
 
     device = prepare(compute)
@@ -27,7 +25,7 @@ def main() -> None:
         log["machine"] = machine(device)
 
         def save(task: int, model: TaskModel) -> None:
-            save_file(model.state_dict(), checkpoint(folder, task))
+            save_checkpoint(model, checkpoint(folder, task))
 
         record = train(plan, tasks, run.seed, device, after_task=save)
         metrics = {

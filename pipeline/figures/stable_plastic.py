@@ -41,7 +41,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     grid[0, 0].set_ylabel("accuracy (%)")
     grid[1, 0].set_ylabel("Hessian eigenvalues")
     grid[2, 0].set_ylabel("distance from\nweights after task 1")
-    grid[1, 1].legend(loc="upper right")
+    grid[1, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=min(10, len(tasks)))
     return figure
 

@@ -30,6 +30,12 @@ BETA2 = {"rmsprop": 0.99, "adagrad": 1.0, "adam": 0.999}
 #: Keys of a parameter's state that keep their own dtype when loaded.
 _MOMENTS = ("direction", "second_moment", "past_directions", "past_second_moments", "step")
 
+#: Beyond it exp(b) leaves float32, and infinity times a second moment of 0 is NaN.
+_LARGEST_B = 80
+
+#: Columns of a bank that are converted at a time where it is kept in another dtype than the state.
+_BLOCK = 2**16
+
 
 class _Piece(NamedTuple):
     """alphas of the last step for some parameters: their numbers, and (parameters, tasks)."""
@@ -105,10 +111,11 @@ class TAG(Optimizer):
         if self.param_groups:
             param_group.setdefault("tasks", self.tasks)
         group = {**self.defaults, **param_group}
-        if not isinstance(group["lr"], Tensor) and not (group["lr"] >= 0 and math.isfinite(group["lr"])):
-            raise ValueError(f"lr must be a number of at least 0, is {group['lr']!r}")
-        if not math.isfinite(group["b"]):
-            raise ValueError(f"b must be finite, is {group['b']!r}")
+        lr = group["lr"]
+        if lr.dim() > 0 if isinstance(lr, Tensor) else not 0 <= lr < math.inf:
+            raise ValueError(f"lr must be a number of at least 0 or a tensor without dimensions, is {lr!r}")
+        if not abs(group["b"]) <= _LARGEST_B:
+            raise ValueError(f"b must be between {-_LARGEST_B} and {_LARGEST_B}, is {group['b']!r}")
         beta1, beta2 = group["betas"]
         if not 0 <= beta1 < 1 or not (0 <= beta2 < 1 or group["base"] == "adagrad"):
             raise ValueError(f"betas must be in [0, 1), are {group['betas']!r}")
@@ -150,11 +157,11 @@ class TAG(Optimizer):
         if not self._pieces:
             raise RuntimeError("no step was taken since begin_task(): there are no alphas yet")
         first = self._pieces[0].alphas
-        whole = first.new_full((len(self.alpha_names), self.tasks), math.nan)
+        rows = [first.new_full((self.tasks,), math.nan)] * len(self.alpha_names)
         for piece in self._pieces:
-            rows = torch.tensor(piece.rows, device=whole.device) if len(piece.rows) < len(whole) else slice(None)
-            whole[rows] = piece.alphas.to(whole)
-        return whole
+            for row, alpha in zip(piece.rows, piece.alphas.to(first).unbind(), strict=True):
+                rows[row] = alpha
+        return torch.stack(rows)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for number, group in enumerate(self.param_groups):
@@ -183,7 +190,7 @@ class TAG(Optimizer):
             alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
             for place, param in enumerate(group["params"]):
                 if param.grad is not None:
-                    if param.grad.is_sparse:
+                    if param.grad.layout != torch.strided:
                         raise RuntimeError("TAG does not take sparse gradients; make them dense")
                     alike.setdefault((param.device, param.dtype), []).append(place)
             for places in alike.values():
@@ -220,14 +227,17 @@ class TAG(Optimizer):
             for key, value in state_dict["state"].get(number, {}).items():
                 if key in _MOMENTS:
                     self.state[param][key] = value.to(device=param.device, copy=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, an unpickled or a loaded optimizer: everything but the alphas of its last step."""
+        super().__setstate__(state)
         self._pieces = []
 
 
 def _bank(state: dict[str, Any], dtype: torch.dtype | None) -> None:
     """Append the present task's direction (unit length) and second moment to the banks, and empty them."""
     direction, second_moment = state["direction"], state["second_moment"]
-    length = torch.linalg.vector_norm(direction)
-    unit = direction / length.clamp_min(torch.finfo(direction.dtype).tiny)
+    unit = direction / torch.linalg.vector_norm(direction).clamp_min(_least_length(direction.dtype))
     for bank, value in (("past_directions", unit), ("past_second_moments", second_moment)):
         row = value.reshape(1, -1).to(dtype or value.dtype)
         state[bank] = torch.cat([state[bank], row])
@@ -237,15 +247,19 @@ def _bank(state: dict[str, Any], dtype: torch.dtype | None) -> None:
         state["step"].zero_()
 
 
+def _least_length(dtype: torch.dtype) -> float:
+    """Where the squares of a length leave `dtype`. A shorter direction counts as none (cosine 0): nothing divides by 0."""
+    return math.sqrt(torch.finfo(dtype).tiny)
+
+
 def _update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> Tensor:
     """One step of parameters that share a device and a dtype. Returns alpha (parameters, tasks)."""
     beta1, beta2 = group["betas"]
     base, lr = group["base"], group["lr"]
     directions = [state["direction"] for state in states]
     second_moments = [state["second_moment"] for state in states]
-    gradients: list[Tensor] | tuple[Tensor, ...] = [param.grad for param in params if param.grad is not None]
-    if gradients[0].dtype != directions[0].dtype:
-        gradients = [gradient.to(directions[0].dtype) for gradient in gradients]
+    dtype = directions[0].dtype
+    gradients: list[Tensor] | tuple[Tensor, ...] = [p.grad.to(dtype) for p in params if p.grad is not None]
     if group["maximize"]:
         gradients = torch._foreach_neg(gradients)
 
@@ -256,16 +270,16 @@ def _update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str,
         torch._foreach_mul_(second_moments, beta2)
         torch._foreach_addcmul_(second_moments, gradients, gradients, 1 - beta2)
 
-    alphas, roots = _weighted_second_moments(directions, second_moments, states, float(group["b"]))
-    torch._foreach_sqrt_(roots)
+    alphas, roots = _alphas_and_roots(directions, second_moments, states, float(group["b"]))
     numerators = gradients
     if base == "adam":
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
-        torch._foreach_div_(roots, [_one_minus_power(beta2, step).sqrt() for step in steps])
-        numerators = torch._foreach_div(directions, [_one_minus_power(beta1, step) for step in steps])
+        counts = torch.stack(steps)
+        torch._foreach_div_(roots, _one_minus_power(beta2, counts).sqrt_().unbind())
+        numerators = torch._foreach_div(directions, _one_minus_power(beta1, counts).unbind())
     torch._foreach_add_(roots, group["eps"])
-    if isinstance(lr, Tensor) or params[0].dtype != roots[0].dtype:
+    if isinstance(lr, Tensor) or params[0].dtype != dtype:
         updates = torch._foreach_div(numerators, roots)
         torch._foreach_mul_(updates, lr)
         torch._foreach_sub_(params, updates)
@@ -279,28 +293,41 @@ def _one_minus_power(beta: float, step: Tensor) -> Tensor:
     return -torch.expm1(step * math.log(beta)) if beta > 0 else torch.ones_like(step)
 
 
-def _weighted_second_moments(
+def _alphas_and_roots(
     directions: list[Tensor], second_moments: list[Tensor], states: list[dict[str, Any]], b: float
-) -> tuple[Tensor, list[Tensor]]:
-    """alpha (parameters, tasks), and for each parameter sum_tau alpha(t, tau) V_tau.
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """alpha (parameters, tasks), and for each parameter sqrt(sum_tau alpha(t, tau) V_tau).
 
     Two matrix-vector products a parameter, whatever the number of tasks: with the bank of unit directions, and with the
     transposed bank of second moments.
     """
     past = states[0]["past_directions"].shape[0]
-    dots = directions[0].new_empty(len(states), past + 1)
+    cosines = directions[0].new_zeros(len(states), past + 1)
     if past == 0:
-        return dots.fill_(1), [moment.clone() for moment in second_moments]
-    for row, state, direction in zip(dots, states, directions, strict=True):
-        bank = state["past_directions"].to(direction.dtype)
-        torch.mv(bank, direction.reshape(-1), out=row[:-1])
+        return cosines.fill_(1), torch._foreach_sqrt(second_moments)
+    earlier, present = cosines[:, :-1], cosines[:, -1]
+    for row, state, direction in zip(earlier.unbind(), states, directions, strict=True):
+        for bank, part in _blocks(state["past_directions"], direction.view(-1)):
+            row.addmv_(bank, part)
     lengths = torch.stack(torch._foreach_norm(directions)).unsqueeze(1)
-    # A tensor whose gradients were all zero has length 0 and products 0: its cosine is 0. Rounding may pass 1 by a hair.
-    cosines = dots.div_(lengths.clamp_min(torch.finfo(dots.dtype).tiny)).clamp_(-1, 1)
-    cosines[:, -1] = 1
-    alphas = torch.exp(cosines.mul_(-b))
-    sums = list(torch._foreach_mul(second_moments, math.exp(-b)))
-    for total, state, alpha in zip(sums, states, alphas, strict=True):
-        bank = state["past_second_moments"].to(total.dtype)
-        total.view(-1).addmv_(bank.T, alpha[:-1])
+    # Rounding may take a cosine past 1 by a hair.
+    earlier.div_(lengths.clamp_min_(_least_length(lengths.dtype))).clamp_(-1, 1)
+    present.fill_(1)
+    alphas = cosines.mul_(-b).exp_()
+    sums = torch._foreach_mul(second_moments, math.exp(-b))
+    for total, state, alpha in zip(sums, states, earlier.unbind(), strict=True):
+        for bank, part in _blocks(state["past_second_moments"], total.view(-1)):
+            part.addmv_(bank.T, alpha)
+    torch._foreach_sqrt_(sums)
     return alphas, sums
+
+
+def _blocks(bank: Tensor, vector: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    """`bank` (tasks, n) and `vector` (n,) as they are, or in blocks of columns where the bank's dtype is another.
+
+    Only one block of the bank exists twice at a time, in its own dtype and in the vector's.
+    """
+    if bank.dtype == vector.dtype:
+        return ((bank, vector),)
+    columns, parts = bank.split(_BLOCK, dim=1), vector.split(_BLOCK)
+    return ((block.to(vector.dtype), part) for block, part in zip(columns, parts, strict=True))

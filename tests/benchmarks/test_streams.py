@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.benchmarks.streams import build_stream
+from pipeline.config.schema import PermutedStream, RotatedStream
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9), dtype=np.uint8)
+COLOUR = np.random.default_rng(0).integers(0, 256, (5, 9, 8, 3), dtype=np.uint8)
+
+
+def rotated(**values: object) -> RotatedStream:
+    return RotatedStream.model_validate({"name": "rotated", "tasks": 3, "degrees": 25.0} | values)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
+def test_a_rotation_is_pillows(images: np.ndarray, interpolation: str) -> None:
+    views = list(build_stream(rotated(interpolation=interpolation), images.shape[1:], (0, 1)))
+    method = Image.Resampling[interpolation.upper()]
+    for task, view in enumerate(views):
+        wanted = [np.asarray(Image.fromarray(image).rotate(25.0 * task, method)) for image in images]
+        assert np.array_equal(view.apply(images), np.stack(wanted))
+        assert view.made == {"degrees": 25.0 * task}
+
+
+def test_jitter_is_subtracted_seeded_and_told() -> None:
+    angles = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), (9, 9), (0,))]
+    again = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), (9, 9), (0,))]
+    other = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=4), (9, 9), (0,))]
+    assert angles == again != other
+    assert all(25.0 * task - 10 <= angle <= 25.0 * task for task, angle in enumerate(angles))
+
+
+@pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
+def test_a_permutation_moves_whole_pixels_and_the_first_is_the_identity(images: np.ndarray) -> None:
+    views = list(build_stream(PermutedStream(name="permuted", tasks=3), images.shape[1:], (0, 1)))
+    assert np.array_equal(views[0].apply(images), images)
+    pixels = images.shape[1] * images.shape[2]
+    for view in views[1:]:
+        order = view.made["permutation"]
+        assert sorted(order) == list(range(pixels))
+        assert order != list(range(pixels))
+        flat = images.reshape(len(images), pixels, -1)
+        assert np.array_equal(view.apply(images).reshape(flat.shape), flat[:, order])
+    assert views[1].made != views[2].made
+
+
+def test_a_longer_stream_begins_with_the_shorter_one() -> None:
+    short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), (9, 9), (0,))]
+    long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), (9, 9), (0,))]
+    assert long[:2] == short

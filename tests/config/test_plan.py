@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.config import RunPlan, read_configuration, read_run_plan, resolve_data, resolve_run
+from pipeline.config.plan import without_effect
+from pipeline.errors import UserError
+from tests.conftest import ROOT, edit
+
+
+def plan(folder: Path, method: str) -> RunPlan:
+    return resolve_run(read_configuration(folder), method)
+
+
+def without_name(plan: RunPlan) -> dict[str, object]:
+    return plan.model_dump(exclude={"method"})
+
+
+def test_a_method_that_pins_no_optimizer_follows_params(configured: Path) -> None:
+    edit(configured / "params.yaml", "  name: sgd", "  name: tag")
+    assert without_name(plan(configured, "naive")) == without_name(plan(configured, "tag"))
+    assert plan(configured, "rmsprop").optimizer.name == "rmsprop"
+
+
+def test_a_plan_holds_only_what_its_update_rule_has(configured: Path) -> None:
+    naive, tag = plan(configured, "naive").optimizer, plan(configured, "tag").optimizer
+    assert naive.momentum == 0.0
+    assert naive.b is None
+    assert naive.base is None
+    assert tag.b == 5.0
+    assert tag.base == "rmsprop"
+    assert tag.momentum is None
+
+
+def test_later_layers_win(configured: Path) -> None:
+    assert plan(configured, "naive").optimizer.lr == 0.2  # the benchmark's
+    assert plan(configured, "stable").optimizer.momentum == 0.8  # the regime's
+    edit(configured / "params.yaml", "  lr: null  ", "  lr: 0.05  ")
+    assert plan(configured, "naive").optimizer.lr == 0.05  # params.yaml's
+    assert plan(configured, "stable").optimizer.lr == 0.2  # pinned: params.yaml does not reach it
+    edit(configured / "methods.yaml", "naive:\n", "naive:\n  lr: 0.01\n")
+    assert plan(configured, "naive").optimizer.lr == 0.01  # its own
+
+
+def test_base_and_b_reach_every_tag_method_that_does_not_set_them(configured: Path) -> None:
+    edit(configured / "params.yaml", "  base: null", "  base: adam")
+    edit(configured / "params.yaml", "  b: null", "  b: 7")
+    assert without_name(plan(configured, "tag")) == without_name(plan(configured, "tag-adam"))
+    assert plan(configured, "tag").optimizer.b == 7
+    assert plan(configured, "tag-adagrad").optimizer.base == "adagrad"
+    assert plan(configured, "naive").optimizer.b is None
+
+
+def test_the_floor_of_the_learning_rate_is_there_only_where_it_decays(configured: Path) -> None:
+    assert plan(configured, "stable").regime.min_lr == 5e-5
+    assert plan(configured, "naive").regime.min_lr is None
+
+
+def test_a_value_that_the_update_rule_does_not_have_is_refused(configured: Path) -> None:
+    edit(configured / "methods.yaml", "  optimizer: rmsprop", "  optimizer: rmsprop\n  b: 3")
+    with pytest.raises(UserError, match=r"methods\.yaml: rmsprop\.b: 'rmsprop' has no b, only 'tag' has"):
+        plan(configured, "rmsprop")
+
+
+def test_a_missing_learning_rate_says_where_to_add_it(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "    adam:\n      lr: 0.003\n", "")
+    with pytest.raises(UserError, match=r"rotated-digits\.optimizers\.adam\.lr: method 'adam' needs a learning rate"):
+        plan(configured, "adam")
+
+
+def test_values_without_effect_are_told(configured: Path) -> None:
+    assert without_effect(read_configuration(configured)) == []
+    edit(configured / "params.yaml", "  - tag\n", "")
+    edit(configured / "params.yaml", "  b: null", "  b: 7")
+    (note,) = without_effect(read_configuration(configured))
+    assert "optimizer.b has no effect" in note
+
+
+def test_validation_data_is_part_of_the_plan_only_where_it_is_used(configured: Path) -> None:
+    assert resolve_data(read_configuration(configured)).validation_fraction is None
+    edit(configured / "benchmarks.yaml", "evaluation: test ", "evaluation: validation ")
+    assert resolve_data(read_configuration(configured)).validation_fraction == 0.25
+
+
+def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run 'dvc repro plan' first"):
+        read_run_plan(tmp_path / "naive.yaml")
+
+
+@pytest.mark.parametrize("benchmark", ["rotated-digits", "permuted-digits"])
+@pytest.mark.parametrize("method", ["naive", "stable", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam"])
+def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
+    runs = pd.read_csv(ROOT / "results/tuning" / benchmark / f"{method}.csv")
+    keys = [key for key in ("lr", "lr_decay", "dropout") if key in runs]
+    means = runs.groupby(keys)["average_accuracy"].agg(lambda values: values.mean(skipna=False))
+    winner = dict(zip(keys, means.idxmax() if len(keys) > 1 else (means.idxmax(),), strict=True))
+    configuration = read_configuration(ROOT)
+    params = configuration.params.model_copy(
+        update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
+    )
+    resolved = resolve_run(type(configuration)(params, configuration.benchmarks, configuration.methods), method)
+    used = {"lr": resolved.optimizer.lr, "lr_decay": resolved.regime.lr_decay, "dropout": resolved.regime.dropout}
+    assert {key: used[key] for key in keys} == winner

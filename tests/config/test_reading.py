@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import read_configuration
+from pipeline.errors import UserError
+from tests.conftest import edit
+
+
+def line(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read_configuration(folder)
+    text = str(caught.value)
+    assert "\n" not in text.strip()
+    return text
+
+
+def test_the_projects_own_files_are_right(configured: Path) -> None:
+    configuration = read_configuration(configured)
+    assert configuration.params.methods == ["naive", "stable", "rmsprop", "tag"]
+    assert configuration.benchmark.dataset == "digits"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("params.yaml", "  lr: null  ", "  lrr: null  ", ["params.yaml: optimizer.lrr", "unknown key", "'lr'"]),
+        ("params.yaml", "seeds:", "seed:", ["params.yaml: seed", "unknown key", "'seeds'"]),
+        (
+            "benchmarks.yaml",
+            "    degrees:",
+            "    degree:",
+            ["benchmarks.yaml: rotated-digits.stream.degree", "'degrees'"],
+        ),
+        (
+            "benchmarks.yaml",
+            "  dataset: digits",
+            "  data: digits",
+            ["benchmarks.yaml: rotated-digits.data", "'dataset'"],
+        ),
+        ("benchmarks.yaml", "    rmsprop:", "    rmsprob:", ["rotated-digits.optimizers.rmsprob", "'rmsprop'"]),
+        ("methods.yaml", "  regime: stable", "  regimen: stable", ["methods.yaml: stable.regimen", "'regime'"]),
+        ("methods.yaml", "  regime: stable", "  regime: stabel", ["methods.yaml: stable.regime", "'stable'"]),
+        ("params.yaml", "  name: sgd", "  name: sdg", ["params.yaml: optimizer.name", "'sdg'", "did you mean 'sgd'"]),
+        ("params.yaml", "rotated-digits", "rotated-digit", ["params.yaml: benchmark", "did you mean 'rotated-digits'"]),
+        ("params.yaml", "  - naive", "  - naiv", ["params.yaml: methods", "'naiv'", "did you mean 'naive'"]),
+        ("params.yaml", "stable: stable ", "stable: stabel ", ["params.yaml: figures.stable", "did you mean 'stable'"]),
+        ("params.yaml", "  lr: null  ", "  lr: 0  ", ["params.yaml: optimizer.lr", "greater than 0", "is 0"]),
+        ("params.yaml", "  lr: null  ", "  lr: -1.0  ", ["params.yaml: optimizer.lr", "greater than 0"]),
+        ("params.yaml", "  lr: null  ", "  lr: fast  ", ["params.yaml: optimizer.lr", "valid number", "'fast'"]),
+        ("params.yaml", "  lr: null  ", "  lr: .inf  ", ["params.yaml: optimizer.lr", "finite"]),
+        ("params.yaml", "  lr: null  ", "  lr: true  ", ["params.yaml: optimizer.lr", "valid number"]),
+        ("params.yaml", "threads: 1", "threads: 0", ["params.yaml: compute.threads", "greater than or equal to 1"]),
+        ("params.yaml", "device: cpu", "device: gpu", ["params.yaml: compute.device", "'gpu'"]),
+        ("params.yaml", "  - 3", "  - 2", ["params.yaml: seeds", "2 stands twice"]),
+        ("params.yaml", "  - 3", "  - x", ["params.yaml: seeds.2", "integer"]),
+        ("params.yaml", "  - tag", "  - naive", ["params.yaml: methods", "naive stands twice"]),
+        (
+            "benchmarks.yaml",
+            "tasks: 5",
+            "tasks: 0",
+            ["rotated-digits.stream.tasks", "greater than or equal to 1", "is 0"],
+        ),
+        ("benchmarks.yaml", "tasks: 5", "tasks: 2.5", ["rotated-digits.stream.tasks", "integer"]),
+        ("benchmarks.yaml", "dropout: 0.0", "dropout: 1.5", ["regimes.stable.dropout", "less than 1", "is 1.5"]),
+        ("benchmarks.yaml", "name: rotated", "name: rotatd", ["rotated-digits.stream.name", "did you mean 'rotated'"]),
+        ("benchmarks.yaml", "    name: rotated\n", "", ["rotated-digits.stream.name: missing"]),
+        ("benchmarks.yaml", "  dataset: digits\n", "", ["rotated-digits.dataset: missing"]),
+        ("methods.yaml", "tag-adam:", "data:", ["methods.yaml: data", "choose another"]),
+        ("methods.yaml", "tag-adam:", "Tag/Adam:", ["methods.yaml: Tag/Adam", "lower-case"]),
+    ],
+)
+def test_a_mistake_gets_one_line_that_says_where_and_what(
+    configured: Path, file: str, old: str, new: str, told: list[str]
+) -> None:
+    edit(configured / file, old, new)
+    text = line(configured)
+    for part in told:
+        assert part in text, text
+
+
+def test_empty_methods(configured: Path) -> None:
+    params = configured / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    start, end = text.index("methods:"), text.index("seeds:")
+    params.write_text(text[:start] + "methods: []\n" + text[end:], encoding="utf-8")
+    assert "params.yaml: methods: list must have at least 1 item" in line(configured)
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "benchmarks.yaml", "methods.yaml"])
+def test_malformed_yaml_is_told_with_its_line(configured: Path, file: str) -> None:
+    with (configured / file).open("a", encoding="utf-8") as out:
+        out.write("\nbroken: [1, 2\nnext: 3\n")
+    assert line(configured).startswith(f"{configured / file}:")
+    assert "not valid YAML" in line(configured)
+
+
+def test_a_key_that_stands_twice_is_refused(configured: Path) -> None:
+    with (configured / "params.yaml").open("a", encoding="utf-8") as out:
+        out.write("benchmark: permuted-digits\n")
+    assert 'duplicate key "benchmark"' in line(configured)
+
+
+def test_a_missing_file_is_named(configured: Path) -> None:
+    (configured / "methods.yaml").unlink()
+    assert "methods.yaml: missing" in line(configured)
+
+
+def test_a_file_that_is_no_mapping(configured: Path) -> None:
+    (configured / "params.yaml").write_text("- 1\n", encoding="utf-8")
+    assert "must be a mapping" in line(configured)
+
+
+def test_numbers_are_read_as_dvc_reads_them(configured: Path) -> None:
+    edit(configured / "params.yaml", "  lr: null  ", "  lr: 1e-3  ")
+    assert read_configuration(configured).params.optimizer.lr == 0.001

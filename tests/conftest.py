@@ -1,0 +1,52 @@
+"""Small real things to test with: a configuration, a stream of digits, an accuracy matrix."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.benchmarks.sources import fetch
+from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.config import DataPlan, RunPlan
+from pipeline.config.schema import Mlp, RotatedStream
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Path:
+    """A folder with copies of the project's three YAML files."""
+    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace `old`, which must be there, by `new` in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    """Two tasks of rotated digits, 30 degrees apart."""
+    folder = tmp_path_factory.mktemp("tasks")
+    stream = RotatedStream(name="rotated", tasks=2, degrees=30.0, interpolation="bilinear")
+    write_tasks(folder, DataPlan(dataset="digits", stream=stream, evaluation="test"), fetch("digits"))
+    return Tasks.open(folder)
+
+
+def run_plan(**changes: object) -> RunPlan:
+    """A plan of plain SGD with a small network; changes replace whole sections."""
+    sections: dict[str, object] = {
+        "method": "naive",
+        "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0},
+        "strategy": {"name": "naive"},
+        "regime": {"lr_decay": 1.0, "dropout": 0.0},
+        "training": {"batch_size": 16, "epochs": 1},
+        "model": Mlp(name="mlp", hidden=[16], outputs="task").model_dump(),
+    }
+    return RunPlan.model_validate(sections | changes)

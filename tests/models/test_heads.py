@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.benchmarks.store import Tasks
+from pipeline.config.schema import Mlp
+from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
+
+
+def test_repeated_classes_get_a_block_of_outputs_a_task() -> None:
+    assert outputs_of_tasks([[0, 1], [0, 1]], "task") == [[0, 1], [2, 3]]
+
+
+def test_disjoint_classes_get_one_output_each() -> None:
+    assert outputs_of_tasks([[4, 7], [1, 9]], "task") == [[1, 2], [0, 3]]
+
+
+def test_shared_outputs_serve_every_task() -> None:
+    assert outputs_of_tasks([[0, 1], [0, 1]], "shared") == [[0, 1], [0, 1]]
+
+
+def model() -> TaskModel:
+    torch.manual_seed(0)
+    return TaskModel(nn.Linear(3, 4), [[0, 1], [2, 3]], "task")
+
+
+def test_other_tasks_outputs_have_no_probability_and_no_gradient() -> None:
+    network = model()
+    logits = network(torch.rand(5, 3), 1)
+    assert torch.equal(logits.softmax(dim=1)[:, :2], torch.zeros(5, 2))
+    F.cross_entropy(logits, torch.tensor([2, 3, 2, 3, 2])).backward()  # type: ignore[no-untyped-call]
+    weight = network.network.weight.grad
+    assert isinstance(weight, torch.Tensor)
+    assert torch.equal(weight[:2], torch.zeros(2, 3))
+    assert (weight[2:] != 0).all()
+
+
+def test_a_batch_may_mix_tasks() -> None:
+    network, images = model(), torch.rand(4, 3)
+    mixed = network(images, torch.tensor([0, 1, 1, 0]))
+    assert torch.equal(mixed[[0, 3]], network(images[[0, 3]], 0))
+    assert torch.equal(mixed[[1, 2]], network(images[[1, 2]], 1))
+
+
+def test_an_mlp_has_the_parameters_it_should() -> None:
+    mlp = build_model(Mlp(name="mlp", hidden=[100, 100], outputs="shared"), (28, 28), [list(range(10))] * 5)
+    assert sum(parameter.numel() for parameter in mlp.parameters()) == 784 * 100 + 100 + 100 * 100 + 100 + 1000 + 10
+
+
+def test_checkpoints_fit_with_and_without_dropout() -> None:
+    plan = Mlp(name="mlp", hidden=[5, 5], outputs="task")
+    with_dropout = build_model(plan, (2, 2), [[0, 1]] * 2, dropout=0.5)
+    without = build_model(plan, (2, 2), [[0, 1]] * 2)
+    assert set(without.state_dict()) == set(with_dropout.state_dict())
+
+
+def test_images_are_scaled_to_0_1_and_labels_are_outputs(two_tasks: Tasks) -> None:
+    outputs = outputs_of_tasks(two_tasks.classes, "task")
+    task = load_task(two_tasks, 1, "test", outputs, torch.device("cpu"))
+    assert task.images.shape == (len(task), 8, 8)
+    assert task.images.dtype == torch.float32
+    assert float(task.images.max()) == 1.0
+    assert float(task.images.min()) == 0.0
+    assert sorted(set(task.labels.tolist())) == list(range(10, 20))

@@ -1,0 +1,37 @@
+"""Imports cost seconds a stage: what must not come along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("pipeline.optimizers", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
+        ("pipeline.curvature", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
+        ("stages.plan", ["torch", "matplotlib", "pandas", "dvc"]),
+        ("stages.download", ["torch", "matplotlib", "pandas", "dvc"]),
+        ("stages.split", ["torch", "matplotlib", "pandas", "dvc"]),
+        ("stages.train", ["torch", "torchvision", "matplotlib", "pandas", "dvc"]),
+        ("stages.summarize", ["torch", "matplotlib", "dvc"]),
+        ("stages.figures", ["torch", "dvc"]),
+    ],
+)
+def test_an_import_brings_nothing_heavy_that_it_does_not_need(module: str, unwanted: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_library_imports_nothing_from_the_stages() -> None:
+    code = (
+        "import sys, pkgutil, importlib, pipeline\n"
+        "for module in pkgutil.walk_packages(pipeline.__path__, 'pipeline.'): importlib.import_module(module.name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'stages'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
