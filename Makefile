@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test clean
+.PHONY: help repro test gallery clean
 
 help: ## print these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -22,8 +22,11 @@ test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and r
 	@$(BIN)/mypy
 	@$(BIN)/pytest
 
+gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the last run
+	@$(BIN)/python -m pipeline.figures.gallery
+
 clean: ## remove every output of the pipeline; the environment and DVC's cache stay
-	rm -rf data/raw data/tasks runs models plots figures logs scratch
+	rm -rf data/raw data/tasks runs models metrics/runs metrics/summary.csv plots figures logs scratch
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12" >&2; exit 2; }

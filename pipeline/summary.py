@@ -16,7 +16,18 @@ from pipeline.metrics import average_accuracy_course
 #: What the summary holds for each method: the mean over the seeds, and beside it the standard deviation.
 METRICS = ("average_accuracy", "forgetting", "backward_transfer", "learning_accuracy", "largest_eigenvalue")
 
-TABLES = ("runs", "average_accuracy", "accuracy", "train_loss", "eigenvalues", "largest_eigenvalue", "distance")
+#: The tables of plots/, and their columns beside `method` and `seed`.
+TABLES: dict[str, tuple[str, ...]] = {
+    "runs": METRICS,
+    "average_accuracy": ("tasks_learnt", "average_accuracy"),
+    "accuracy": ("tasks_learnt", "task", "accuracy"),
+    "train_loss": ("tasks", "train_loss"),
+    "eigenvalues": ("task", "rank", "eigenvalue", "relative_residual", "converged"),
+    "largest_eigenvalue": ("task", "largest_eigenvalue"),
+    "distance": ("task", "distance"),
+    "alpha": ("task", "earlier_task", "alpha"),
+    "alpha_course": ("tasks", "earlier_task", "alpha"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,44 +59,86 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
 
     runs: one row a run, its metrics. average_accuracy: of the tasks learnt so far, after each. accuracy: the matrix, by
     tasks learnt (0: untrained) and task. train_loss: over the stream, in tasks. eigenvalues: rank 1 the largest by
-    magnitude. largest_eigenvalue: of each task. distance: of the weights from those after task 1.
+    magnitude. largest_eigenvalue: of each task. distance: of the weights from those after task 1. alpha: TAG's
+    alpha(task, earlier task), mean over tensors and steps; alpha_course: the same over the stream.
     """
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    made: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
         key = {"method": run.method, "seed": run.seed}
-        matrix = run.train["accuracy"]
+        for table, rows in (_training_rows(run.train) | _curvature_rows(run.eigenspectrum)).items():
+            made[table] += [key | row for row in rows]
         spectra = run.eigenspectrum["tasks"]
-        single = {name: run.train[name] for name in METRICS if name in run.train}
-        single["largest_eigenvalue"] = float(np.mean([max(spectrum["eigenvalues"]) for spectrum in spectra]))
-        rows["runs"].append(key | single)
-        for learnt, value in enumerate(average_accuracy_course(matrix), start=1):
-            rows["average_accuracy"].append(key | {"tasks_learnt": learnt, "average_accuracy": round(float(value), 6)})
-        for learnt, row in enumerate(matrix):
-            for task, value in enumerate(row, start=1):
-                rows["accuracy"].append(key | {"tasks_learnt": learnt, "task": task, "accuracy": value})
-        for task, losses in enumerate(run.train["train_loss"]):
-            for point, value in enumerate(losses, start=1):
-                position = round(task + point / len(losses), 4)
-                rows["train_loss"].append(key | {"tasks": position, "train_loss": value})
-        for spectrum in spectra:
-            pairs = zip(spectrum["eigenvalues"], spectrum["relative_residuals"], spectrum["converged"], strict=True)
-            for rank, (value, residual, converged) in enumerate(pairs, start=1):
-                rows["eigenvalues"].append(
-                    key
-                    | {
-                        "task": spectrum["task"],
-                        "rank": rank,
-                        "eigenvalue": value,
-                        "relative_residual": residual,
-                        "converged": converged,
-                    }
-                )
-            rows["largest_eigenvalue"].append(
-                key | {"task": spectrum["task"], "largest_eigenvalue": max(spectrum["eigenvalues"])}
-            )
-        for task, value in enumerate(run.eigenspectrum["distance_from_task_1"], start=1):
-            rows["distance"].append(key | {"task": task, "distance": value})
-    return {name: pd.DataFrame(entries) for name, entries in rows.items()}
+        metrics = {name: run.train[name] for name in METRICS if name in run.train}
+        metrics["largest_eigenvalue"] = float(np.mean([max(spectrum["eigenvalues"]) for spectrum in spectra]))
+        made["runs"].append(key | metrics)
+    return {
+        name: pd.DataFrame(rows, columns=["method", "seed", *TABLES[name]]).dropna(axis="columns", how="all")
+        if rows
+        else pd.DataFrame(columns=["method", "seed", *TABLES[name]])
+        for name, rows in made.items()
+    }
+
+
+Rows = list[dict[str, Any]]
+
+
+def _training_rows(train: Mapping[str, Any]) -> dict[str, Rows]:
+    matrix = train["accuracy"]
+    course = enumerate(average_accuracy_course(matrix), start=1)
+    rows: dict[str, Rows] = {
+        "average_accuracy": [
+            {"tasks_learnt": learnt, "average_accuracy": round(float(value), 6)} for learnt, value in course
+        ],
+        "accuracy": [
+            {"tasks_learnt": learnt, "task": task, "accuracy": value}
+            for learnt, row in enumerate(matrix)
+            for task, value in enumerate(row, start=1)
+        ],
+        "train_loss": [
+            {"tasks": _position(task, point, losses), "train_loss": value}
+            for task, losses in enumerate(train["train_loss"])
+            for point, value in enumerate(losses, start=1)
+        ],
+        "alpha": [],
+        "alpha_course": [],
+    }
+    for task, points in enumerate(train.get("alpha", ())):
+        for earlier, value in enumerate(np.mean(points, axis=0), start=1):
+            rows["alpha"].append({"task": task + 1, "earlier_task": earlier, "alpha": round(float(value), 6)})
+        for point, values in enumerate(points, start=1):
+            for earlier, value in enumerate(values, start=1):
+                position = _position(task, point, points)
+                rows["alpha_course"].append({"tasks": position, "earlier_task": earlier, "alpha": value})
+    return rows
+
+
+def _position(task: int, point: int, points: Sequence[Any]) -> float:
+    """Place of a stretch of steps (its end) on the stream, in tasks."""
+    return round(task + point / len(points), 4)
+
+
+def _curvature_rows(eigenspectrum: Mapping[str, Any]) -> dict[str, Rows]:
+    spectra = eigenspectrum["tasks"]
+    return {
+        "eigenvalues": [
+            {
+                "task": spectrum["task"],
+                "rank": rank + 1,
+                "eigenvalue": value,
+                "relative_residual": spectrum["relative_residuals"][rank],
+                "converged": spectrum["converged"][rank],
+            }
+            for spectrum in spectra
+            for rank, value in enumerate(spectrum["eigenvalues"])
+        ],
+        "largest_eigenvalue": [
+            {"task": spectrum["task"], "largest_eigenvalue": max(spectrum["eigenvalues"])} for spectrum in spectra
+        ],
+        "distance": [
+            {"task": task, "distance": value}
+            for task, value in enumerate(eigenspectrum["distance_from_task_1"], start=1)
+        ],
+    }
 
 
 def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:

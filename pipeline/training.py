@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +31,13 @@ DIVERGED = 1e6
 @dataclass
 class Record:
     """accuracy, test_loss: (T + 1, T), row 0 the untrained network. train_loss: for each task the mean loss of (up to)
-    CURVE equal stretches of its steps."""
+    CURVE equal stretches of its steps. alpha: of TAG, for each task t its alpha(t, tau) in such stretches, a list over tau
+    in each (the last the task itself), as the mean over parameter tensors and steps; empty for other update rules."""
 
     accuracy: list[list[float]] = field(default_factory=list)
     test_loss: list[list[float]] = field(default_factory=list)
     train_loss: list[list[float]] = field(default_factory=list)
+    alpha: list[list[list[float]]] = field(default_factory=list)
 
 
 def learning_rate(regime: RegimePlan, lr: float, task: int) -> float:
@@ -97,6 +100,7 @@ def _train(
             strategy.begin_task(task)
             bar.set_postfix_str(f"task {number + 1}/{len(tasks)}")
             losses: list[Tensor] = []
+            alphas: list[Tensor] = []
             for _ in range(plan.training.epochs):
                 shuffle = torch.from_numpy(order.permutation(len(task))).to(device)
                 images = torch.split(task.images[shuffle], batch_size)
@@ -105,11 +109,15 @@ def _train(
                     optimizer.zero_grad()
                     losses.append(strategy.backward(model, Batch(*batch, number)))
                     optimizer.step()
+                    if isinstance(optimizer, TAG):
+                        alphas.append(optimizer.alphas.nanmean(dim=0))
                     watch.look(number, losses)
                     bar.update()
             watch.look(number, losses, last=True)
             strategy.end_task(model, task)
-            record.train_loss.append(_curve(torch.stack(losses).cpu().numpy()))
+            record.train_loss.append(_curve(losses))
+            if alphas:
+                record.alpha.append(_curve(alphas))
             after_task(number, model)
             evaluate()
     return record
@@ -133,5 +141,7 @@ class _Watch:
                 )
 
 
-def _curve(losses: np.ndarray) -> list[float]:
-    return [float(part.mean(dtype=np.float64)) for part in np.array_split(losses, min(CURVE, len(losses)))]
+def _curve(values: Sequence[Tensor]) -> Any:
+    """Means over (up to) CURVE equal stretches of a sequence of tensors of one shape, as nested lists."""
+    whole = torch.stack(list(values)).double().cpu().numpy()
+    return [part.mean(axis=0).tolist() for part in np.array_split(whole, min(CURVE, len(whole)))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.errors import run_stage
@@ -28,12 +30,16 @@ def main() -> None:
             save_checkpoint(model, checkpoint(folder, task))
 
         record = train(plan, tasks, run.seed, device, after_task=save)
-        metrics = {
+        metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
             "accuracy": [[round(value, 6) for value in row] for row in record.accuracy],
             "test_loss": [[significant(value) for value in row] for row in record.test_loss],
             "train_loss": [[significant(value) for value in row] for row in record.train_loss],
         }
+        if record.alpha:
+            metrics["alpha"] = [
+                [[significant(value) for value in point] for point in course] for course in record.alpha
+            ]
         write_json(run.metrics, metrics)
 
 

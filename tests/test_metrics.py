@@ -27,7 +27,7 @@ def test_forgetting_compares_with_the_best_earlier_row() -> None:
 
 
 def test_forgetting_may_be_negative_but_the_papers_may_not() -> None:
-    rising = [[0, 0], [0.5, 0], [0.9, 0.5]]
+    rising = [[0.0, 0.0], [0.5, 0.0], [0.9, 0.5]]
     assert metrics.forgetting(rising) == pytest.approx(-0.4)
     assert metrics.forgetting_paper(rising) == 0
     assert metrics.forgetting_paper(A) == pytest.approx(metrics.forgetting(A))

@@ -85,6 +85,17 @@ def test_every_update_rule_trains(two_tasks: Tasks, name: str, lr: float) -> Non
     assert all_metrics(record.accuracy)["learning_accuracy"] > 0.3
 
 
+def test_tag_records_alpha_of_every_pair_of_tasks(two_tasks: Tasks) -> None:
+    record = train(run_plan(optimizer={"name": "tag", "lr": 1e-3, "base": "rmsprop", "b": 5.0}), two_tasks, 1, CPU)
+    first, second = (np.array(course) for course in record.alpha)
+    assert first.shape == (CURVE, 1)
+    assert (first == 1).all()
+    assert second.shape == (CURVE, 2)
+    assert np.allclose(second[:, 1], np.exp(-5), rtol=1e-6)
+    assert ((second[:, 0] > np.exp(-5)) & (second[:, 0] < np.exp(5))).all()
+    assert train(run_plan(), two_tasks, 1, CPU).alpha == []
+
+
 def test_learning_rate_decays_from_the_first_task_and_has_a_floor() -> None:
     regime = RegimePlan(lr_decay=0.5, min_lr=5e-5, dropout=0.0)
     assert [learning_rate(regime, 0.1, task) for task in range(3)] == pytest.approx([0.05, 0.025, 0.0125])

@@ -19,6 +19,8 @@ RegimeName = Literal["plastic", "stable"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+#: Of TAG's alpha; beyond it exp(b) leaves float32.
+Sharpness = Annotated[float, Field(ge=-80, le=80)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Evaluated = Literal["test", "validation"]
@@ -44,7 +46,7 @@ class Settings(Strict):
     lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     momentum: Fraction | None = None
     base: TagBase | None = None
-    b: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    b: Sharpness | None = None
     dropout: Fraction | None = None
     batch_size: Count | None = None
     epochs: Count | None = None
@@ -61,7 +63,7 @@ class Optimizer(Strict):
     lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     momentum: Fraction | None = None
     base: TagBase | None = None
-    b: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    b: Sharpness | None = None
 
 
 class Eigenspectrum(Strict):

@@ -15,6 +15,8 @@ from pipeline.errors import UserError
 from pipeline.figures import (
     accuracy_and_forgetting,
     accuracy_of_tasks,
+    alpha_heat_map,
+    alpha_over_stream,
     average_accuracy,
     eigenvalues,
     stable_plastic,
@@ -30,6 +32,8 @@ FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
     "accuracy_and_forgetting": accuracy_and_forgetting.draw,
     "eigenvalues": eigenvalues.draw,
     "stable_plastic": stable_plastic.draw,
+    "alpha_heat_map": alpha_heat_map.draw,
+    "alpha_over_stream": alpha_over_stream.draw,
 }
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, line_with_band, new_figure, whole_numbers
+from pipeline.figures.style import PAGE, line_with_band, new_figure, shades, whole_numbers
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -20,11 +19,10 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         return None
     figure, grid = new_figure(PAGE, 5.6, 3, 2, sharex=True, sharey="row")
     tasks = sorted(tables["accuracy"]["task"].unique())
-    shades = _shades(len(tasks))
     for column, method in enumerate(pair):
         top, middle, bottom = grid[:, column]
         accuracy = tables["accuracy"].query("method == @method and tasks_learnt >= task")
-        for task, shade in zip(tasks, shades, strict=True):
+        for task, shade in zip(tasks, shades(len(tasks)), strict=True):
             rows = accuracy[accuracy["task"] == task].assign(percent=lambda rows: 100 * rows["accuracy"])
             label = f"task {task}" if column == 0 else "_"
             line_with_band(top, rows, "tasks_learnt", "percent", label, color=shade, marker=".")
@@ -32,7 +30,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         ranks = sorted(spectrum["rank"].unique())
         for rank, style in zip(ranks, _styles(len(ranks)), strict=True):
             rows = spectrum[spectrum["rank"] == rank]
-            line_with_band(middle, rows, "task", "eigenvalue", f"eigenvalue {rank}", marker=".", **style)
+            line_with_band(middle, rows, "task", "eigenvalue", f"λ$_{rank}$", marker=".", **style)
         distance = tables["distance"].query("method == @method")
         line_with_band(bottom, distance, "task", "distance", "_", color="#333333", marker=".")
         top.set_title(method)
@@ -44,13 +42,6 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     grid[1, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=min(10, len(tasks)))
     return figure
-
-
-def _shades(count: int) -> list[tuple[float, float, float, float]]:
-    """From dark to light, so that the order of the tasks is seen."""
-    from matplotlib import colormaps
-
-    return [tuple(shade) for shade in colormaps["viridis"](np.linspace(0, 0.85, count))]
 
 
 def _styles(count: int) -> list[dict[str, object]]:

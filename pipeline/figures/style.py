@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 #: Widths in inches of one and of two columns of a paper.
 COLUMN, PAGE = 3.5, 7.0
@@ -70,6 +70,19 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
         axes.fill_between(
             np.asarray(mean.index), mean - std, mean + std, color=drawn.get_color(), alpha=0.15, linewidth=0
         )
+
+
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours of tasks, from dark to light, so that their order is seen."""
+    return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.85, count))]
+
+
+def plain_log_scale(axes: Axes) -> None:
+    """A logarithmic y axis whose ticks read 0.5, 1, 2, 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def whole_numbers(axes: Axes) -> None:

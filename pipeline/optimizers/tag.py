@@ -34,7 +34,7 @@ _MOMENTS = ("direction", "second_moment", "past_directions", "past_second_moment
 _LARGEST_B = 80
 
 #: Columns of a bank that are converted at a time where it is kept in another dtype than the state.
-_BLOCK = 2**16
+_BLOCK = 2**15
 
 
 class _Piece(NamedTuple):
@@ -61,7 +61,8 @@ class TAG(Optimizer):
         params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps, maximize.
         lr: learning rate, a float or a tensor without dimensions.
         base: the update rule of a single task: "rmsprop", "adagrad" or "adam".
-        b: sharpness of alpha; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on 5-datasets.
+        b: sharpness of alpha, from -80 to 80; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on
+            5-datasets.
         betas: decay of the first and second moment; by default 0.9, and 0.99 (rmsprop) or 0.999 (adam). Adagrad adds up
             its second moments and takes only the first.
         eps: added to the root.
@@ -329,5 +330,5 @@ def _blocks(bank: Tensor, vector: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
     """
     if bank.dtype == vector.dtype:
         return ((bank, vector),)
-    columns, parts = bank.split(_BLOCK, dim=1), vector.split(_BLOCK)
+    columns, parts = torch.split(bank, _BLOCK, dim=1), torch.split(vector, _BLOCK)
     return ((block.to(vector.dtype), part) for block, part in zip(columns, parts, strict=True))

@@ -95,8 +95,11 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
 def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
     runs = pd.read_csv(ROOT / "results/tuning" / benchmark / f"{method}.csv")
     keys = [key for key in ("lr", "lr_decay", "dropout") if key in runs]
-    means = runs.groupby(keys)["average_accuracy"].agg(lambda values: values.mean(skipna=False))
-    winner = dict(zip(keys, means.idxmax() if len(keys) > 1 else (means.idxmax(),), strict=True))
+    scores = [
+        (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
+        for _, rows in runs.groupby(keys)
+    ]
+    _, winner = max((score for score in scores if score[0] == score[0]), key=lambda score: score[0])
     configuration = read_configuration(ROOT)
     params = configuration.params.model_copy(
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}

@@ -1,0 +1,1 @@
+"""Timings as ratios on the machine they run on; never part of the tests."""

@@ -1,0 +1,40 @@
+"""TAG's alpha beside the accuracy of the earlier tasks, over the stream: what is weighted, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.config.schema import Figures
+from pipeline.figures.style import PAGE, line_with_band, new_figure, plain_log_scale, shades, whole_numbers
+
+
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
+    """A row a TAG method. Left: alpha(t, tau) while task t is learnt, a line an earlier task tau. Right: accuracy on tau.
+    None where no method runs TAG, or only one task was learnt."""
+    course = tables["alpha_course"]
+    course = course[course["earlier_task"] < course["tasks"]]  # without a task's weight on itself, which is constant
+    methods = list(course["method"].unique())
+    if not methods:
+        return None
+    tasks = sorted(course["earlier_task"].unique())
+    figure, grid = new_figure(PAGE, 0.5 + 2.0 * len(methods), len(methods), 2, sharex=True, sharey="col")
+    for (left, right), method in zip(grid, methods, strict=True):
+        accuracy = tables["accuracy"].query("method == @method and tasks_learnt >= task")
+        for task, shade in zip(tasks, shades(len(tasks)), strict=True):
+            mine = course[(course["method"] == method) & (course["earlier_task"] == task)]
+            label = f"task {task}" if method == methods[0] else "_"
+            line_with_band(left, mine[mine["tasks"] > task], "tasks", "alpha", label, color=shade)
+            rows = accuracy[accuracy["task"] == task].assign(percent=lambda rows: 100 * rows["accuracy"])
+            line_with_band(right, rows, "tasks_learnt", "percent", "_", color=shade, marker=".")
+        plain_log_scale(left)
+        left.set_ylabel(f"{method}: α(t, τ)")
+        right.set_ylabel("accuracy on task τ (%)")
+        whole_numbers(left)
+    for axes in grid[-1]:
+        axes.set_xlabel("tasks learnt")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(10, len(tasks)))
+    return figure

@@ -1,0 +1,73 @@
+"""The reduced ResNet-18 of the continual-learning experiments on CIFAR-100 and miniImageNet.
+
+Narrower than ResNet-18 (20 channels, not 64) and shallower: the published experiments (Stable SGD, arXiv 2006.06958; TAG,
+arXiv 2105.05155) apply one convolution a block, with the normalisation after the ReLU. 100 outputs at 32x32 make 496,680
+parameters in 48 tensors.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Channels and stride of the four stages, two blocks each; only a stage's first block has the stride.
+STAGES = ((20, 1), (40, 2), (80, 2), (160, 2))
+#: Side of the final average pooling, in pixels of the last stage.
+POOL = 4
+
+
+class Block(nn.Module):
+    """conv 3x3 -> ReLU -> BN -> dropout -> add the shortcut -> ReLU -> BN -> dropout.
+
+    The shortcut is the identity, or a 1x1 convolution where the shape changes.
+    forward: (n, inputs, h, w) -> (n, outputs, ceil(h / stride), ceil(w / stride)).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.inner_norm = nn.BatchNorm2d(outputs)
+        same_shape = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same_shape else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.outer_norm = nn.BatchNorm2d(outputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of the next block."""
+        inner = self.dropout(self.inner_norm(F.relu(self.conv(features))))
+        outer: Tensor = self.dropout(self.outer_norm(F.relu(inner + self.shortcut(features))))
+        return outer
+
+
+class ReducedResNet18(nn.Module):
+    """A stem, four stages of two blocks, 4x4 average pooling and one linear layer. PyTorch's initial weights.
+
+    outputs: classes of all tasks together. dropout: probability, after each normalisation of a block. channels: of the
+    images. image_size: their height and width in pixels; the width of the linear layer follows from it (160 at 32, 640 at
+    84). Raises ValueError for images smaller than 25 pixels, of which the pooling leaves nothing.
+
+    forward: images (n, channels, image_size, image_size) float -> logits (n, outputs).
+    """
+
+    def __init__(self, outputs: int, dropout: float = 0.0, channels: int = 3, image_size: int = 32) -> None:
+        super().__init__()
+        width = STAGES[0][0]
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.blocks = nn.Sequential()
+        side = image_size
+        for size, stride in STAGES:
+            self.blocks.append(Block(width, size, stride, dropout))
+            self.blocks.append(Block(size, size, 1, dropout))
+            width, side = size, -(-side // stride)
+        if side < POOL:
+            raise ValueError(
+                f"the reduced ResNet-18 needs images of at least 25x25 pixels, not {image_size}x{image_size}"
+            )
+        self.head = nn.Linear(width * (side // POOL) ** 2, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        features: Tensor = self.blocks(F.relu(self.norm(self.conv(images))))
+        logits: Tensor = self.head(F.avg_pool2d(features, POOL).flatten(1))
+        return logits

@@ -1,0 +1,297 @@
+"""End to end, in clones of the project with a shortened benchmark: what reruns when, bytes, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, edit
+
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHONPATH"))},
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
+
+RUNS = {"naive-1", "stable-1"}
+
+
+def stages(*names: str, runs: set[str] | None = None) -> set[str]:
+    """Stage names: those given, and train and eigenspectrum of `runs`."""
+    return {*names} | {f"{stage}@{run}" for stage in ("train", "eigenspectrum") for run in runs or ()}
+
+
+class Clone:
+    """A checkout with its own DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, status: int | None = 0) -> str:
+        """stdout and stderr together; asserts the exit status."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert status is None or done.returncode == status, done.stdout
+        return done.stdout
+
+    def stage(self, name: str, *arguments: str, status: int | None = 0) -> str:
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, status=status)
+
+    def repro(self, *arguments: str) -> set[str]:
+        """The stages that ran."""
+        return set(re.findall(r"^Running stage '([^']+)'", self.run("dvc", "repro", *arguments), re.MULTILINE))
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        edit(self.folder / file, old, new)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+
+def fresh_clone(folder: Path) -> Clone:
+    """The project's files as they are in the working tree (committed or not, ignored ones left out), in a new repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("metrics/", "dvc.lock", "docs/", "results/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    clone = Clone(folder)
+    clone.edit("params.yaml", "  - rmsprop\n  - tag\n", "")
+    clone.edit("params.yaml", "  - 2\n  - 3\n", "")
+    clone.edit("benchmarks.yaml", "    tasks: 5", "    tasks: 2")
+    clone.run("git", "init", "--quiet")
+    clone.commit("base")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose pipeline has run. Tests take copies of it."""
+    clone = fresh_clone(tmp_path_factory.mktemp("base"))
+    assert clone.repro() == stages("plan", "download", "split", "summarize", "figures", runs=RUNS)
+    clone.commit("run")
+    return clone
+
+
+@pytest.fixture
+def clone(base: Clone, tmp_path: Path) -> Clone:
+    """A copy of the finished base, cache included."""
+    shutil.copytree(base.folder, tmp_path / "clone", symlinks=True)
+    return Clone(tmp_path / "clone")
+
+
+# --- what reruns when: the contract of the design
+
+
+def another_seed(clone: Clone) -> None:
+    clone.edit("params.yaml", "  - 1\n", "  - 1\n  - 2\n")
+
+
+def another_method(clone: Clone) -> None:
+    clone.edit("params.yaml", "  - stable\n", "  - stable\n  - rmsprop\n")
+
+
+def optimizer(clone: Clone) -> None:
+    clone.edit("params.yaml", "name: sgd", "name: tag")
+
+
+def unused_hyper_parameter(clone: Clone) -> None:
+    clone.edit("benchmarks.yaml", "    adam:\n      lr: 0.003", "    adam:\n      lr: 0.005")
+    clone.edit("params.yaml", "  b: null", "  b: 7")
+
+
+def hyper_parameter_of_a_regime(clone: Clone) -> None:
+    clone.edit("benchmarks.yaml", "dropout: 0.0", "dropout: 0.2")
+
+
+def eigenspectrum(clone: Clone) -> None:
+    clone.edit("params.yaml", "k: 3", "k: 2")
+
+
+def figures(clone: Clone) -> None:
+    clone.edit("params.yaml", "dpi: 150", "dpi: 80")
+
+
+def compute(clone: Clone) -> None:
+    clone.edit("params.yaml", "threads: 1", "threads: 2")
+
+
+def stream(clone: Clone) -> None:
+    clone.edit("benchmarks.yaml", "degrees: 30.0", "degrees: 40.0")
+
+
+AFTER_RUNS = ("summarize", "figures")
+
+
+@pytest.mark.parametrize(
+    ("change", "reruns"),
+    [
+        (optimizer, stages(*AFTER_RUNS, runs={"naive-1"})),
+        (unused_hyper_parameter, set()),
+        (hyper_parameter_of_a_regime, stages(*AFTER_RUNS, runs={"stable-1"})),
+        (another_seed, stages(*AFTER_RUNS, runs={"naive-2", "stable-2"})),
+        (another_method, stages(*AFTER_RUNS, runs={"rmsprop-1"})),
+        (eigenspectrum, stages("eigenspectrum@naive-1", "eigenspectrum@stable-1", *AFTER_RUNS)),
+        (figures, {"figures"}),
+        (compute, set()),
+    ],
+)
+def test_a_change_reruns_what_it_touches_and_nothing_else(
+    clone: Clone, change: Callable[[Clone], None], reruns: set[str]
+) -> None:
+    change(clone)
+    assert clone.repro() - {"plan"} == reruns
+    assert clone.repro() == set()
+
+
+def test_another_stream_reruns_from_split_and_switching_back_restores_everything(clone: Clone) -> None:
+    before = (clone.folder / "metrics/summary.json").read_bytes()
+    stream(clone)
+    assert clone.repro() - {"plan"} == stages("split", *AFTER_RUNS, runs=RUNS)
+    assert (clone.folder / "metrics/summary.json").read_bytes() != before
+    clone.run("git", "checkout", "--quiet", "benchmarks.yaml")
+    assert clone.repro() == set()
+    assert (clone.folder / "metrics/summary.json").read_bytes() == before
+
+
+# --- experiments, metrics, plots
+
+
+def test_an_experiment_with_another_optimizer(clone: Clone) -> None:
+    text = clone.run("dvc", "exp", "run", "-S", "optimizer.name=tag")
+    ran = set(re.findall(r"^Running stage '([^']+)'", text, re.MULTILINE))
+    assert ran == stages("plan", *AFTER_RUNS, runs={"naive-1"})
+    difference = clone.run("dvc", "metrics", "diff")
+    assert "naive.average_accuracy" in difference
+    assert "stable" not in difference
+    assert len(difference.splitlines()) <= 40
+    clone.run("dvc", "plots", "show")
+    page = (clone.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert page.count("vega-lite") >= 6
+
+
+def test_the_outputs_are_there_and_whole(base: Clone) -> None:
+    summary = json.loads((base.folder / "metrics/summary.json").read_text(encoding="utf-8"))
+    assert set(summary) == {"naive", "stable"}
+    assert 0.2 < summary["naive"]["average_accuracy"] <= 1
+    assert summary["naive"]["largest_eigenvalue"] > 0
+    assert {path.name for path in (base.folder / "models/naive/1").iterdir()} == {
+        "task-01.safetensors",
+        "task-02.safetensors",
+    }
+    assert {path.stem for path in (base.folder / "figures").glob("*.png")} >= {"average_accuracy", "stable_plastic"}
+    assert base.run("git", "status", "--porcelain") == ""
+
+
+# --- the same bytes
+
+
+def test_runs_give_the_same_bytes_also_when_others_run_beside_them(clone: Clone) -> None:
+    files = [clone.folder / "metrics/runs/stable" / name for name in ("1.json", "1.eigenspectrum.json")] + sorted(
+        (clone.folder / "models/stable/1").iterdir()
+    )
+    before = [file.read_bytes() for file in files]
+    beside = [
+        subprocess.Popen([sys.executable, "-m", "stages.train", method, "1"], cwd=clone.folder, env=ENVIRONMENT)
+        for method in ("stable", "naive", "naive")
+    ]
+    assert [process.wait() for process in beside] == [0, 0, 0]
+    clone.stage("eigenspectrum", "stable", "1")
+    assert [file.read_bytes() for file in files] == before
+
+
+# --- mistakes: one line, status 2, nothing half-written
+
+
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    return text
+
+
+def test_a_wrong_parameter_stops_before_anything_is_touched(clone: Clone) -> None:
+    clone.edit("params.yaml", "name: sgd", "name: sdg")
+    assert "did you mean 'sgd'" in one_line(clone.stage("plan", "--check", status=2))
+    assert "did you mean 'sgd'" in clone.run("dvc", "repro", status=None)
+    assert (clone.folder / "models/naive/1/task-02.safetensors").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_task_file_is_named(clone: Clone, damage: str) -> None:
+    path = clone.folder / "data/tasks/task-02/train_images.npy"
+    content = path.read_bytes()
+    path.unlink()  # it may be a link into the cache
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    text = one_line(clone.stage("train", "naive", "1", status=2))
+    assert "data/tasks/task-02/train_images.npy: " + damage in text
+    assert [path.name for path in (clone.folder / "models/naive").iterdir()] == ["1"]
+
+
+def test_a_diverging_run_names_method_seed_task_and_step(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / "models/naive")
+    clone.edit("runs/naive.yaml", "lr: 0.2", "lr: 1e6")
+    assert "train: naive, seed 1: the loss is" in one_line(clone.stage("train", "naive", "1", status=2))
+    assert list((clone.folder / "models/naive").iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(clone: Clone) -> None:
+    """A file where the folder should be stands in for a folder without permission, which root would not notice."""
+    shutil.rmtree(clone.folder / "models")
+    (clone.folder / "models").touch()
+    assert "models" in one_line(clone.stage("train", "naive", "1", status=2))
+    shutil.rmtree(clone.folder / "figures")
+    (clone.folder / "figures").touch()
+    assert "figures" in one_line(clone.stage("figures", status=2))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_output_folder_is_named(clone: Clone) -> None:
+    folder = clone.folder / "models/naive"
+    folder.chmod(0o555)
+    assert "models/naive" in one_line(clone.stage("train", "naive", "1", status=2))
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "output"),
+    [("train", ("naive", "1"), "models/naive/1"), ("split", (), "data/tasks"), ("download", (), "data/raw")],
+)
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
+    clone: Clone, stage: str, arguments: tuple[str, ...], output: str
+) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    shutil.rmtree(clone.folder / output)
+    code = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        f"sys.argv = {['x', *arguments]!r}\n"
+        f"runpy.run_module('stages.{stage}', run_name='__main__')"
+    )
+    text = one_line(clone.run(sys.executable, "-c", code, status=2))
+    assert Path(output).parent.as_posix() in text
+    folder = (clone.folder / output).parent
+    assert [path.name for path in folder.iterdir() if ".partial-" in path.name] == []
+    assert not (clone.folder / output).exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("naive",), ("naive", "one")])
+def test_wrong_arguments_show_the_usage(arguments: tuple[str, ...]) -> None:
+    assert "usage: " in one_line(Clone(ROOT).stage("train", *arguments, status=2))

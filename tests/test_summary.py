@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.summary import RunMetrics, read_runs, summarize, summary_table, tables
+
+
+def run(method: str, seed: int, last: float, eigenvalue: float = 2.0) -> RunMetrics:
+    train: dict[str, Any] = {
+        "average_accuracy": last,
+        "forgetting": 0.9 - last,
+        "accuracy": [[0.1, 0.1], [0.9, 0.2], [last, last]],
+        "train_loss": [[2.0, 1.0], [1.5, 0.5]],
+    }
+    spectra = [
+        {"task": task, "eigenvalues": [-9.0, eigenvalue], "relative_residuals": [0.0, 0.1], "converged": [True, False]}
+        for task in (1, 2)
+    ]
+    return RunMetrics(method, seed, train, {"tasks": spectra, "distance_from_task_1": [0.0, 1.5]})
+
+
+RUNS = [run("naive", 1, 0.5), run("naive", 2, 0.7, 4.0), run("tag", 1, 0.8)]
+
+
+def test_the_summary_holds_mean_and_sample_standard_deviation() -> None:
+    summary = summarize(tables(RUNS)["runs"])
+    assert summary["naive"] == {
+        "average_accuracy": 0.6,
+        "average_accuracy_std": 0.141421,
+        "forgetting": pytest.approx(0.3),
+        "forgetting_std": 0.141421,
+        "largest_eigenvalue": 3.0,
+        "largest_eigenvalue_std": 1.414214,
+    }
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    assert set(summarize(tables(RUNS)["runs"])["tag"]) == {"average_accuracy", "forgetting", "largest_eigenvalue"}
+
+
+def test_the_largest_eigenvalue_is_signed() -> None:
+    assert summarize(tables([run("tag", 1, 0.8, 0.5)])["runs"])["tag"]["largest_eigenvalue"] == 0.5
+
+
+def test_the_tables_hold_every_number_of_every_run() -> None:
+    made = tables(RUNS)
+    assert len(made["runs"]) == 3
+    assert len(made["accuracy"]) == 3 * 3 * 2
+    course = made["average_accuracy"].query("method == 'naive' and seed == 1")
+    assert course["average_accuracy"].tolist() == [0.9, 0.5]
+    assert made["train_loss"].query("method == 'tag'")["tasks"].tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert made["eigenvalues"].query("method == 'tag' and task == 1")["converged"].tolist() == [True, False]
+    assert made["distance"].query("method == 'tag'")["distance"].tolist() == [0.0, 1.5]
+
+
+def test_the_csv_has_a_row_a_method() -> None:
+    table = summary_table(summarize(tables(RUNS)["runs"]), "rotated-digits", 2)
+    assert table["method"].tolist() == ["naive", "tag"]
+    assert pd.isna(table["forgetting_std"][1])
+
+
+def test_only_configured_runs_are_read_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    for method in ("naive", "removed"):
+        write_json(tmp_path / method / "1.json", dict(RUNS[0].train))
+        write_json(tmp_path / method / "1.eigenspectrum.json", dict(RUNS[0].eigenspectrum))
+    assert [(found.method, found.seed) for found in read_runs(tmp_path, ["naive"], [1])] == [("naive", 1)]
+    with pytest.raises(UserError, match=r"naive/2\.json: missing; run 'dvc repro train@naive-2'"):
+        read_runs(tmp_path, ["naive"], [1, 2])
