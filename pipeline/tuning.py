@@ -3,7 +3,8 @@
     python -m pipeline.tuning BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
 
 Runs every combination of the values for each seed, with `evaluation: validation`, and writes every run to
-results/tuning/BENCHMARK/METHOD.csv, best average accuracy first. The winner goes into benchmarks.yaml by hand.
+results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. The winner goes into
+benchmarks.yaml by hand.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("grid", nargs="+", metavar="KEY=VALUE,VALUE")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument("--record", help="name of the record (default: the method's)")
     given = parser.parse_args(arguments)
     configuration = read_configuration()
     if given.benchmark not in configuration.benchmarks:
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--seeds {given.seeds}: write whole numbers as in 101,102,103") from None
     points = grid(given.grid)
     table = search(configuration, given.method, points, seeds, given.jobs)
-    path = Path("results/tuning") / given.benchmark / f"{given.method}.csv"
+    path = Path("results/tuning") / given.benchmark / f"{given.record or given.method}.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     keys = list(points[0])
     means = table.groupby(keys, sort=False)[["average_accuracy", "forgetting", "learning_accuracy"]].mean()
