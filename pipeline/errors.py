@@ -27,11 +27,15 @@ def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
 def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run `main`; turn what a person can mend into one line and exit status 2.
 
-    UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path.
+    UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path. Ctrl-C
+    ends with a line and status 130.
     Everything else is a fault of ours and keeps its traceback.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; nothing was left half-written, run again to go on", file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         line = " ".join(str(error).split())
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +15,11 @@ from pipeline.benchmarks.store import Tasks
 from pipeline.config.plan import RegimePlan, RunPlan
 from pipeline.errors import DivergenceError
 from pipeline.evaluation import accuracy_row
+from pipeline.feeding import Joint, Sequential
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 from pipeline.optimizers import TAG, build_optimizer
 from pipeline.randomness import generator, torch_seed
-from pipeline.strategies import Batch, build_strategy
+from pipeline.strategies import Stream, build_strategy
 
 #: Points of the training-loss curve a task.
 CURVE = 20
@@ -72,9 +72,12 @@ def _train(
     torch.manual_seed(torch_seed(seed, "weights"))
     model = build_model(plan.model, tasks.image_shape, tasks.classes, plan.regime.dropout).to(device)
     torch.manual_seed(torch_seed(seed, "dropout"))  # from here on the global generator serves dropout alone
-    order = generator(seed, "order")
     optimizer = build_optimizer(model.named_parameters(), **plan.optimizer.model_dump(exclude_none=True))
-    strategy = build_strategy(plan.strategy)
+    stream = Stream(outputs, plan.training.batch_size, generator(seed, "memory"))
+    strategy = build_strategy(plan.strategy, stream)
+    feed = (Joint if strategy.joint else Sequential)(
+        tasks, strategy, plan.training, outputs, generator(seed, "order"), device
+    )
     tests = [load_task(tasks, task, "test", outputs, device) for task in range(len(tasks))]
     record = Record()
 
@@ -85,36 +88,30 @@ def _train(
 
     evaluate()
     model.train()
-    batch_size = plan.training.batch_size
     # A look at the loss makes a GPU wait: there only now and then, on a CPU at every step.
     watch = _Watch(plan.method, seed, every=50 if device.type == "cuda" else 1)
-    steps = sum(math.ceil(len(tasks.split(task, "train")[1]) / batch_size) for task in range(len(tasks)))
     title = f"train {plan.method}-{seed}"
-    with tqdm(total=steps * plan.training.epochs, unit="step", desc=title, disable=None, leave=False) as bar:
+    with tqdm(total=feed.steps(), unit="step", desc=title, disable=None, leave=False) as bar:
         for number in range(len(tasks)):
-            task = load_task(tasks, number, "train", outputs, device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(plan.regime, plan.optimizer.lr, number)
             if isinstance(optimizer, TAG):
                 optimizer.begin_task()
-            strategy.begin_task(task)
             bar.set_postfix_str(f"task {number + 1}/{len(tasks)}")
             losses: list[Tensor] = []
             alphas: list[Tensor] = []
-            for _ in range(plan.training.epochs):
-                shuffle = torch.from_numpy(order.permutation(len(task))).to(device)
-                images = torch.split(task.images[shuffle], batch_size)
-                labels = torch.split(task.labels[shuffle], batch_size)
-                for batch in zip(images, labels, strict=True):
+            for task, batches in feed.visits(number):
+                strategy.begin_task(task)
+                for batch in batches:
                     optimizer.zero_grad()
-                    losses.append(strategy.backward(model, Batch(*batch, number)))
+                    losses.append(strategy.backward(model, batch))
                     optimizer.step()
                     if isinstance(optimizer, TAG):
                         alphas.append(optimizer.alphas.nanmean(dim=0))
                     watch.look(number, losses)
                     bar.update()
+                strategy.end_task(model, task)
             watch.look(number, losses, last=True)
-            strategy.end_task(model, task)
             record.train_loss.append(_curve(losses))
             if alphas:
                 record.alpha.append(_curve(alphas))

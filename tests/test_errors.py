@@ -35,6 +35,16 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         run_stage("plan", lambda: failing(ZeroDivisionError()))
 
 
+def test_ctrl_c_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_stage("train", interrupted)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.startswith("train: interrupted")
+
+
 def test_nearest_names() -> None:
     assert nearest("rmsprob", ["rmsprop", "sgd"]) == "did you mean 'rmsprop'? allowed: rmsprop, sgd"
     assert nearest("zzz", ["rmsprop", "sgd"]) == "allowed: rmsprop, sgd"

@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "test@example.org",
 }
 
-RUNS = {"naive-1", "stable-1"}
+RUNS = {"naive-1", "stable-ewc-1"}
 
 
 def stages(*names: str, runs: set[str] | None = None) -> set[str]:
@@ -74,7 +74,12 @@ def fresh_clone(folder: Path) -> Clone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     clone = Clone(folder)
-    clone.edit("params.yaml", "  - rmsprop\n  - tag\n", "")
+    clone.edit(
+        "params.yaml",
+        "  - stable\n  - rmsprop\n  - tag\n  - ewc\n  - agem\n  - er\n  - multitask\n",
+        "  - stable-ewc\n",
+    )
+    clone.edit("params.yaml", "stable: stable ", "stable: stable-ewc ")
     clone.edit("params.yaml", "  - 2\n  - 3\n", "")
     clone.edit("benchmarks.yaml", "    tasks: 5", "    tasks: 2")
     clone.run("git", "init", "--quiet")
@@ -106,7 +111,7 @@ def another_seed(clone: Clone) -> None:
 
 
 def another_method(clone: Clone) -> None:
-    clone.edit("params.yaml", "  - stable\n", "  - stable\n  - rmsprop\n")
+    clone.edit("params.yaml", "  - stable-ewc\n", "  - stable-ewc\n  - rmsprop\n")
 
 
 def optimizer(clone: Clone) -> None:
@@ -118,8 +123,8 @@ def unused_hyper_parameter(clone: Clone) -> None:
     clone.edit("params.yaml", "  b: null", "  b: 7")
 
 
-def hyper_parameter_of_a_regime(clone: Clone) -> None:
-    clone.edit("benchmarks.yaml", "dropout: 0.0", "dropout: 0.2")
+def hyper_parameter_of_ewc(clone: Clone) -> None:
+    clone.edit("benchmarks.yaml", "ewc_lambda: 1000.0", "ewc_lambda: 500.0")
 
 
 def eigenspectrum(clone: Clone) -> None:
@@ -146,10 +151,10 @@ AFTER_RUNS = ("summarize", "figures")
     [
         (optimizer, stages(*AFTER_RUNS, runs={"naive-1"})),
         (unused_hyper_parameter, set()),
-        (hyper_parameter_of_a_regime, stages(*AFTER_RUNS, runs={"stable-1"})),
-        (another_seed, stages(*AFTER_RUNS, runs={"naive-2", "stable-2"})),
+        (hyper_parameter_of_ewc, stages(*AFTER_RUNS, runs={"stable-ewc-1"})),
+        (another_seed, stages(*AFTER_RUNS, runs={"naive-2", "stable-ewc-2"})),
         (another_method, stages(*AFTER_RUNS, runs={"rmsprop-1"})),
-        (eigenspectrum, stages("eigenspectrum@naive-1", "eigenspectrum@stable-1", *AFTER_RUNS)),
+        (eigenspectrum, stages("eigenspectrum@naive-1", "eigenspectrum@stable-ewc-1", *AFTER_RUNS)),
         (figures, {"figures"}),
         (compute, set()),
     ],
@@ -190,7 +195,7 @@ def test_an_experiment_with_another_optimizer(clone: Clone) -> None:
 
 def test_the_outputs_are_there_and_whole(base: Clone) -> None:
     summary = json.loads((base.folder / "metrics/summary.json").read_text(encoding="utf-8"))
-    assert set(summary) == {"naive", "stable"}
+    assert set(summary) == {"naive", "stable-ewc"}
     assert 0.2 < summary["naive"]["average_accuracy"] <= 1
     assert summary["naive"]["largest_eigenvalue"] > 0
     assert {path.name for path in (base.folder / "models/naive/1").iterdir()} == {
@@ -205,16 +210,16 @@ def test_the_outputs_are_there_and_whole(base: Clone) -> None:
 
 
 def test_runs_give_the_same_bytes_also_when_others_run_beside_them(clone: Clone) -> None:
-    files = [clone.folder / "metrics/runs/stable" / name for name in ("1.json", "1.eigenspectrum.json")] + sorted(
-        (clone.folder / "models/stable/1").iterdir()
+    files = [clone.folder / "metrics/runs/stable-ewc" / name for name in ("1.json", "1.eigenspectrum.json")] + sorted(
+        (clone.folder / "models/stable-ewc/1").iterdir()
     )
     before = [file.read_bytes() for file in files]
     beside = [
         subprocess.Popen([sys.executable, "-m", "stages.train", method, "1"], cwd=clone.folder, env=ENVIRONMENT)
-        for method in ("stable", "naive", "naive")
+        for method in ("stable-ewc", "naive", "naive")
     ]
     assert [process.wait() for process in beside] == [0, 0, 0]
-    clone.stage("eigenspectrum", "stable", "1")
+    clone.stage("eigenspectrum", "stable-ewc", "1")
     assert [file.read_bytes() for file in files] == before
 
 

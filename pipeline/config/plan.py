@@ -4,7 +4,7 @@ A train stage depends on its plan alone, and DVC compares contents: it reruns wh
 changed. Later layers win:
 
     the benchmark's training < optimizers.<update rule> < strategies.<strategy> < regimes.<regime>
-    < `optimizer` of params.yaml < the method's own values
+    < combinations (rule+strategy, rule+regime, rule+strategy+regime) < `optimizer` of params.yaml < the method's own values
 
 `optimizer` of params.yaml reaches the methods that pin no optimizer. Its `base` and `b` mean something to TAG alone, so
 they reach every TAG method that does not set them itself.
@@ -13,12 +13,14 @@ they reach every TAG method that does not set them itself.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.config.reading import Configuration, check, read_yaml
 from pipeline.config.schema import (
+    BankDtype,
     Count,
     Evaluated,
+    Fisher,
     Fraction,
     Held,
     Method,
@@ -26,6 +28,7 @@ from pipeline.config.schema import (
     OptimizerName,
     Positive,
     Settings,
+    Sharpness,
     StrategyName,
     Stream,
     Strict,
@@ -34,12 +37,28 @@ from pipeline.config.schema import (
 from pipeline.errors import UserError
 
 #: Values where no layer gives one. The floor of a decaying learning rate is the Stable SGD code's.
-DEFAULTS = {"lr_decay": 1.0, "momentum": 0.0, "base": "rmsprop", "b": 5.0, "dropout": 0.0}
+DEFAULTS = {
+    "lr_decay": 1.0,
+    "momentum": 0.0,
+    "base": "rmsprop",
+    "b": 5.0,
+    "dropout": 0.0,
+    "fisher": "batch",
+    "fisher_batch": 200,
+    "penalty_clip": 100.0,
+    "memory_per_class": 1,
+    "passes": 6,
+}
 MIN_LR = 5e-5
 
-#: The settings that only some update rules have; every run has the others.
-OF_UPDATE_RULE: dict[str, tuple[str, ...]] = {"sgd": ("momentum",), "tag": ("base", "b")}
-_SPECIAL = {key for keys in OF_UPDATE_RULE.values() for key in keys}
+#: The settings that only some update rules or strategies have; every run has the others.
+OF_UPDATE_RULE: dict[str, tuple[str, ...]] = {"sgd": ("momentum",), "tag": ("base", "b", "bank_dtype")}
+OF_STRATEGY: dict[str, tuple[str, ...]] = {
+    "ewc": ("ewc_lambda", "fisher", "fisher_batch", "penalty_clip"),
+    "agem": ("memory_per_class",),
+    "er": ("memory_per_class",),
+    "multitask-passes": ("passes",),
+}
 
 
 class OptimizerPlan(Strict):
@@ -49,7 +68,8 @@ class OptimizerPlan(Strict):
     lr: Positive
     momentum: Fraction | None = None
     base: TagBase | None = None
-    b: float | None = None
+    b: Sharpness | None = None
+    bank_dtype: BankDtype | None = None
 
 
 class RegimePlan(Strict):
@@ -61,9 +81,15 @@ class RegimePlan(Strict):
 
 
 class StrategyPlan(Strict):
-    """What is added to the gradient or the data."""
+    """What is added to the gradient or the data; settings it does not have are None and left out of the file."""
 
     name: StrategyName
+    ewc_lambda: float | None = None
+    fisher: Fisher | None = None
+    fisher_batch: Count | None = None
+    penalty_clip: float | None = None
+    memory_per_class: Count | None = None
+    passes: Count | None = None
 
 
 class TrainingPlan(Strict):
@@ -97,7 +123,9 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     """The plan of one method. Raises UserError for a value its update rule does not have, or a missing learning rate."""
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     optimizer = method.optimizer or params.optimizer.name
-    _refuse_unused(name, method, optimizer)
+    if method.optimizer is not None:  # otherwise the update rule may change from the command line
+        _refuse_unused(name, method, optimizer, OF_UPDATE_RULE)
+    _refuse_unused(name, method, method.strategy, OF_STRATEGY)
     layers: list[dict[str, Any]] = [DEFAULTS, benchmark.training.model_dump()]
     base = None
     if optimizer == "tag":
@@ -107,6 +135,9 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         benchmark.optimizers.get(rule),  # type: ignore[call-overload]
         benchmark.strategies.get(method.strategy),
         benchmark.regimes.get(method.regime),
+        benchmark.combinations.get(f"{rule}+{method.strategy}"),
+        benchmark.combinations.get(f"{rule}+{method.regime}"),
+        benchmark.combinations.get(f"{rule}+{method.strategy}+{method.regime}"),
     ):
         layers.append(_set_values(tuned) if tuned else {})
     given = _set_values(params.optimizer)
@@ -121,13 +152,18 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
             f"benchmarks.yaml: {params.benchmark}.optimizers.{rule}.lr: method '{name}' needs a learning rate and none is "
             f"given; add it there, or set lr of '{name}' in methods.yaml"
         )
+    if method.strategy == "ewc" and "ewc_lambda" not in value:
+        raise UserError(
+            f"benchmarks.yaml: {params.benchmark}.strategies.ewc.ewc_lambda: method '{name}' needs it and none is given; "
+            f"add it there, or set ewc_lambda of '{name}' in methods.yaml"
+        )
     decays = value["lr_decay"] < 1
+    if value["fisher"] == "exact":
+        value.pop("fisher_batch")
     return RunPlan(
         method=name,
-        optimizer=OptimizerPlan(
-            name=optimizer, lr=value["lr"], **{key: value[key] for key in OF_UPDATE_RULE.get(optimizer, ())}
-        ),
-        strategy=StrategyPlan(name=method.strategy),
+        optimizer=OptimizerPlan(name=optimizer, lr=value["lr"], **_those(value, OF_UPDATE_RULE.get(optimizer, ()))),
+        strategy=StrategyPlan(name=method.strategy, **_those(value, OF_STRATEGY.get(method.strategy, ()))),
         regime=RegimePlan(lr_decay=value["lr_decay"], min_lr=MIN_LR if decays else None, dropout=value["dropout"]),
         training=TrainingPlan(batch_size=value["batch_size"], epochs=value["epochs"]),
         model=benchmark.model,
@@ -187,10 +223,13 @@ def _set_values(settings: Strict) -> dict[str, Any]:
     return {key: value for key, value in settings.model_dump(exclude_none=True).items() if key in Settings.model_fields}
 
 
-def _refuse_unused(name: str, method: Method, optimizer: OptimizerName) -> None:
-    if method.optimizer is None:
-        return  # the update rule may change from the command line
-    for key in sorted(_SPECIAL - set(OF_UPDATE_RULE.get(optimizer, ()))):
+def _those(value: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value[key] for key in keys if key in value}
+
+
+def _refuse_unused(name: str, method: Method, used: str, owners: dict[str, tuple[str, ...]]) -> None:
+    """UserError where the method sets a value that its update rule or strategy, `used`, does not have."""
+    for key in sorted({key for keys in owners.values() for key in keys} - set(owners.get(used, ()))):
         if getattr(method, key) is not None:
-            owner: Literal["sgd", "tag"] = "tag" if key in OF_UPDATE_RULE["tag"] else "sgd"
-            raise UserError(f"methods.yaml: {name}.{key}: '{optimizer}' has no {key}, only '{owner}' has; remove it")
+            having = " and ".join(f"'{owner}'" for owner, keys in owners.items() if key in keys)
+            raise UserError(f"methods.yaml: {name}.{key}: '{used}' has no {key}, only {having} have it; remove it")

@@ -132,7 +132,9 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     if kind == "literal_error":
         expected = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
         return f"{key}: unknown {_shown(value)}; {nearest(value, expected)}"
-    message = fault["msg"].replace("Input should be", "must be").replace(" should ", " must ")
+    message = (
+        fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace(" should ", " must ")
+    )
     return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; mend it there"
 
 

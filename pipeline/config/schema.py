@@ -6,16 +6,18 @@ benchmark's tuned values, a method's own), which is what lets a method inherit w
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 OptimizerName = Literal["sgd", "rmsprop", "adagrad", "adam", "tag"]
 TagBase = Literal["rmsprop", "adagrad", "adam"]
 #: The keys under which a benchmark keeps the tuned values of an update rule: TAG's differ with its base.
 UpdateRule = Literal["sgd", "rmsprop", "adagrad", "adam", "tag-rmsprop", "tag-adagrad", "tag-adam"]
-StrategyName = Literal["naive"]
-RegimeName = Literal["plastic", "stable"]
+StrategyName = Literal["naive", "ewc", "agem", "er", "multitask", "multitask-passes"]
+Fisher = Literal["batch", "exact"]
+BankDtype = Literal["float32", "bfloat16"]
+RegimeName = Literal["plain", "plastic", "stable"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -25,6 +27,18 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Evaluated = Literal["test", "validation"]
 Held = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _combination(text: str) -> str:
+    rule, *rest = text.split("+")
+    strategy = rest and rest[0] in get_args(StrategyName)
+    regime = rest and rest[-1] in get_args(RegimeName)
+    if rule not in get_args(UpdateRule) or not rest or len(rest) != bool(strategy) + bool(regime):
+        raise ValueError("must be an update rule, then a strategy, a regime or both, as in sgd+er or sgd+ewc+stable")
+    return text
+
+
+Combination = Annotated[str, AfterValidator(_combination)]
 #: Names become file and stage names.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
@@ -38,8 +52,11 @@ class Strict(BaseModel):
 class Settings(Strict):
     """The tunable values of a run; None means: inherit.
 
-    lr: learning rate. lr_decay: factor of the learning rate a task. momentum: of SGD. base, b: of TAG. dropout:
-    probability. batch_size: examples a step. epochs: passes over each task.
+    lr: learning rate. lr_decay: factor of the learning rate a task. momentum: of SGD. base, b: of TAG. bank_dtype: of
+    TAG's moments of past tasks. dropout: probability. batch_size: examples a step. epochs: passes over each task.
+    ewc_lambda: weight of EWC's penalty. fisher, fisher_batch: how EWC estimates the Fisher information. penalty_clip: norm
+    that the penalty's gradient is clipped to, 0 for none. memory_per_class: examples that A-GEM and ER keep for each class.
+    passes: of multitask-passes over the stream.
     """
 
     lr: Positive | None = None
@@ -50,6 +67,13 @@ class Settings(Strict):
     dropout: Fraction | None = None
     batch_size: Count | None = None
     epochs: Count | None = None
+    bank_dtype: BankDtype | None = None
+    ewc_lambda: Annotated[float, Field(ge=0)] | None = None
+    fisher: Fisher | None = None
+    fisher_batch: Count | None = None
+    penalty_clip: Annotated[float, Field(ge=0)] | None = None
+    memory_per_class: Count | None = None
+    passes: Count | None = None
 
 
 # --- params.yaml
@@ -154,6 +178,9 @@ class Searched(Strict):
 class Benchmark(Strict):
     """One benchmark: its data, its model, and the tuned values by update rule, strategy and regime.
 
+    combinations: values tuned for an update rule together with a strategy, a regime or both: "sgd+er", "sgd+stable",
+    "sgd+ewc+stable".
+
     evaluation: test (train on all training images, judge on the test images) or validation (hold `validation_fraction` of
     each class of the training images out of training and judge on them; the test images stay untouched: for tuning).
     """
@@ -168,6 +195,7 @@ class Benchmark(Strict):
     optimizers: dict[UpdateRule, Settings] = {}
     strategies: dict[StrategyName, Settings] = {}
     regimes: dict[RegimeName, Settings] = {}
+    combinations: dict[Combination, Settings] = {}
     searched: Searched | None = None
 
 
@@ -180,4 +208,4 @@ class Method(Settings):
     description: str
     optimizer: OptimizerName | None = None
     strategy: StrategyName = "naive"
-    regime: RegimeName = "plastic"
+    regime: RegimeName = "plain"

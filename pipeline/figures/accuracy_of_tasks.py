@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, colour, line_with_band, new_figure, whole_numbers
+from pipeline.figures.style import PAGE, colour, legend_above, line_with_band, new_figure, whole_numbers
 
 COLUMNS = 5
 
@@ -40,5 +40,5 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
         whole_numbers(axes)
     figure.supxlabel("tasks learnt", fontsize=8)
     figure.supylabel("accuracy (%)", fontsize=8)
-    figure.legend(loc="outside upper center", ncols=min(8, len(methods)))
+    legend_above(figure, grid[0, 0])
     return figure

@@ -8,7 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, line_with_band, new_figure, plain_log_scale, shades, whole_numbers
+from pipeline.figures.style import (
+    PAGE,
+    legend_above,
+    line_with_band,
+    new_figure,
+    plain_log_scale,
+    shades,
+    whole_numbers,
+)
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -35,6 +43,5 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         whole_numbers(left)
     for axes in grid[-1]:
         axes.set_xlabel("tasks learnt")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(10, len(tasks)))
+    legend_above(figure, grid[0, 0])
     return figure

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import COLUMN, colour, line_with_band, marker, new_figure, whole_numbers
+from pipeline.figures.style import COLUMN, colour, legend_above, line_with_band, marker, new_figure, whole_numbers
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     """Mean over the seeds, bands of one standard deviation."""
     table = tables["average_accuracy"].assign(percent=lambda rows: 100 * rows["average_accuracy"])
     methods = list(table["method"].unique())
-    figure, grid = new_figure(COLUMN, 2.5)
+    figure, grid = new_figure(COLUMN, 2.3)
     axes = grid[0, 0]
     for method in methods:
         rows = table[table["method"] == method]
@@ -25,5 +25,5 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     axes.set_xlabel("tasks learnt")
     axes.set_ylabel("average accuracy (%)")
     whole_numbers(axes)
-    figure.legend(loc="outside upper center", ncols=min(4, len(methods)))
+    legend_above(figure, axes)
     return figure

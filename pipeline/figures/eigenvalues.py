@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import COLUMN, colour, line_with_band, marker, new_figure, whole_numbers
+from pipeline.figures.style import COLUMN, colour, legend_above, line_with_band, marker, new_figure, whole_numbers
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
@@ -16,7 +16,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     table = tables["eigenvalues"]
     table = table[table["rank"] == 1]
     methods = list(table["method"].unique())
-    figure, grid = new_figure(COLUMN, 2.5)
+    figure, grid = new_figure(COLUMN, 2.3)
     axes = grid[0, 0]
     for method in methods:
         rows = table[table["method"] == method]
@@ -27,5 +27,5 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     axes.set_xlabel("task")
     axes.set_ylabel("largest Hessian eigenvalue")
     whole_numbers(axes)
-    figure.legend(loc="outside upper center", ncols=min(4, len(methods)))
+    legend_above(figure, axes)
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, line_with_band, new_figure, shades, whole_numbers
+from pipeline.figures.style import PAGE, legend_above, line_with_band, new_figure, shades, whole_numbers
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -40,7 +40,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     grid[1, 0].set_ylabel("Hessian eigenvalues")
     grid[2, 0].set_ylabel("distance from\nweights after task 1")
     grid[1, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=min(10, len(tasks)))
+    legend_above(figure, grid[0, 0])
     return figure
 
 

@@ -21,7 +21,16 @@ COLUMN, PAGE = 3.5, 7.0
 
 # Okabe and Ito (2008), without black and yellow.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C564B")
-_NAMED = {"naive": "#7F7F7F", "stable": "#0072B2", "rmsprop": "#E69F00", "tag": "#D55E00"}
+_NAMED = {
+    "naive": "#7F7F7F",
+    "stable": "#0072B2",
+    "rmsprop": "#E69F00",
+    "tag": "#D55E00",
+    "ewc": "#009E73",
+    "agem": "#CC79A7",
+    "er": "#56B4E9",
+    "multitask": "#000000",
+}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 STYLE: dict[str, Any] = {
@@ -83,6 +92,16 @@ def plain_log_scale(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def legend_above(figure: Figure, source: Axes) -> None:
+    """The legend of `source` above the whole figure, in as many columns as its width takes; the figure grows to hold it."""
+    handles, labels = source.get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    widest = 0.4 + 0.06 * max(len(label) for label in labels)  # inches, for the legend's font size
+    columns = min(len(labels), max(1, int(width / widest)))
+    figure.set_size_inches(width, height + 0.15 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def whole_numbers(axes: Axes) -> None:

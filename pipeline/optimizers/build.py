@@ -23,10 +23,13 @@ UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def build_optimizer(
     params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], name: str, lr: float, **values: Any
 ) -> torch.optim.Optimizer:
-    """The update rule `name` over `params` (or named parameters). values: momentum for sgd; base and b for tag.
+    """The update rule `name` over `params` (or named parameters). values: momentum for sgd; base, b
+    and bank_dtype (the name of a dtype) for tag.
 
     Raises ValueError for an unknown name.
     """
+    if "bank_dtype" in values:
+        values["bank_dtype"] = getattr(torch, values["bank_dtype"])
     if name not in UPDATE_RULES:
         raise ValueError(f"unknown update rule '{name}'; there are {', '.join(UPDATE_RULES)}")
     return UPDATE_RULES[name](params, lr=lr, **values)

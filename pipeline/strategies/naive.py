@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel, TaskTensors
-
-
-class Batch(NamedTuple):
-    """images: (n, [channels,] height, width) float. labels: (n,) int64. task: its number from 0, or (n,) int64."""
-
-    images: Tensor
-    labels: Tensor
-    task: int | Tensor
+from pipeline.strategies.batch import Batch, Stream, cross_entropy
 
 
 class Naive:
-    """The base of every strategy; each overrides what it changes."""
+    """The base of every strategy; each overrides what it changes.
+
+    plan: its settings. stream: what it must know of the stream.
+    """
+
+    #: True where the examples of all tasks come mixed, as one long task cut into as many parts as there are tasks.
+    joint: ClassVar[bool] = False
+
+    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
+        self.plan, self.stream = plan, stream
+
+    def visits(self, task: int, tasks: int) -> list[int]:
+        """The tasks to train on, in order, before the row of the accuracy matrix for `task` is taken. From 0."""
+        return [task]
 
     def begin_task(self, task: TaskTensors) -> None:
         """Called with the training data of a task before its first step."""
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """Leave in `.grad` the gradient to apply (gradients are empty on entry); return the batch's loss, detached."""
-        loss = F.cross_entropy(model(batch.images, batch.task), batch.labels)
+        loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
         return loss.detach()
 

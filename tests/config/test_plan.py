@@ -61,7 +61,7 @@ def test_the_floor_of_the_learning_rate_is_there_only_where_it_decays(configured
 
 def test_a_value_that_the_update_rule_does_not_have_is_refused(configured: Path) -> None:
     edit(configured / "methods.yaml", "  optimizer: rmsprop", "  optimizer: rmsprop\n  b: 3")
-    with pytest.raises(UserError, match=r"methods\.yaml: rmsprop\.b: 'rmsprop' has no b, only 'tag' has"):
+    with pytest.raises(UserError, match=r"methods\.yaml: rmsprop\.b: 'rmsprop' has no b, only 'tag' have"):
         plan(configured, "rmsprop")
 
 
@@ -69,6 +69,35 @@ def test_a_missing_learning_rate_says_where_to_add_it(configured: Path) -> None:
     edit(configured / "benchmarks.yaml", "    adam:\n      lr: 0.003\n", "")
     with pytest.raises(UserError, match=r"rotated-digits\.optimizers\.adam\.lr: method 'adam' needs a learning rate"):
         plan(configured, "adam")
+
+
+def test_values_of_a_combination_go_with_that_update_rule_alone(configured: Path) -> None:
+    assert plan(configured, "naive").optimizer.lr == 0.2
+    assert plan(configured, "er").optimizer.lr == 0.1  # sgd+er
+    assert plan(configured, "tag-er").optimizer.lr == plan(configured, "tag").optimizer.lr
+    edit(configured / "params.yaml", "  name: sgd", "  name: tag")
+    assert without_name(plan(configured, "er")) == without_name(plan(configured, "tag-er"))
+
+
+def test_a_combination_of_unknown_parts_is_refused(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "    sgd+er:", "    sgd+err:")
+    with pytest.raises(UserError, match=r"combinations\.sgd\+err: must be an update rule, then a strategy"):
+        read_configuration(configured)
+
+
+def test_a_plan_holds_only_what_its_strategy_has(configured: Path) -> None:
+    er, ewc = plan(configured, "er-5").strategy, plan(configured, "ewc").strategy
+    assert er.model_dump(exclude_none=True) == {"name": "er", "memory_per_class": 5}
+    assert ewc.model_dump(exclude_none=True) == {
+        "name": "ewc",
+        "ewc_lambda": 1000.0,
+        "fisher": "batch",
+        "fisher_batch": 200,
+        "penalty_clip": 100.0,
+    }
+    edit(configured / "methods.yaml", "  strategy: ewc", "  strategy: ewc\n  memory_per_class: 3")
+    with pytest.raises(UserError, match="'ewc' has no memory_per_class, only 'agem' and 'er' have it"):
+        plan(configured, "ewc")
 
 
 def test_values_without_effect_are_told(configured: Path) -> None:
@@ -91,10 +120,16 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("benchmark", ["rotated-digits", "permuted-digits"])
-@pytest.mark.parametrize("method", ["naive", "stable", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("naive", "stable", "plastic", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam"),
+        *("ewc", "agem", "er", "multitask", "multitask-passes"),
+    ],
+)
 def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
     runs = pd.read_csv(ROOT / "results/tuning" / benchmark / f"{method}.csv")
-    keys = [key for key in ("lr", "lr_decay", "dropout") if key in runs]
+    keys = [key for key in ("lr", "lr_decay", "dropout", "ewc_lambda") if key in runs]
     scores = [
         (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
         for _, rows in runs.groupby(keys)
@@ -105,5 +140,10 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
     )
     resolved = resolve_run(type(configuration)(params, configuration.benchmarks, configuration.methods), method)
-    used = {"lr": resolved.optimizer.lr, "lr_decay": resolved.regime.lr_decay, "dropout": resolved.regime.dropout}
+    used = {
+        "lr": resolved.optimizer.lr,
+        "lr_decay": resolved.regime.lr_decay,
+        "dropout": resolved.regime.dropout,
+        "ewc_lambda": resolved.strategy.ewc_lambda,
+    }
     assert {key: used[key] for key in keys} == winner

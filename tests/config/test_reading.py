@@ -19,7 +19,7 @@ def line(folder: Path) -> str:
 
 def test_the_projects_own_files_are_right(configured: Path) -> None:
     configuration = read_configuration(configured)
-    assert configuration.params.methods == ["naive", "stable", "rmsprop", "tag"]
+    assert configuration.params.methods == ["naive", "stable", "rmsprop", "tag", "ewc", "agem", "er", "multitask"]
     assert configuration.benchmark.dataset == "digits"
 
 

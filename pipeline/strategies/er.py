@@ -1,0 +1,50 @@
+"""ER: experience replay from a reservoir (Chaudhry et al. 2019, arXiv 1902.10486)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config.plan import StrategyPlan
+from pipeline.models import TaskModel, TaskTensors
+from pipeline.strategies.batch import Batch, Stream, cross_entropy
+from pipeline.strategies.memory import Reservoir
+from pipeline.strategies.naive import Naive
+
+
+class ER(Naive):
+    """From the second task on the loss of a random memory batch is added; then the batch is offered to the reservoir.
+
+    The reservoir has `memory_per_class` slots for each class of each task. The memory batch, as large as the batch, is a
+    pass of its own, because batch normalisation must not mix the two.
+    """
+
+    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
+        super().__init__(plan, stream)
+        size = (plan.memory_per_class or 1) * sum(len(outputs) for outputs in stream.classes)
+        self.memory = Reservoir(size, stream.generator)
+        self.task = 0
+
+    def begin_task(self, task: TaskTensors) -> None:
+        """Know whether there is anything to replay."""
+        self.task = task.task
+
+    def backward(self, model: TaskModel, batch: Batch) -> Tensor:
+        """The gradient of the batch's loss and of the memory batch's."""
+        loss = cross_entropy(model, batch)
+        torch.autograd.backward(loss)
+        if self.task > 0:
+            torch.autograd.backward(cross_entropy(model, self.memory.sample(self.stream.batch_size)))
+        self.memory.add(batch)
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memory and the task."""
+        return {"memory": self.memory.state_dict(), "task": self.task}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.memory.load_state_dict(state["memory"])
+        self.task = state["task"]

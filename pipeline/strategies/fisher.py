@@ -1,0 +1,68 @@
+"""The diagonal of the Fisher information of a network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.models import TaskModel, TaskTensors
+from pipeline.strategies.batch import Batch, cross_entropy
+
+#: Examples whose gradients are in memory at a time.
+CHUNK = 64
+
+
+@contextmanager
+def _evaluating(model: TaskModel) -> Iterator[None]:
+    """Without dropout, and with the running statistics of batch normalisation, which stay as they are."""
+    mode = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
+
+
+def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:
+    """The squared gradient of the mean loss of one batch: what the published code takes for the Fisher information.
+
+    Returns a tensor for each trained parameter. It shrinks with the size of the batch, and is not its expectation.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with _evaluating(model):
+        gradients = torch.autograd.grad(cross_entropy(model, batch), parameters, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient.detach() ** 2
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+
+
+def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) -> list[Tensor]:
+    """F_i = mean_x sum_y p(y | x) (d log p(y | x) / d theta_i)^2 over all examples of the task and its classes.
+
+    outputs: the task's outputs. Returns a tensor for each trained parameter.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    trained = {name: parameters.pop(name) for name in names}
+    buffers = dict(model.named_buffers())
+    labels = torch.tensor(list(outputs), device=task.labels.device)
+
+    def log_probability(trained: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, (trained, parameters, buffers), (image[None], task.task))
+        return F.log_softmax(logits, dim=1)[0].gather(0, label[None])[0]
+
+    scores = torch.func.vmap(  # over examples, then over classes
+        torch.func.vmap(torch.func.grad_and_value(log_probability), in_dims=(None, None, 0)), in_dims=(None, 0, None)
+    )
+    total = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
+    with _evaluating(model):
+        for images in torch.split(task.images, CHUNK):
+            gradients, values = scores(trained, images, labels)
+            for name, gradient in gradients.items():
+                total[name] += torch.einsum("nc,nc...->...", values.exp(), gradient**2)
+    return [total[name] / len(task) for name in names]

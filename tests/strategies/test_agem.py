@@ -1,0 +1,155 @@
+"""A-GEM: the projection, and what it is a projection of."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+from torch import Tensor
+
+from pipeline.strategies.agem import AGEM, project
+from pipeline.strategies.batch import cross_entropy
+from tests.strategies import OWN, PLANS, SHARED, batch_of, gradients, network, random_task, strategy
+
+# The same examples on every run: what fails here fails everywhere.
+properties = settings(deadline=None, max_examples=100, derandomize=True, database=None)
+vectors = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=3, max_size=12)
+
+
+def tensors(values: np.ndarray) -> list[Tensor]:
+    """A vector as parameter tensors: a column, a row and a number."""
+    whole = torch.from_numpy(values)
+    return [whole[:1, None], whole[None, 1:-1], whole[-1]]
+
+
+def vector(parts: list[Tensor]) -> np.ndarray:
+    """Back again."""
+    return torch.cat([part.flatten() for part in parts]).numpy()
+
+
+def projected(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient, reference, and the projected gradient."""
+    gradient, reference = (np.array(values) for values in zip(*pairs, strict=True))
+    # Squares of smaller ones leave float64; `project` then treats them as zero.
+    assume(np.linalg.norm(reference) > 1e-100)
+    return gradient, reference, vector(project(tensors(gradient), tensors(reference)))
+
+
+@properties
+@given(vectors)
+def test_the_product_with_the_reference_is_never_negative(pairs: list[tuple[float, float]]) -> None:
+    gradient, reference, found = projected(pairs)
+    rounding = 1e-12 * np.linalg.norm(gradient) * np.linalg.norm(reference)
+    assert found @ reference >= -rounding
+
+
+@properties
+@given(vectors)
+def test_without_conflict_the_gradient_is_the_plain_one(pairs: list[tuple[float, float]]) -> None:
+    gradient, reference = (np.array(values) for values in zip(*pairs, strict=True))
+    if gradient @ reference < 0:
+        reference = -reference
+    assert np.array_equal(vector(project(tensors(gradient), tensors(reference))), gradient)
+
+
+@properties
+@given(vectors, st.integers(0, 2**32 - 1))
+def test_no_feasible_gradient_changes_less(pairs: list[tuple[float, float]], seed: int) -> None:
+    gradient, reference, found = projected(pairs)
+    change = np.linalg.norm(found - gradient)
+    generator = np.random.default_rng(seed)
+    spread = generator.choice([1e-3, 1.0, 10.0], (200, 1)) * (change + 1e-6)
+    for centre in (gradient, found):
+        others = centre + spread * generator.standard_normal((200, len(gradient)))
+        feasible = others[others @ reference >= 0]
+        if len(feasible):
+            assert np.linalg.norm(feasible - gradient, axis=1).min() >= change * (1 - 1e-9)
+
+
+@properties
+@given(vectors)
+def test_the_projection_is_the_dual_problems_solution(pairs: list[tuple[float, float]]) -> None:
+    """min |x - g|^2 with x . r >= 0 has x = g + v r, where v >= 0 minimises |g + v r|^2 (Karush, Kuhn and Tucker)."""
+    gradient, reference, found = projected(pairs)
+    norm = np.linalg.norm(reference)
+    (factor,), _ = nnls((reference / norm)[:, None], -gradient)
+    np.testing.assert_allclose(found, gradient + factor * reference / norm, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e-30])
+def test_a_reference_of_zeros_leaves_the_gradient_alone(dtype: torch.dtype, size: float) -> None:
+    gradient = [torch.tensor([1.0, -2.0], dtype=dtype), torch.tensor(3.0, dtype=dtype)]
+    reference = [torch.full((2,), size, dtype=dtype), torch.tensor(-size, dtype=dtype)]
+    found = project(gradient, reference)
+    if size == 0:
+        assert all(torch.equal(*pair) for pair in zip(found, gradient, strict=True))
+    assert all(tensor.isfinite().all() for tensor in found)
+    assert all(tensor.dtype == dtype for tensor in found)
+
+
+def agem(tasks: int, classes: list[list[int]]) -> AGEM:
+    """A-GEM in task `tasks` (from 0), before its first step."""
+    own, model = strategy(PLANS["agem"], classes), network(classes)
+    assert isinstance(own, AGEM)
+    for number in range(tasks):
+        task = random_task(number, classes=classes)
+        own.begin_task(task)
+        for first in range(0, len(task), 4):
+            gradients(own, model, batch_of(task, first))
+        own.end_task(model, task)
+    own.begin_task(random_task(tasks, classes=classes))
+    return own
+
+
+@pytest.mark.parametrize("classes", [OWN, SHARED], ids=["own", "shared"])
+@pytest.mark.parametrize("conflict", [False, True])
+def test_the_projected_gradient_is_left_for_the_update(classes: list[list[int]], conflict: bool) -> None:
+    own, model = agem(1, classes), network(classes, seed=1)
+    sample = copy.deepcopy(own).memory.sample(4)
+    reference = list(torch.autograd.grad(cross_entropy(model, sample), list(model.parameters())))
+    batch = None
+    for seed in range(100):
+        batch = batch_of(random_task(1, classes=classes, seed=seed))
+        plain = list(torch.autograd.grad(cross_entropy(model, batch), list(model.parameters())))
+        if (float(vector(plain) @ vector(reference)) < 0) == conflict:
+            break
+    else:
+        pytest.fail("no such batch")
+    found = gradients(own, model, batch)
+    torch.testing.assert_close(found, project(plain, reference))
+    assert all(torch.equal(*pair) for pair in zip(found, plain, strict=True)) != conflict
+    assert vector(found) @ vector(reference) >= -1e-6
+
+
+@pytest.mark.parametrize("classes", [OWN, SHARED], ids=["own", "shared"])
+def test_only_examples_of_earlier_tasks_make_the_reference(
+    classes: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, model = agem(2, classes), network(classes)
+    seen: list[Tensor] = []
+    forward = type(model).forward
+
+    def watched(self: object, images: Tensor, task: int | Tensor) -> Tensor:
+        if isinstance(task, Tensor):
+            seen.append(task)
+        return forward(model, images, task)
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    task = random_task(2, classes=classes)
+    for first in range(0, len(task), 4):
+        own.backward(model, batch_of(task, first))
+        model.zero_grad()
+    assert [len(tasks) for tasks in seen] == [4, 4, 4]  # as large as the batch
+    assert set(torch.cat(seen).tolist()) == {0, 1}
+
+
+def test_on_the_first_task_agem_is_naive() -> None:
+    model, batch = network(), batch_of(random_task(0))
+    plain = gradients(strategy(PLANS["naive"]), model, batch)
+    assert all(torch.equal(*pair) for pair in zip(gradients(agem(0, OWN), model, batch), plain, strict=True))

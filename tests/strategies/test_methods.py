@@ -1,0 +1,164 @@
+"""Every strategy stops and goes on; every row of methods.yaml trains."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.benchmarks.store import Tasks
+from pipeline.config import read_configuration
+from pipeline.config.plan import resolve_run
+from pipeline.models import TaskModel
+from pipeline.strategies import STRATEGIES, Naive
+from pipeline.training import CURVE, train
+from tests.conftest import ROOT
+from tests.optimizers.test_tag import Operations
+from tests.strategies import PLANS, batch_of, network, random_task, strategy
+
+CPU = torch.device("cpu")
+CONFIGURATION = read_configuration(ROOT)
+CONFIGURATION = replace(CONFIGURATION, params=CONFIGURATION.params.model_copy(update={"benchmark": "rotated-digits"}))
+
+#: Every row of the TAG paper's tables and of Stable SGD's experiments 1, 2 and C5.
+ROWS = [
+    "naive",
+    "stable",
+    "plastic",
+    "rmsprop",
+    "adagrad",
+    "adam",
+    "tag",
+    "tag-adagrad",
+    "tag-adam",
+    "ewc",
+    "agem",
+    "er",
+    "rmsprop-ewc",
+    "rmsprop-agem",
+    "rmsprop-er",
+    "tag-ewc",
+    "tag-agem",
+    "tag-er",
+    "agem-5",
+    "agem-10",
+    "er-5",
+    "er-10",
+    "stable-ewc",
+    "stable-agem",
+    "stable-er",
+    "multitask",
+    "multitask-passes",
+]
+
+#: A stream as it happens: what is called, on which task, from which example on.
+COURSE = [
+    (call, task, first)
+    for task in range(3)
+    for call, first in (("begin", 0), ("step", 0), ("step", 4), ("step", 8), ("end", 0))
+]
+
+
+def go_on(own: Naive, model: TaskModel, optimizer: torch.optim.Optimizer, course: list[tuple[str, int, int]]) -> None:
+    """A part of the course."""
+    for call, number, first in course:
+        task = random_task(number)
+        if call == "begin":
+            own.begin_task(task)
+        elif call == "end":
+            own.end_task(model, task)
+        else:
+            optimizer.zero_grad()
+            own.backward(model, batch_of(task, first))
+            optimizer.step()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal to the last bit, tensors within dictionaries and lists too."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(name: str) -> None:
+    for stop in range(1, len(COURSE)):
+        own, model = strategy(PLANS[name]), network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.8)
+        go_on(own, model, optimizer, COURSE[:stop])
+        file = io.BytesIO()
+        torch.save(own.state_dict(), file)
+        file.seek(0)
+        other, resumed = strategy(PLANS[name], seed=99), copy.deepcopy(model)
+        other.load_state_dict(torch.load(file))
+        rest = torch.optim.SGD(resumed.parameters(), 0.1, momentum=0.8)
+        rest.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        go_on(own, model, optimizer, COURSE[stop:])
+        go_on(other, resumed, rest, COURSE[stop:])
+        assert same(dict(model.state_dict()), dict(resumed.state_dict())), f"after {stop} events"
+        assert same(own.state_dict(), other.state_dict()), f"after {stop} events"
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_loaded_state_is_a_copy(name: str) -> None:
+    own, model = strategy(PLANS[name]), network()
+    go_on(own, model, torch.optim.SGD(model.parameters(), 0.1), COURSE[:8])
+    state = own.state_dict()
+    other = strategy(PLANS[name])
+    other.load_state_dict(state)
+    before = copy.deepcopy(state)
+    resumed = copy.deepcopy(model)
+    go_on(other, resumed, torch.optim.SGD(resumed.parameters(), 0.1), COURSE[8:])
+    assert same(state, before)
+
+
+def test_no_strategy_goes_untested() -> None:
+    assert {plan.name for plan in PLANS.values()} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("name", ["ewc", "agem", "er"])
+def test_a_step_is_as_many_operations_in_the_last_task_as_in_the_second(name: str) -> None:
+    classes = [[2 * task, 2 * task + 1] for task in range(10)]
+    own, model = strategy(PLANS[name], classes), network(classes)
+    counts = []
+    for number in range(10):
+        task = random_task(number, classes=classes)
+        own.begin_task(task)
+        own.backward(model, batch_of(task))
+        with Operations() as operations:
+            own.backward(model, batch_of(task, first=4))
+        model.zero_grad()
+        counts.append(operations.counts)
+        own.end_task(model, task)
+    assert counts[1] == counts[-1]
+
+
+def test_every_published_row_is_there() -> None:
+    assert set(ROWS) <= set(CONFIGURATION.methods)
+
+
+@pytest.mark.parametrize("name", CONFIGURATION.methods)
+def test_every_method_trains(two_tasks: Tasks, name: str) -> None:
+    plan = resolve_run(CONFIGURATION, name)
+    training = plan.training.model_copy(update={"batch_size": 48, "epochs": 1})
+    record = train(plan.model_copy(update={"training": training}), two_tasks, 1, CPU)
+    assert np.shape(record.accuracy) == np.shape(record.test_loss) == (3, 2)
+    assert np.shape(record.train_loss) == (2, CURVE)
+    for values in (record.accuracy, record.test_loss, record.train_loss):
+        assert np.isfinite(values).all()
+    assert np.min(record.accuracy) >= 0
+    assert np.max(record.accuracy) <= 1
+    assert [np.shape(alpha) for alpha in record.alpha] == (
+        [(CURVE, 1), (CURVE, 2)] if plan.optimizer.name == "tag" else []
+    )
+    first, last = record.train_loss[0][0], record.train_loss[0][-1]
+    assert last < first  # it learns
