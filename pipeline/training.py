@@ -139,6 +139,8 @@ class _Watch:
 
 
 def _curve(values: Sequence[Tensor]) -> Any:
-    """Means over (up to) CURVE equal stretches of a sequence of tensors of one shape, as nested lists."""
+    """Means over (up to) CURVE equal stretches of a sequence of tensors of one shape, as nested lists; [] of none."""
+    if not values:
+        return []
     whole = torch.stack(list(values)).double().cpu().numpy()
     return [part.mean(axis=0).tolist() for part in np.array_split(whole, min(CURVE, len(whole)))]

@@ -12,8 +12,8 @@ from torch import Tensor
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import Batch, cross_entropy
 
-#: Examples whose gradients are in memory at a time.
-CHUNK = 64
+#: Numbers that the gradients of single examples may take in memory at a time; their squares take as many again.
+BUDGET = 2**25
 
 
 @contextmanager
@@ -61,8 +61,13 @@ def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) ->
     )
     total = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
     with _evaluating(model):
-        for images in torch.split(task.images, CHUNK):
+        for images in torch.split(task.images, _chunk(trained, len(outputs))):
             gradients, values = scores(trained, images, labels)
             for name, gradient in gradients.items():
                 total[name] += torch.einsum("nc,nc...->...", values.exp(), gradient**2)
     return [total[name] / len(task) for name in names]
+
+
+def _chunk(trained: dict[str, Tensor], classes: int) -> int:
+    """Examples whose gradients, one for each class, fit into the budget."""
+    return max(1, BUDGET // (classes * sum(parameter.numel() for parameter in trained.values())))

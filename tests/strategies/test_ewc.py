@@ -12,7 +12,8 @@ from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import cross_entropy
 from pipeline.strategies.ewc import EWC
-from pipeline.strategies.fisher import CHUNK, exact_fisher
+from pipeline.strategies import fisher as fisher_module
+from pipeline.strategies.fisher import exact_fisher
 from tests.strategies import OWN, PLANS, batch_of, gradients, network, random_task, strategy
 
 
@@ -118,9 +119,13 @@ def fisher_by_definition(model: TaskModel, task: TaskTensors, outputs: list[int]
     return total
 
 
-@pytest.mark.parametrize("examples", [3, CHUNK + 6])
+@pytest.mark.parametrize(("examples", "budget"), [(3, 2**25), (11, 500), (4, 1)])
 @pytest.mark.parametrize("task", [0, 2])
-def test_exact_fisher_is_the_diagonal_of_the_exact_one(examples: int, task: int) -> None:
+def test_exact_fisher_is_the_diagonal_of_the_exact_one(
+    examples: int, budget: int, task: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of examples that the budget takes at a time."""
+    monkeypatch.setattr(fisher_module, "BUDGET", budget)
     model = network(normalised=True)
     data = random_task(task, examples)
     wanted = fisher_by_definition(copy.deepcopy(model), data, OWN[task])
