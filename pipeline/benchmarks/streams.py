@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config.schema import PermutedStream, RotatedStream
+from pipeline.config.schema import PermutedStream, RotatedStream, SplitStream
+from pipeline.errors import UserError
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -31,7 +32,7 @@ class TaskView:
 
 
 def build_stream(
-    stream: RotatedStream | PermutedStream, shape: tuple[int, ...], classes: tuple[int, ...]
+    stream: RotatedStream | PermutedStream | SplitStream, shape: tuple[int, ...], classes: tuple[int, ...]
 ) -> Iterator[TaskView]:
     """The tasks of `stream` over images of `shape`, in order."""
     return _BUILDERS[stream.name](stream, shape, classes)
@@ -88,7 +89,23 @@ def _permuted(stream: PermutedStream, shape: tuple[int, ...], classes: tuple[int
         yield TaskView(name, classes, {"permutation": order.tolist()}, permute)
 
 
+def _split(stream: SplitStream, shape: tuple[int, ...], classes: tuple[int, ...]) -> Iterator[TaskView]:
+    """Split CIFAR-100's recipe (Zenke et al. 2017): each task its own classes, equally many."""
+    if len(classes) % stream.tasks:
+        raise UserError(
+            f"benchmarks.yaml: stream.tasks: {len(classes)} classes cannot be split evenly into {stream.tasks} tasks; "
+            f"choose one of {', '.join(str(n) for n in range(1, len(classes) + 1) if len(classes) % n == 0)}"
+        )
+    order = np.array(classes)
+    if stream.order == "seeded":
+        order = np.random.default_rng(stream.seed).permutation(order)
+    for part in np.split(order, stream.tasks):
+        mine = tuple(sorted(int(label) for label in part))
+        yield TaskView(f"classes {', '.join(map(str, mine))}", mine, {"classes": list(mine)}, lambda images: images)
+
+
 _BUILDERS: dict[str, Callable[[Any, tuple[int, ...], tuple[int, ...]], Iterator[TaskView]]] = {
     "rotated": _rotated,
     "permuted": _permuted,
+    "split": _split,
 }

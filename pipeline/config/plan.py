@@ -24,7 +24,7 @@ from pipeline.config.schema import (
     Fraction,
     Held,
     Method,
-    Mlp,
+    Model,
     OptimizerName,
     Positive,
     Settings,
@@ -107,7 +107,7 @@ class RunPlan(Strict):
     strategy: StrategyPlan
     regime: RegimePlan
     training: TrainingPlan
-    model: Mlp
+    model: Model
 
 
 class DataPlan(Strict):

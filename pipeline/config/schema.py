@@ -150,7 +150,16 @@ class PermutedStream(Strict):
     seed: Seed = 0
 
 
-Stream = Annotated[RotatedStream | PermutedStream, Field(discriminator="name")]
+class SplitStream(Strict):
+    """Every task shows its own share of the classes. order: labelled (task 1 the first classes) or seeded (shuffled)."""
+
+    name: Literal["split"]
+    tasks: Count
+    order: Literal["labelled", "seeded"] = "labelled"
+    seed: Seed = 0
+
+
+Stream = Annotated[RotatedStream | PermutedStream | SplitStream, Field(discriminator="name")]
 
 
 class Mlp(Strict):
@@ -161,6 +170,16 @@ class Mlp(Strict):
     outputs: Literal["task", "shared"]
 
 
+class ReducedResnet(Strict):
+    """The reduced ResNet-18 of the published experiments, for images of at least 25 pixels. outputs: as of an MLP."""
+
+    name: Literal["resnet18-reduced"]
+    outputs: Literal["task", "shared"]
+
+
+Model = Annotated[Mlp | ReducedResnet, Field(discriminator="name")]
+
+
 class Training(Strict):
     """What every method starts from: examples a step, passes over each task."""
 
@@ -169,10 +188,10 @@ class Training(Strict):
 
 
 class Searched(Strict):
-    """How tuned values were found: the grid, the seeds, the measure, and where every number of the search is kept."""
+    """How tuned values were found: the grid, the seeds, the measure; and where every number of the search is kept, if any."""
 
     note: str
-    record: str
+    record: str | None = None
 
 
 class Benchmark(Strict):
@@ -190,7 +209,7 @@ class Benchmark(Strict):
     stream: Stream
     evaluation: Evaluated = "test"
     validation_fraction: Held = 0.2
-    model: Mlp
+    model: Model
     training: Training
     optimizers: dict[UpdateRule, Settings] = {}
     strategies: dict[StrategyName, Settings] = {}

@@ -14,7 +14,7 @@ from pipeline.benchmarks.store import Tasks
 
 @dataclass(frozen=True)
 class TaskTensors:
-    """task: its number, from 0. images: (n, [channels,] height, width) float32 in [0, 1]. labels: (n,) int64, the index
+    """task: its number, from 0. images: (n, channels, height, width) float32 in [0, 1]. labels: (n,) int64, the index
     of the network's output."""
 
     task: int
@@ -31,7 +31,6 @@ def load_task(
     """Read one split of one task once, scaled to [0, 1]. outputs: see `pipeline.models.heads.outputs_of_tasks`."""
     images, labels = tasks.split(task, split)
     pixels = torch.from_numpy(np.array(images)).to(device)
-    if pixels.ndim == 4:
-        pixels = pixels.permute(0, 3, 1, 2).contiguous()
+    pixels = pixels.permute(0, 3, 1, 2).contiguous() if pixels.ndim == 4 else pixels.unsqueeze(1)
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
     return TaskTensors(task, pixels.to(torch.float32).div_(255), targets)

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from pipeline.benchmarks.streams import build_stream
-from pipeline.config.schema import PermutedStream, RotatedStream
+from pipeline.config.schema import PermutedStream, RotatedStream, SplitStream
+from pipeline.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9), dtype=np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 9, 8, 3), dtype=np.uint8)
@@ -46,6 +47,20 @@ def test_a_permutation_moves_whole_pixels_and_the_first_is_the_identity(images: 
         flat = images.reshape(len(images), pixels, -1)
         assert np.array_equal(view.apply(images).reshape(flat.shape), flat[:, order])
     assert views[1].made != views[2].made
+
+
+def test_a_split_gives_every_class_to_one_task() -> None:
+    views = list(build_stream(SplitStream(name="split", tasks=5), (9, 9), tuple(range(10))))
+    assert [view.classes for view in views] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert np.array_equal(views[3].apply(IMAGES), IMAGES)
+    seeded = list(build_stream(SplitStream(name="split", tasks=5, order="seeded"), (9, 9), tuple(range(10))))
+    assert sorted(label for view in seeded for label in view.classes) == list(range(10))
+    assert [view.classes for view in seeded] != [view.classes for view in views]
+
+
+def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:
+    with pytest.raises(UserError, match="10 classes cannot be split evenly into 3 tasks; choose one of 1, 2, 5, 10"):
+        list(build_stream(SplitStream(name="split", tasks=3), (9, 9), tuple(range(10))))
 
 
 def test_a_longer_stream_begins_with_the_shorter_one() -> None:

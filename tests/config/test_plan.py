@@ -75,6 +75,12 @@ def test_values_of_a_combination_go_with_that_update_rule_alone(configured: Path
     assert plan(configured, "naive").optimizer.lr == 0.2
     assert plan(configured, "er").optimizer.lr == 0.1  # sgd+er
     assert plan(configured, "tag-er").optimizer.lr == plan(configured, "tag").optimizer.lr
+    edit(
+        configured / "methods.yaml",
+        "er:\n  description: experience replay with 1 example a class\n  optimizer: sgd\n",
+        "er:\n  description: open\n",
+    )
+    assert plan(configured, "er").optimizer.lr == 0.1
     edit(configured / "params.yaml", "  name: sgd", "  name: tag")
     assert without_name(plan(configured, "er")) == without_name(plan(configured, "tag-er"))
 
@@ -93,7 +99,7 @@ def test_a_plan_holds_only_what_its_strategy_has(configured: Path) -> None:
         "ewc_lambda": 1000.0,
         "fisher": "batch",
         "fisher_batch": 200,
-        "penalty_clip": 100.0,
+        "penalty_clip": 1.0,
     }
     edit(configured / "methods.yaml", "  strategy: ewc", "  strategy: ewc\n  memory_per_class: 3")
     with pytest.raises(UserError, match="'ewc' has no memory_per_class, only 'agem' and 'er' have it"):
@@ -129,7 +135,7 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
 )
 def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
     runs = pd.read_csv(ROOT / "results/tuning" / benchmark / f"{method}.csv")
-    keys = [key for key in ("lr", "lr_decay", "dropout", "ewc_lambda") if key in runs]
+    keys = [key for key in ("lr", "lr_decay", "dropout", "ewc_lambda", "penalty_clip") if key in runs]
     scores = [
         (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
         for _, rows in runs.groupby(keys)
@@ -145,5 +151,6 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
         "lr_decay": resolved.regime.lr_decay,
         "dropout": resolved.regime.dropout,
         "ewc_lambda": resolved.strategy.ewc_lambda,
+        "penalty_clip": resolved.strategy.penalty_clip,
     }
     assert {key: used[key] for key in keys} == winner

@@ -59,7 +59,7 @@ def test_checkpoints_fit_with_and_without_dropout() -> None:
 def test_images_are_scaled_to_0_1_and_labels_are_outputs(two_tasks: Tasks) -> None:
     outputs = outputs_of_tasks(two_tasks.classes, "task")
     task = load_task(two_tasks, 1, "test", outputs, torch.device("cpu"))
-    assert task.images.shape == (len(task), 8, 8)
+    assert task.images.shape == (len(task), 1, 8, 8)
     assert task.images.dtype == torch.float32
     assert float(task.images.max()) == 1.0
     assert float(task.images.min()) == 0.0

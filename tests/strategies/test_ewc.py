@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel, TaskTensors
+from pipeline.strategies import fisher as fisher_module
 from pipeline.strategies.batch import cross_entropy
 from pipeline.strategies.ewc import EWC
-from pipeline.strategies import fisher as fisher_module
 from pipeline.strategies.fisher import exact_fisher
 from tests.strategies import OWN, PLANS, batch_of, gradients, network, random_task, strategy
 
