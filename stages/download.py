@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.benchmarks.sources import fetch
+from pipeline.benchmarks.sources import fetch_into
 from pipeline.benchmarks.store import write_raw
 from pipeline.config import read_data_plan
 from pipeline.errors import run_stage
@@ -12,9 +12,8 @@ from pipeline.files import whole_folder
 def main() -> None:
     """Fetch, check, write."""
     plan = read_data_plan("runs/data.yaml")
-    splits = fetch(plan.dataset)
     with whole_folder("data/raw") as folder:
-        write_raw(folder, plan.dataset, splits)
+        write_raw(folder, plan.dataset, fetch_into(folder, plan.dataset))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.benchmarks.sources import SPLITS, Split
+from pipeline.benchmarks.spool import Written
 from pipeline.benchmarks.streams import build_stream
 from pipeline.config.plan import DataPlan
 from pipeline.errors import UserError
@@ -25,13 +26,16 @@ MEND_RAW = "delete data/raw and run 'dvc repro download'"
 MEND_TASKS = "delete data/tasks and run 'dvc repro split'"
 
 
-def write_raw(folder: Path, dataset: str, splits: Mapping[str, Split]) -> None:
-    """Write the splits of a dataset into an empty folder."""
+def write_raw(folder: Path, dataset: str, splits: Mapping[str, Split | Written]) -> None:
+    """Write the splits of a dataset into a folder that holds nothing but the files of those already written there."""
     manifest: dict[str, Any] = {"dataset": dataset, "splits": {}}
-    for split, (images, labels) in splits.items():
-        np.save(folder / f"{split}_images.npy", images)
-        np.save(folder / f"{split}_labels.npy", labels)
-        manifest["splits"][split] = {"shape": list(images.shape), "sha256": sha256_of_arrays(images, labels)}
+    for split, found in splits.items():
+        if not isinstance(found, Written):
+            images, labels = found
+            np.save(folder / f"{split}_images.npy", images)
+            np.save(folder / f"{split}_labels.npy", labels)
+            found = Written(images.shape, sha256_of_arrays(images, labels))
+        manifest["splits"][split] = {"shape": list(found.shape), "sha256": found.sha256}
     write_json(folder / "manifest.json", manifest)
 
 

@@ -1,10 +1,139 @@
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pipeline.benchmarks import sources
+from pipeline.benchmarks import download, local, official, sources
+from pipeline.benchmarks.spool import Written
+from pipeline.benchmarks.store import read_raw, write_raw
 from pipeline.errors import UserError
+from pipeline.files import sha256_of_arrays
+from tests.benchmarks.test_archives import pack
+from tests.benchmarks.test_folders import lay
+from tests.benchmarks.test_official import write_idx
+
+REAL = os.environ.get(local.VARIABLE)
+
+
+def tiny_splits() -> dict[str, sources.Split]:
+    """Twenty images a split, of three classes, in canonical order."""
+    generator = np.random.default_rng(0)
+    splits = {}
+    for split in sources.SPLITS:
+        images, labels = generator.integers(0, 256, (20, 4, 3), np.uint8), np.arange(20) % 3
+        order = sources.canonical_order(images, labels)
+        splits[split] = (images[order], labels[order])
+    return splits
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dataset `tiny`, made as MNIST is, without a network; gives the folder of TAG_DATASETS, still empty."""
+    sums = {split: sha256_of_arrays(*found) for split, found in tiny_splits().items()}
+    files = sources._idx_files("TINY", "tiny", ("http://127.0.0.1:9/",), "a", "b", "c", "d")
+    monkeypatch.setitem(sources.SOURCES, "tiny", sources.Source(official.idx, sums, files, (4, 3)))
+    monkeypatch.setattr(download, "PAUSES", ())
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    monkeypatch.setenv(local.VARIABLE, str(folder))
+    return folder
+
+
+def lay_official(folder: Path, splits: dict[str, sources.Split], suffix: str = ".gz") -> None:
+    folder.mkdir(parents=True)
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        images, labels = splits[split]
+        shuffle = np.random.default_rng(1).permutation(len(images))
+        write_idx(folder / f"{stem}-images-idx3-ubyte{suffix}", images[shuffle])
+        write_idx(folder / f"{stem}-labels-idx1-ubyte{suffix}", labels[shuffle].astype(np.uint8))
+
+
+def raw_bytes(out: Path) -> dict[str, bytes]:
+    out.mkdir()
+    write_raw(out, "tiny", sources.fetch_into(out, "tiny"))
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_official_files_and_class_folders_give_the_same_raw_files(tiny: Path, tmp_path: Path) -> None:
+    splits = tiny_splits()
+    by_class = {
+        split: {str(label): images[labels == label] for label in range(3)} for split, (images, labels) in splits.items()
+    }
+    folder = lay(tmp_path / "laid", by_class)
+    found = []
+    for number, suffix in enumerate((".tar", ".tar.gz", ".zip")):
+        path = pack(folder, tiny / f"tiny{suffix}")
+        found.append(raw_bytes(tmp_path / f"packed{number}"))
+        assert all(isinstance(entry, Written) for entry in sources.fetch_into(tmp_path, "tiny").values())
+        path.unlink()
+    folder.rename(tiny / "tiny")
+    found.append(raw_bytes(tmp_path / "folder"))
+    for split, (images, labels) in sources.fetch("tiny").items():
+        assert np.array_equal(images, splits[split][0])
+        assert np.array_equal(labels, splits[split][1])
+    for number, suffix in enumerate(("", ".gz")):
+        lay_official(tiny / "TINY" / "raw", splits, suffix)
+        found.append(raw_bytes(tmp_path / f"official{number}"))
+        shutil.rmtree(tiny / "TINY")
+    assert all(files == found[0] for files in found)
+    assert read_raw(tmp_path / "folder")["train"][0].shape == (20, 4, 3)
+
+
+def test_class_folders_with_other_images_are_refused_by_place(tiny: Path) -> None:
+    other = np.zeros((2, 4, 3), np.uint8)
+    lay(tiny / "tiny", {split: {"a": other, "b": other} for split in sources.SPLITS})
+    with pytest.raises(UserError, match=r"tiny \(train\): sha256 .* expected .*datasets/tiny gave other images"):
+        sources.fetch("tiny")
+
+
+def test_without_a_copy_the_network_is_asked_and_its_absence_is_one_line(tiny: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot download train-images-idx3-ubyte\.gz .*no connection.*TAG_DATASETS"):
+        sources.fetch("tiny")
+
+
+def test_a_download_in_the_cache_is_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(local.VARIABLE)
+    lay_official(local.cache_folder() / "TINY" / "raw", tiny_splits())
+    assert np.array_equal(sources.fetch("tiny")["test"][0], tiny_splits()["test"][0])
+
+
+def test_a_folder_of_datasets_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(local.VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"TAG_DATASETS: no folder .*none"):
+        sources.fetch("mnist")
+
+
+def test_digits_need_no_folder_of_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(local.VARIABLE, str(tmp_path / "none"))
+    assert len(sources.fetch("digits")) == 2
+
+
+def test_a_published_file_that_is_checked_by_its_md5_alone_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(local.VARIABLE, str(tmp_path))
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        (tmp_path / name).write_bytes(b"other")
+    with pytest.raises(UserError, match=r"train_32x32\.mat: not the published file"):
+        sources.fetch("svhn")
+
+
+@pytest.mark.skipif(not REAL, reason=f"{local.VARIABLE} names no folder with the real MNIST")
+def test_the_real_mnist_has_the_published_sums() -> None:
+    source = sources.SOURCES["mnist"]
+    if local.local_files(source.files) is None and local.class_folder("mnist") is None:
+        pytest.skip(f"{local.VARIABLE} holds no MNIST")
+    splits = sources.fetch("mnist")  # compares the sums
+    assert {split: images.shape for split, (images, _) in splits.items()} == {
+        "train": (60000, 28, 28),
+        "test": (10000, 28, 28),
+    }
 
 
 def test_digits_are_all_1797_images_split_by_class_and_disjoint() -> None:

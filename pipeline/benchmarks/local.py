@@ -1,0 +1,90 @@
+"""Where the bytes of a dataset are: in the folder that TAG_DATASETS names, in the user's cache, or on the network.
+
+TAG_DATASETS is no parameter: it changes where bytes come from, never which bytes. The folder holds either the official
+files (as torchvision lays them: `MNIST/raw/train-images-idx3-ubyte.gz`, `cifar-10-python.tar.gz`) or class folders
+(`<dataset>/`, `<dataset>.tar`, `.tar.gz`, `.zip`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.benchmarks.archives import SUFFIXES
+from pipeline.benchmarks.download import digest, download
+from pipeline.errors import UserError
+
+VARIABLE = "TAG_DATASETS"
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A file as its authors publish it.
+
+    urls: mirrors. md5: of those bytes. names: where it may lie below TAG_DATASETS, the first also below the cache; a folder
+    stands for the archive that it was unpacked from. repacked: whether a copy may have been compressed again, so that only
+    the images' own sha256 can be checked.
+    """
+
+    urls: tuple[str, ...]
+    md5: str
+    names: tuple[str, ...]
+    repacked: bool = True
+
+
+def datasets_folder() -> Path | None:
+    """The folder of TAG_DATASETS. Raises UserError where there is none of that name."""
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{VARIABLE}: no folder {named}; name one that holds the datasets, or unset it")
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: outside the project, so that every copy of it (a DVC experiment) finds them again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tag-pipeline"
+
+
+def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
+    """The official files below TAG_DATASETS; None where one is missing."""
+    folder = datasets_folder()
+    if folder is None:
+        return None
+    found = []
+    for file in files:
+        path = next((folder / name for name in file.names if (folder / name).exists()), None)
+        if path is None:
+            return None
+        if not file.repacked and digest(path, "md5") != file.md5:
+            raise UserError(f"{path}: not the published file (its md5 differs); fetch it again")
+        found.append(path)
+    return found
+
+
+def class_folder(dataset: str) -> Path | None:
+    """The class folders of `dataset` below TAG_DATASETS: a folder or an archive; None where there are none."""
+    folder = datasets_folder()
+    if folder is None:
+        return None
+    forms = [folder / f"{dataset}{suffix}" for suffix in ("", *SUFFIXES)]
+    return next((form for form in forms if form.exists()), None)
+
+
+def fetched_files(dataset: str, files: Sequence[OfficialFile]) -> list[Path]:
+    """The official files in the cache, downloaded where missing."""
+    paths = []
+    for file in files:
+        path = cache_folder() / file.names[0]
+        if not path.exists():
+            mend = (
+                f"run again to go on where it stopped, or put the files below a folder, as {file.names[0]}, or class folders "
+                f"as {dataset}.tar, and name that folder in the environment variable {VARIABLE}"
+            )
+            download(file.urls, path, f"md5:{file.md5}", mend=mend)
+        paths.append(path)
+    return paths
