@@ -41,8 +41,8 @@ OUTPUTS = [list(range(task * CLASSES, (task + 1) * CLASSES)) for task in range(T
 
 
 def random_task(task: int, images: int) -> TaskTensors:
-    """Random images (as uint8 would hold them) with the labels of `task`."""
-    pixels = torch.randint(256, (images, 3, 32, 32)).to(torch.float32).div_(255)
+    """Random images with the labels of `task`."""
+    pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
     return TaskTensors(task, pixels, task * CLASSES + torch.arange(images) % CLASSES)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,23 +55,30 @@ def train(
     seed: int,
     device: torch.device,
     after_task: Callable[[int, TaskModel], None] = lambda task, model: None,
+    weights: Path | None = None,
 ) -> Record:
     """Train one method on the whole stream.
 
-    after_task: called with the task's number (from 0) and the model once the task is learnt. Same plan, seed and kind of
-    device: the same numbers, whatever ran before; the caller's random state is left as it was. Raises DivergenceError at
-    the first loss that is NaN, infinite or above DIVERGED, UserError for a missing or damaged task file.
+    weights: the file of initial weights, where the plan's network starts from trained ones. after_task: called with the
+    task's number (from 0) and the model once the task is learnt. Same plan, seed and kind of device: the same numbers,
+    whatever ran before; the caller's random state is left as it was. Raises DivergenceError at the first loss that is NaN,
+    infinite or above DIVERGED, UserError for a missing or damaged task file.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _train(plan, tasks, seed, device, after_task)
+        return _train(plan, tasks, seed, device, after_task, weights)
 
 
 def _train(
-    plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, after_task: Callable[[int, TaskModel], None]
+    plan: RunPlan,
+    tasks: Tasks,
+    seed: int,
+    device: torch.device,
+    after_task: Callable[[int, TaskModel], None],
+    weights: Path | None,
 ) -> Record:
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
     torch.manual_seed(torch_seed(seed, "weights"))
-    model = build_model(plan.model, tasks.image_shape, tasks.classes, plan.regime.dropout).to(device)
+    model = build_model(plan.model, tasks.image_shape, tasks.classes, plan.regime.dropout, weights).to(device)
     torch.manual_seed(torch_seed(seed, "dropout"))  # from here on the global generator serves dropout alone
     optimizer = build_optimizer(model.named_parameters(), **plan.optimizer.model_dump(exclude_none=True))
     stream = Stream(outputs, plan.training.batch_size, generator(seed, "memory"))

@@ -21,6 +21,7 @@ from typing import Any
 
 from pipeline.benchmarks.sources import fetch
 from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.benchmarks.weights import FILE, fetch_weights
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check
 from pipeline.config.schema import Benchmark, Method, Settings
@@ -85,7 +86,8 @@ def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
 
     prepare(Compute(device="cpu", threads=1))
     try:
-        metrics = all_metrics(train(plan, Tasks.open(folder), seed, torch.device("cpu")).accuracy)
+        weights = Path(folder, FILE) if plan.pretrained else None
+        metrics = all_metrics(train(plan, Tasks.open(folder), seed, torch.device("cpu"), weights=weights).accuracy)
     except DivergenceError:
         return {}
     return {key: round(metrics[key], 6) for key in ("average_accuracy", "forgetting", "learning_accuracy")}
@@ -103,7 +105,8 @@ def search(configuration: Configuration, method: str, points: Sequence[Point], s
         for seed in seeds
     ]
     with tempfile.TemporaryDirectory() as folder:
-        write_tasks(Path(folder), data, fetch(data.dataset))
+        write_tasks(Path(folder), data, [fetch(dataset) for dataset in data.datasets])
+        fetch_weights(Path(folder), data.weights)
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             futures = [pool.submit(_run, plan, folder, seed) for _, plan, seed in work]
             found = [future.result() for future in tqdm(futures, desc=f"tune {method}", unit="run", disable=None)]

@@ -1,9 +1,9 @@
-"""download: runs/data.yaml -> data/raw/, the dataset's images in canonical order, checked."""
+"""download: runs/data.yaml -> data/raw/, the datasets' images in canonical order, and data/weights/, checked."""
 
 from __future__ import annotations
 
-from pipeline.benchmarks.sources import fetch_into
-from pipeline.benchmarks.store import write_raw
+from pipeline.benchmarks.raw import write_raw
+from pipeline.benchmarks.weights import write_weights
 from pipeline.config import read_data_plan
 from pipeline.errors import run_stage
 from pipeline.files import whole_folder
@@ -13,7 +13,9 @@ def main() -> None:
     """Fetch, check, write."""
     plan = read_data_plan("runs/data.yaml")
     with whole_folder("data/raw") as folder:
-        write_raw(folder, plan.dataset, fetch_into(folder, plan.dataset))
+        write_raw(folder, plan.datasets)
+    with whole_folder("data/weights") as folder:
+        write_weights(folder, plan.weights)
 
 
 if __name__ == "__main__":

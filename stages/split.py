@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.benchmarks.store import read_raw, write_tasks
+from pipeline.benchmarks.raw import read_raw
+from pipeline.benchmarks.store import write_tasks
 from pipeline.config import read_data_plan
 from pipeline.errors import run_stage
 from pipeline.files import whole_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.store import Tasks
@@ -9,6 +10,8 @@ from pipeline.config import read_run_plan
 from pipeline.errors import run_stage
 from pipeline.files import significant, whole_folder, write_json
 from stages.runs import checkpoint, read_sections, run_from_arguments
+
+WEIGHTS = Path("data/weights/resnet18.safetensors")
 
 
 def main() -> None:
@@ -29,7 +32,8 @@ def main() -> None:
         def save(task: int, model: TaskModel) -> None:
             save_checkpoint(model, checkpoint(folder, task))
 
-        record = train(plan, tasks, run.seed, device, after_task=save)
+        weights = WEIGHTS if plan.pretrained else None
+        record = train(plan, tasks, run.seed, device, after_task=save, weights=weights)
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
             "accuracy": [[round(value, 6) for value in row] for row in record.accuracy],

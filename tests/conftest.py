@@ -35,7 +35,7 @@ def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Two tasks of rotated digits, 30 degrees apart."""
     folder = tmp_path_factory.mktemp("tasks")
     stream = RotatedStream(name="rotated", tasks=2, degrees=30.0, interpolation="bilinear")
-    write_tasks(folder, DataPlan(dataset="digits", stream=stream, evaluation="test"), fetch("digits"))
+    write_tasks(folder, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
     return Tasks.open(folder)
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline.errors import UserError
@@ -42,14 +43,29 @@ def download(
 ) -> None:
     """Fetch the first of `urls` (mirrors of the same bytes) that gives them to `path`.
 
-    checksum: "md5:..." or "sha256:...". mend: what a person can do, the end of the error line. What came before an
-    interruption waits in `<name>.part` and is not asked for again. Raises UserError where no mirror gave the right bytes.
+    checksum: "md5:...", "sha256:..." and the like. mend: what a person can do, the end of the error line. What came before an
+    interruption waits in `<name>.part` and is not asked for again. Of several processes that want the same file one fetches
+    it, and the others wait for it. Raises UserError where no mirror gave the right bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():  # another process may have brought it while this one waited
+            _download(urls, path, checksum, mend, PAUSES if pauses is None else pauses, sleep, timeout)
+
+
+def _download(
+    urls: Sequence[str],
+    path: Path,
+    checksum: str,
+    mend: str,
+    pauses: Sequence[float],
+    sleep: Callable[[float], None],
+    timeout: float,
+) -> None:
     part = path.with_name(path.name + ".part")
     reasons = []
     for url in urls:
-        for pause in (0.0, *(PAUSES if pauses is None else pauses)):
+        for pause in (0.0, *pauses):
             sleep(pause)
             try:
                 _one_try(url, part, checksum, timeout)
@@ -65,7 +81,7 @@ def download(
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The file's checksum in hexadecimal. algorithm: md5 or sha256."""
+    """The file's checksum in hexadecimal. algorithm: as hashlib names it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 

@@ -35,13 +35,15 @@ class ClassFolder:
     """path: a folder or an archive. shape: (height, width) for grey, (height, width, 3) for RGB; images are resized to it.
 
     test_fraction: None where the folder has train/ and test/; otherwise the share of each class, at least one image, that
-    becomes the test split, drawn with `seed` from the class's images in canonical order.
+    becomes the test split, drawn with `seed` from the class's images in canonical order. broken: names of files, without
+    their folders, that are known to be no images and are left out.
     """
 
     path: Path
     shape: tuple[int, ...]
     test_fraction: float | None = None
     seed: int = 0
+    broken: frozenset[str] = frozenset()
 
 
 def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
@@ -77,7 +79,7 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
                 one, other = sorted(tops)[:2]
                 raise UserError(f"{source.path}: classes in '{one or '.'}' and in '{other}'; keep one of them")
             of_class = numbers[split].setdefault(name, [])
-            if not member.is_folder:
+            if not member.is_folder and member.name.rpartition("/")[2] not in source.broken:
                 of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
     _check(source, numbers)
     return numbers

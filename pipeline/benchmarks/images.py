@@ -32,15 +32,20 @@ def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = _eight_bits(opened).convert("L" if len(shape) == 2 else "RGB")
-        if image.size != (shape[1], shape[0]):
-            image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+            image = bring_to(_eight_bits(opened), shape)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{name}: too large an image ({error}); shrink or remove it") from None
     except Exception as error:  # each of Pillow's readers fails in its own ways
         told = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise UserError(f"{name}: not an image that Pillow can read{told}; mend or remove it") from None
     return np.asarray(image)
+
+
+def bring_to(image: Image.Image, shape: tuple[int, ...]) -> Image.Image:
+    """An image of 8 bits, grey or RGB as `shape` says, by antialiased bilinear resizing where its size is another."""
+    image = image.convert("L" if len(shape) == 2 else "RGB")
+    size = (shape[1], shape[0])
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

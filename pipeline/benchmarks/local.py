@@ -23,13 +23,14 @@ VARIABLE = "TAG_DATASETS"
 class OfficialFile:
     """A file as its authors publish it.
 
-    urls: mirrors. md5: of those bytes. names: where it may lie below TAG_DATASETS, the first also below the cache; a folder
-    stands for the archive that it was unpacked from. repacked: whether a copy may have been compressed again, so that only
-    the images' own sha256 can be checked.
+    urls: mirrors; none where only a person can fetch it. checksum: of those bytes, "md5:..." and the like; "" where none is
+    published. names: where it may lie below TAG_DATASETS, the first also below the cache; a folder stands for the archive
+    that it was unpacked from. repacked: whether a copy may have been compressed again, so that only the images' own sha256
+    can be checked.
     """
 
     urls: tuple[str, ...]
-    md5: str
+    checksum: str
     names: tuple[str, ...]
     repacked: bool = True
 
@@ -60,8 +61,9 @@ def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
         path = next((folder / name for name in file.names if (folder / name).exists()), None)
         if path is None:
             return None
-        if not file.repacked and digest(path, "md5") != file.md5:
-            raise UserError(f"{path}: not the published file (its md5 differs); fetch it again")
+        algorithm, _, wanted = file.checksum.partition(":")
+        if not file.repacked and wanted and digest(path, algorithm) != wanted:
+            raise UserError(f"{path}: not the published file (its {algorithm} differs); fetch it again")
         found.append(path)
     return found
 
@@ -75,16 +77,41 @@ def class_folder(dataset: str) -> Path | None:
     return next((form for form in forms if form.exists()), None)
 
 
-def fetched_files(dataset: str, files: Sequence[OfficialFile]) -> list[Path]:
-    """The official files in the cache, downloaded where missing."""
+def own_folder(path: str) -> Path:
+    """One's own folder or archive: below TAG_DATASETS where it is there, otherwise from the project's root.
+
+    Raises UserError where there is none.
+    """
+    given, datasets = Path(path).expanduser(), datasets_folder()
+    places = [given] if datasets is None else [datasets / given, given]
+    for place in places:
+        if place.exists():
+            return place
+    also = "" if given.is_absolute() else f", neither here nor in the folder of {VARIABLE}"
+    raise UserError(f"benchmarks.yaml: dataset.path: no folder or archive '{path}'{also}; mend the path")
+
+
+def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool, manual: str = "") -> list[Path]:
+    """The official files in the cache, downloaded where missing.
+
+    folders: whether class folders can stand for them. manual: where a person finds the files that no program may fetch.
+    Raises UserError.
+    """
     paths = []
     for file in files:
         path = cache_folder() / file.names[0]
         if not path.exists():
+            if not file.urls:
+                names = ", ".join(other.names[0] for other in files)
+                raise UserError(
+                    f"{dataset}: needs {names}, which only a person can fetch: {manual}; put them into a folder and name "
+                    f"it in the environment variable {VARIABLE} (or put them into {cache_folder()})"
+                )
+            other = f", or class folders as {dataset}.tar," if folders else ""
             mend = (
-                f"run again to go on where it stopped, or put the files below a folder, as {file.names[0]}, or class folders "
-                f"as {dataset}.tar, and name that folder in the environment variable {VARIABLE}"
+                f"run again to go on where it stopped, or put the file below a folder, as {file.names[0]}{other} and name "
+                f"that folder in the environment variable {VARIABLE}"
             )
-            download(file.urls, path, f"md5:{file.md5}", mend=mend)
+            download(file.urls, path, file.checksum, mend=mend)
         paths.append(path)
     return paths

@@ -1,16 +1,23 @@
-"""The official files of the public datasets -> arrays. Each reader takes its files in the order of `sources.py`."""
+"""The official files of the public datasets -> arrays, or, where those would be large, files in canonical order.
+
+Each reader takes its files in the order of `sources.py`; one that writes takes first the folder to write into.
+"""
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.benchmarks.archives import members
-from pipeline.benchmarks.pickles import loads
+from pipeline.benchmarks.images import decode, quiet
+from pipeline.benchmarks.pickles import load, loads
+from pipeline.benchmarks.spool import Spool, Written
 from pipeline.errors import UserError
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -96,3 +103,95 @@ def _svhn(path: Path) -> Split:
     except Exception as error:  # a damaged MATLAB file fails in many ways
         raise UserError(f"{path}: not a file of SVHN ({error}); {_MEND}") from None
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
+
+
+#: Images of each class in the pickles' own order: the first of them are for training (TAG's experiments).
+MINIIMAGENET_TRAIN = 0.8
+
+
+def miniimagenet(folder: Path, train: Path, test: Path, val: Path) -> dict[str, Written]:
+    """miniImageNet's three pickles joined in this order, as in TAG's experiments: 100 classes of 600 images, 84x84 RGB.
+
+    Each file is a pickled dict: `image_data` (n, 84, 84, 3) uint8, and `class_dict`, for each class the numbers of its
+    images. The pickles' own split (few-shot learning: whole classes) is not used: the first 80 % of each class are for
+    training.
+    """
+    shape = (84, 84, 3)
+    splits: dict[str, list[list[int]]] = {"train": [], "test": []}
+    with Spool(folder / "images.spool", shape) as spool:
+        for path in (train, test, val):
+            images, classes = _miniimagenet(path, shape)
+            for of_class in tqdm(classes, desc=path.name, unit=" classes", disable=None, leave=False):
+                numbers = [spool.add(images[number]) for number in of_class]
+                cut = int(MINIIMAGENET_TRAIN * len(numbers))
+                splits["train"].append(numbers[:cut])
+                splits["test"].append(numbers[cut:])
+            del images
+        return _written(folder, spool, splits)
+
+
+def _miniimagenet(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[list[int]]]:
+    with path.open("rb") as file:
+        held = load(file, str(path))
+    try:
+        images = held["image_data"]
+        classes = sorted((sorted(map(int, numbers)) for numbers in held["class_dict"].values()), key=lambda of: of[0])
+        if images.dtype != np.uint8 or images.shape[1:] != shape:
+            raise ValueError(f"image_data of {images.shape} {images.dtype}")
+        if sorted(number for of_class in classes for number in of_class) != list(range(len(images))):
+            raise ValueError("class_dict does not name each image once")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a pickle of miniImageNet ({error!r}); {_MEND}") from None
+    return images, classes
+
+
+#: The tables of CUB-200-2011: a line an image, its number first.
+_CUB_TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+
+
+def cub(folder: Path, archive: Path, size: int = 224) -> dict[str, Written]:
+    """Caltech-UCSD Birds-200-2011: 200 classes, its own split, every image brought to size x size RGB.
+
+    As in TAG's experiments the proportions are not kept.
+    """
+    shape = (size, size, 3)
+    tables: dict[str, Mapping[str, str]] = {}
+    numbers: dict[str, int] = {}
+    with Spool(folder / "images.spool", shape) as spool:
+        with quiet():
+            for member in tqdm(members(archive), desc=archive.name, unit=" files", disable=None):
+                top, _, name = member.name.partition("/")
+                if member.is_folder or top != "CUB_200_2011":
+                    continue
+                if name in _CUB_TABLES:
+                    tables[name] = _table(member.read(), f"{archive}: {member.name}")
+                elif name.startswith("images/"):
+                    numbers[name.removeprefix("images/")] = spool.add(
+                        decode(member.read(), f"{archive}: {member.name}", shape)
+                    )
+        if missing := sorted(set(_CUB_TABLES) - set(tables)):
+            raise UserError(f"{archive}: no file CUB_200_2011/{missing[0]}; {_MEND}")
+        files, labels, trained = (tables[name] for name in _CUB_TABLES)
+        splits: dict[str, dict[int, list[int]]] = {"train": {}, "test": {}}
+        for key, name in files.items():
+            try:
+                split = {"1": "train", "0": "test"}[trained[key]]
+                splits[split].setdefault(int(labels[key]), []).append(numbers[name])
+            except (KeyError, ValueError):
+                raise UserError(f"{archive}: image {name} has no file, label or split; {_MEND}") from None
+        return _written(folder, spool, {split: [of[label] for label in sorted(of)] for split, of in splits.items()})
+
+
+def _table(data: bytes, name: str) -> dict[str, str]:
+    try:
+        return dict(line.split(maxsplit=1) for line in data.decode().splitlines() if line.strip())
+    except ValueError:
+        raise UserError(f"{name}: not a table of two columns; {_MEND}") from None
+
+
+def _written(folder: Path, spool: Spool, splits: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, Written]:
+    """Write each split, class by class, in canonical order."""
+    return {
+        split: spool.write_split(folder, split, (spool.ordered(of_class) for of_class in classes))
+        for split, classes in splits.items()
+    }

@@ -10,7 +10,7 @@ import collections
 import io
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct, scalar
@@ -19,12 +19,17 @@ from pipeline.errors import UserError
 
 
 def loads(data: bytes, name: str) -> Any:
+    """`load` of bytes that are in memory."""
+    return load(io.BytesIO(data), name)
+
+
+def load(file: BinaryIO, name: str) -> Any:
     """The value of a pickle. name: of its file, for the error. Strings of Python 2 are read as latin1.
 
     Raises UserError for a damaged pickle and for one that names anything but arrays and plain containers.
     """
     try:
-        return _Restricted(io.BytesIO(data), encoding="latin1").load()
+        return _Restricted(file, encoding="latin1").load()
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a damaged pickle raises whatever the bytes happen to mean

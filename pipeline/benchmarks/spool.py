@@ -5,7 +5,6 @@ Plain reads and writes, no memory map: pages of a map count as the process's own
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+
+from pipeline.benchmarks.arrays import write_split
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,4 @@ class Spool:
             numbers.extend(of_label)
             labels.extend([label] * (len(numbers) - len(labels)))
         shape = (len(numbers), *self.shape)
-        sha256 = hashlib.sha256()
-        with (folder / f"{split}_images.npy").open("wb") as file:
-            # The header that np.save would write.
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for number in numbers:
-                data = self.read(number)
-                sha256.update(data)
-                file.write(data)
-        as_array = np.array(labels, dtype="<i8")
-        sha256.update(as_array.data)
-        np.save(folder / f"{split}_labels.npy", as_array.astype(np.int64))
-        return Written(shape, sha256.hexdigest())
+        return Written(shape, write_split(folder, split, shape, map(self.read, numbers), np.array(labels)))

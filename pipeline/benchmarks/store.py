@@ -1,54 +1,31 @@
-"""Arrays on disk: raw splits and tasks, as uint8 .npy files that are memory-mapped when read, beside a manifest.
+"""Tasks on disk, as uint8 .npy files that are memory-mapped when read, beside a manifest.
 
-    data/raw/    manifest.json  train_images.npy  train_labels.npy  test_images.npy  test_labels.npy
-    data/tasks/  manifest.json  task-01/{train,test}_{images,labels}.npy  task-02/...
+    data/tasks/  manifest.json  first_images.npy  task-01/{train,test}_{images,labels}.npy  task-02/...
 
 Task labels are positions in the task's own list of classes, from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.benchmarks.sources import SPLITS, Split
-from pipeline.benchmarks.spool import Written
-from pipeline.benchmarks.streams import build_stream
+from pipeline.benchmarks.arrays import Images, Split, mapped, write_split
+from pipeline.benchmarks.sources import SPLITS, name_of
+from pipeline.benchmarks.streams import RawDataset, TaskView, build_stream
 from pipeline.config.plan import DataPlan
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256_of_arrays, write_json
+from pipeline.files import read_json, write_json
 
-MEND_RAW = "delete data/raw and run 'dvc repro download'"
-MEND_TASKS = "delete data/tasks and run 'dvc repro split'"
-
-
-def write_raw(folder: Path, dataset: str, splits: Mapping[str, Split | Written]) -> None:
-    """Write the splits of a dataset into a folder that holds nothing but the files of those already written there."""
-    manifest: dict[str, Any] = {"dataset": dataset, "splits": {}}
-    for split, found in splits.items():
-        if not isinstance(found, Written):
-            images, labels = found
-            np.save(folder / f"{split}_images.npy", images)
-            np.save(folder / f"{split}_labels.npy", labels)
-            found = Written(images.shape, sha256_of_arrays(images, labels))
-        manifest["splits"][split] = {"shape": list(found.shape), "sha256": found.sha256}
-    write_json(folder / "manifest.json", manifest)
-
-
-def read_raw(folder: Path) -> dict[str, Split]:
-    """The splits of `data/raw`, images memory-mapped. Raises UserError for a missing or damaged file."""
-    manifest = read_json(folder / "manifest.json", MEND_RAW)
-    return {
-        split: (
-            _read(folder / f"{split}_images.npy", MEND_RAW, tuple(entry["shape"])),
-            _read(folder / f"{split}_labels.npy", MEND_RAW, (entry["shape"][0],)),
-        )
-        for split, entry in manifest["splits"].items()
-    }
+MEND = "delete data/tasks and run 'dvc repro split'"
+#: Bytes of images that are in memory at once.
+CHUNK = 1 << 25
+#: Images of each task that a person is shown.
+SHOWN = 10
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -61,38 +38,77 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return mask
 
 
-def write_tasks(folder: Path, plan: DataPlan, raw: Mapping[str, Split], progress: Any = lambda tasks: tasks) -> None:
-    """Write the tasks of `plan` into an empty folder.
+@dataclass(frozen=True)
+class _Part:
+    """Some of the images of a dataset: labels of all, numbers of those that belong to it."""
 
-    Where the plan evaluates on validation data, `test` holds the held-out training images, and the test images are not
-    read at all. progress: wraps the iteration over tasks (a progress bar).
-    """
-    train, test = raw["train"], raw.get("test")
+    images: Images
+    labels: np.ndarray
+    numbers: np.ndarray
+
+    def of_classes(self, labels: Sequence[int]) -> np.ndarray:
+        return self.numbers[np.isin(self.labels[self.numbers], labels)]
+
+
+def _parts(plan: DataPlan, raw: Mapping[str, Split]) -> dict[str, _Part]:
+    """What is trained on and what is evaluated on. On validation data the test images are not looked at."""
+    images, labels = raw["train"]
     if plan.validation_fraction is not None:
-        out = held_out(train[1], plan.validation_fraction, plan.stream.seed)
-        test = (train[0][out], train[1][out])
-        train = (train[0][~out], train[1][~out])
-    if test is None:
-        raise UserError(f"data/raw: no test split; {MEND_RAW}")
-    images = {"train": train, "test": test}
-    classes = tuple(int(label) for label in np.unique(train[1]))
-    entries = []
-    for number, view in enumerate(progress(list(build_stream(plan.stream, train[0].shape[1:], classes))), start=1):
+        out = held_out(labels, plan.validation_fraction, plan.stream.seed)
+        numbers = {"train": np.flatnonzero(~out), "test": np.flatnonzero(out)}
+        return {split: _Part(images, labels, numbers[split]) for split in SPLITS}
+    return {split: _Part(*raw[split], np.arange(len(raw[split][1]))) for split in SPLITS}
+
+
+def write_tasks(
+    folder: Path, plan: DataPlan, raw: Sequence[Mapping[str, Split]], progress: Any = lambda tasks: tasks
+) -> None:
+    """Write the tasks of `plan` into an empty folder, a piece of CHUNK bytes at a time.
+
+    raw: the splits of each dataset, in memory or not. Where the plan evaluates on validation data, `test` holds the held-out
+    training images. progress: wraps the iteration over tasks (a progress bar). Raises UserError for a stream that does not
+    fit the dataset.
+    """
+    parts = [_parts(plan, splits) for splits in raw]
+    described = [
+        RawDataset(name_of(dataset), splits["train"][0].shape[1:], tuple(np.unique(splits["train"][1]).tolist()))
+        for dataset, splits in zip(plan.datasets, raw, strict=True)
+    ]
+    entries, shown = [], []
+    for number, view in enumerate(progress(list(build_stream(plan.stream, described))), start=1):
         place = folder / f"task-{number:02d}"
         place.mkdir()
         entry: dict[str, Any] = {"name": view.name, "classes": list(view.classes), "made": view.made}
         for split in SPLITS:
-            all_images, all_labels = images[split]
-            mine = np.flatnonzero(np.isin(all_labels, view.classes))
+            part = parts[view.dataset][split]
+            mine = part.of_classes(view.labels)
             if len(mine) == 0:
                 raise UserError(f"benchmarks.yaml: task {number} would have no {split} images; choose other tasks")
-            made = np.ascontiguousarray(view.apply(all_images[mine]))
-            labels = np.searchsorted(np.array(view.classes), all_labels[mine]).astype(np.int64)
-            np.save(place / f"{split}_images.npy", made)
-            np.save(place / f"{split}_labels.npy", labels)
-            entry[split] = {"shape": list(made.shape), "sha256": sha256_of_arrays(made, labels)}
+            shape = (len(mine), *view.shape)
+            labels = np.searchsorted(np.array(view.labels), part.labels[mine])
+            pieces = (piece.data for piece in _made(view, part.images, mine))
+            entry[split] = {"shape": list(shape), "sha256": write_split(place, split, shape, pieces, labels)}
+        part = parts[view.dataset]["train"]
+        shown.append(view.apply(part.images[_first(part, view.labels)]))
         entries.append(entry)
+    columns = max(len(images) for images in shown)
+    padded = [np.pad(images, [(0, columns - len(images))] + [(0, 0)] * len(view.shape)) for images in shown]
+    np.save(folder / "first_images.npy", np.stack(padded))
     write_json(folder / "manifest.json", {"plan": plan.model_dump(), "tasks": entries})
+
+
+def _made(view: TaskView, images: Images, numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """The task's images, a chunk after another."""
+    rows = max(1, CHUNK // int(np.prod(images.shape[1:])))
+    for start in range(0, len(numbers), rows):
+        yield np.ascontiguousarray(view.apply(images[numbers[start : start + rows]]))
+
+
+def _first(part: _Part, labels: Sequence[int]) -> np.ndarray:
+    """Numbers of (up to) SHOWN images: the first of each class, then the second of each, ..."""
+    by_class = [part.of_classes([label])[:SHOWN] for label in labels[:SHOWN]]
+    turns = [of_class[turn] for turn in range(SHOWN) for of_class in by_class if turn < len(of_class)]
+    return np.array(turns[:SHOWN])
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class Tasks:
     def open(cls, folder: str | Path) -> Tasks:
         """Raises UserError where the manifest is missing or damaged."""
         folder = Path(folder)
-        return cls(folder, read_json(folder / "manifest.json", MEND_TASKS))
+        return cls(folder, read_json(folder / "manifest.json", MEND))
 
     def __len__(self) -> int:
         return len(self.manifest["tasks"])
@@ -121,7 +137,7 @@ class Tasks:
         """For each task the dataset's classes it shows."""
         return [list(entry["classes"]) for entry in self.manifest["tasks"]]
 
-    def split(self, task: int, split: str) -> Split:
+    def split(self, task: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, height, width[, channels]) uint8, memory-mapped, and labels (n,) int64 in 0..classes-1 of a task.
 
         Raises UserError for a missing or truncated file.
@@ -129,18 +145,6 @@ class Tasks:
         place = self.folder / f"task-{task + 1:02d}"
         shape = tuple(self.manifest["tasks"][task][split]["shape"])
         return (
-            _read(place / f"{split}_images.npy", MEND_TASKS, shape),
-            _read(place / f"{split}_labels.npy", MEND_TASKS, shape[:1]),
+            mapped(place / f"{split}_images.npy", shape, MEND),
+            mapped(place / f"{split}_labels.npy", shape[:1], MEND),
         )
-
-
-def _read(path: Path, mend: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; {mend}") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: truncated or damaged ({error}); {mend}") from None
-    if array.shape != shape:
-        raise UserError(f"{path}: has shape {array.shape}, its manifest says {shape}; {mend}")
-    return array

@@ -1,51 +1,71 @@
-"""Streams: raw images -> tasks. A stream turns the images of one dataset into a sequence of tasks.
+"""Streams: raw images -> tasks. A stream turns the images of one dataset, or of several, into a sequence of tasks.
 
 Everything random comes from the stream's own seed and is written into the manifest of the tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.config.schema import PermutedStream, RotatedStream, SplitStream
+from pipeline.benchmarks.images import bring_to
+from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream, SplitStream
 from pipeline.errors import UserError
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class TaskView:
-    """One task: its name, its classes (labels of the dataset), how it was made, and its images from the dataset's.
+class RawDataset:
+    """What a stream is made of. shape: (height, width[, 3]) of an image. classes: its labels, in order."""
 
-    apply: (n, height, width[, 3]) uint8 -> the same shape.
+    name: str
+    shape: tuple[int, ...]
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """One task: its name, and how it was made.
+
+    labels: the labels of its classes in its dataset. made: for the manifest. shape: (height, width[, 3]) of its images.
+    apply: (n, ...) uint8 images of the dataset -> (n, *shape). dataset: its number, from 0. first_class: the number of the
+    dataset's label 0 among the classes of all datasets.
     """
 
     name: str
-    classes: tuple[int, ...]
+    labels: tuple[int, ...]
     made: dict[str, Any]
+    shape: tuple[int, ...]
     apply: Transform
+    dataset: int = 0
+    first_class: int = 0
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The labels, told apart from those of other datasets."""
+        return tuple(self.first_class + label for label in self.labels)
 
 
 def build_stream(
-    stream: RotatedStream | PermutedStream | SplitStream, shape: tuple[int, ...], classes: tuple[int, ...]
+    stream: RotatedStream | PermutedStream | SplitStream | SequenceStream, datasets: Sequence[RawDataset]
 ) -> Iterator[TaskView]:
-    """The tasks of `stream` over images of `shape`, in order."""
-    return _BUILDERS[stream.name](stream, shape, classes)
+    """The tasks of `stream`, in order. Raises UserError where it does not fit the datasets."""
+    return _BUILDERS[stream.name](stream, datasets)
 
 
-def _rotated(stream: RotatedStream, shape: tuple[int, ...], classes: tuple[int, ...]) -> Iterator[TaskView]:
+def _rotated(stream: RotatedStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
     """Rotated MNIST's recipe (Lopez-Paz and Ranzato 2017; Stable SGD: 10 degrees a task minus a random part of 10)."""
+    (dataset,) = datasets
     jitter = np.random.default_rng(stream.seed).uniform(0, stream.jitter, stream.tasks)
     for task in range(stream.tasks):
         angle = round(float(task * stream.degrees - jitter[task]), 6)
-        yield TaskView(
-            f"rotated {angle:g}°", classes, {"degrees": angle}, _rotation(angle, shape, stream.interpolation)
-        )
+        turn = _rotation(angle, dataset.shape, stream.interpolation)
+        yield TaskView(f"rotated {angle:g}°", dataset.classes, {"degrees": angle}, dataset.shape, turn)
 
 
 def _rotation(angle: float, shape: tuple[int, ...], interpolation: str) -> Transform:
@@ -74,9 +94,10 @@ def _rotation(angle: float, shape: tuple[int, ...], interpolation: str) -> Trans
     return bilinear
 
 
-def _permuted(stream: PermutedStream, shape: tuple[int, ...], classes: tuple[int, ...]) -> Iterator[TaskView]:
+def _permuted(stream: PermutedStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
     """Permuted MNIST's recipe (Goodfellow et al. 2014): one permutation of the pixels a task, the first the identity."""
-    pixels = shape[0] * shape[1]
+    (dataset,) = datasets
+    pixels = dataset.shape[0] * dataset.shape[1]
     for task in range(stream.tasks):
         seeds = np.random.SeedSequence(stream.seed, spawn_key=(task,))
         order = np.arange(pixels) if task == 0 else np.random.default_rng(seeds).permutation(pixels)
@@ -86,11 +107,13 @@ def _permuted(stream: PermutedStream, shape: tuple[int, ...], classes: tuple[int
             return flat[:, order].reshape(images.shape)
 
         name = "as it is" if task == 0 else f"permutation {task}"
-        yield TaskView(name, classes, {"permutation": order.tolist()}, permute)
+        yield TaskView(name, dataset.classes, {"permutation": order.tolist()}, dataset.shape, permute)
 
 
-def _split(stream: SplitStream, shape: tuple[int, ...], classes: tuple[int, ...]) -> Iterator[TaskView]:
+def _split(stream: SplitStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
     """Split CIFAR-100's recipe (Zenke et al. 2017): each task its own classes, equally many."""
+    (dataset,) = datasets
+    classes = dataset.classes
     if len(classes) % stream.tasks:
         raise UserError(
             f"benchmarks.yaml: stream.tasks: {len(classes)} classes cannot be split evenly into {stream.tasks} tasks; "
@@ -101,11 +124,39 @@ def _split(stream: SplitStream, shape: tuple[int, ...], classes: tuple[int, ...]
         order = np.random.default_rng(stream.seed).permutation(order)
     for part in np.split(order, stream.tasks):
         mine = tuple(sorted(int(label) for label in part))
-        yield TaskView(f"classes {', '.join(map(str, mine))}", mine, {"classes": list(mine)}, lambda images: images)
+        yield TaskView(_listed(mine), mine, {"classes": list(mine)}, dataset.shape, lambda images: images)
 
 
-_BUILDERS: dict[str, Callable[[Any, tuple[int, ...], tuple[int, ...]], Iterator[TaskView]]] = {
+def _listed(classes: Sequence[int]) -> str:
+    """classes 0-4, or classes 3, 17, 20."""
+    one_after_another = len(classes) > 2 and list(classes) == list(range(classes[0], classes[-1] + 1))
+    return "classes " + (f"{classes[0]}-{classes[-1]}" if one_after_another else ", ".join(map(str, classes)))
+
+
+def _sequence(stream: SequenceStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
+    """5-datasets' recipe (Ebrahimi et al. 2020): one dataset after another, all as RGB images of one size."""
+    first = 0
+    for number, dataset in enumerate(datasets):
+        made = {"dataset": dataset.name, "from": list(dataset.shape)}
+        yield TaskView(dataset.name, dataset.classes, made, stream.array, _brought_to(stream.array), number, first)
+        first += max(dataset.classes) + 1
+
+
+def _brought_to(shape: tuple[int, ...]) -> Transform:
+    def bring(images: np.ndarray) -> np.ndarray:
+        if images.shape[1:] == shape:
+            return images
+        brought = np.empty((len(images), *shape), np.uint8)
+        for index, image in enumerate(images):
+            brought[index] = np.asarray(bring_to(Image.fromarray(image), shape))
+        return brought
+
+    return bring
+
+
+_BUILDERS: dict[str, Callable[[Any, Sequence[RawDataset]], Iterator[TaskView]]] = {
     "rotated": _rotated,
     "permuted": _permuted,
     "split": _split,
+    "sequence": _sequence,
 }

@@ -13,12 +13,15 @@ they reach every TAG method that does not set them itself.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.config.reading import Configuration, check, read_yaml
 from pipeline.config.schema import (
     BankDtype,
     Count,
+    Dataset,
     Evaluated,
     Fisher,
     Fraction,
@@ -27,12 +30,14 @@ from pipeline.config.schema import (
     Model,
     OptimizerName,
     Positive,
+    Resnet,
     Settings,
     Sharpness,
     StrategyName,
     Stream,
     Strict,
     TagBase,
+    Weights,
 )
 from pipeline.errors import UserError
 
@@ -109,11 +114,21 @@ class RunPlan(Strict):
     training: TrainingPlan
     model: Model
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether the network starts from weights that the download stage brings."""
+        return isinstance(self.model, Resnet) and self.model.weights != "random"
+
 
 class DataPlan(Strict):
-    """Everything that the data of a benchmark needs. validation_fraction: None where nothing is held out."""
+    """Everything that the data of a benchmark needs.
 
-    dataset: str
+    datasets: one, or several for a sequence. weights: the initial weights to fetch with them. validation_fraction: None
+    where nothing is held out.
+    """
+
+    datasets: Annotated[list[Dataset], Field(min_length=1)]
+    weights: Weights = "random"
     stream: Stream
     evaluation: Evaluated
     validation_fraction: Held | None = None
@@ -174,7 +189,8 @@ def resolve_data(configuration: Configuration) -> DataPlan:
     """The plan of the benchmark's data."""
     benchmark = configuration.benchmark
     return DataPlan(
-        dataset=benchmark.dataset,
+        datasets=benchmark.dataset if isinstance(benchmark.dataset, list) else [benchmark.dataset],
+        weights=benchmark.model.weights if isinstance(benchmark.model, Resnet) else "random",
         stream=benchmark.stream,
         evaluation=benchmark.evaluation,
         validation_fraction=benchmark.validation_fraction if benchmark.evaluation == "validation" else None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -72,6 +72,8 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
     params = check(Params, read_yaml(folder / "params.yaml"), "params.yaml:")
     benchmarks = _check_each(Benchmark, read_yaml(folder / "benchmarks.yaml"), "benchmarks.yaml")
     methods = _check_each(Method, read_yaml(folder / "methods.yaml"), "methods.yaml")
+    for name, benchmark in benchmarks.items():
+        _check_sequence(name, benchmark)
     for name in RESERVED:
         if name in methods:
             raise UserError(f"methods.yaml: {name}: this name is taken by runs/{name}.yaml; choose another")
@@ -108,6 +110,19 @@ def _check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
                 f"{file}: {name}: names become file names; use lower-case letters, digits and single dashes"
             ) from None
     return {name: check(model, entry, f"{file}: {name}.") for name, entry in value.items()}
+
+
+def _check_sequence(name: str, benchmark: Benchmark) -> None:
+    sequence, several = benchmark.stream.name == "sequence", isinstance(benchmark.dataset, list)
+    if sequence and not several:
+        raise UserError(
+            f"benchmarks.yaml: {name}.dataset: a sequence needs a list of datasets, one a task; write it as a list"
+        )
+    if several and not sequence:
+        raise UserError(
+            f"benchmarks.yaml: {name}.dataset: a {benchmark.stream.name} stream takes one dataset, not a list; "
+            "name one, or choose stream.name: sequence"
+        )
 
 
 def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str:
@@ -159,11 +174,19 @@ def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, 
 
 
 def _inner(annotation: Any) -> Any:
-    """A model class; {tag: model} for a union of models; [model] for a container of models; else None."""
+    """A model class; {tag: model} for a union by tag or by the models' names; [model] for a container; else None."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _inner(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
+        tagged = {
+            mark.tag: _inner(member)
+            for member in typing.get_args(annotation)
+            for mark in getattr(member, "__metadata__", ())
+            if isinstance(mark, Tag)
+        }
+        if tagged:
+            return tagged
         members = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
         if len(members) == 1:
             return members[0]

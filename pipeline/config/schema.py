@@ -6,9 +6,9 @@ benchmark's tuned values, a method's own), which is what lets a method inherit w
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 OptimizerName = Literal["sgd", "rmsprop", "adagrad", "adam", "tag"]
 TagBase = Literal["rmsprop", "adagrad", "adam"]
@@ -26,6 +26,13 @@ Sharpness = Annotated[float, Field(ge=-80, le=80)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Evaluated = Literal["test", "validation"]
+Colour = Literal["grey", "rgb"]
+Pixels = Literal["unit", "symmetric", "imagenet"]
+Weights = Literal["random", "imagenet"]
+#: `pipeline.benchmarks.sources` knows where each comes from.
+PublicDataset = Literal[
+    "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "notmnist", "miniimagenet", "cub"
+]
 Held = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -131,6 +138,48 @@ class Params(Strict):
 # --- benchmarks.yaml
 
 
+class ImageShape(Strict):
+    """What images are brought to: pixels, and grey (one value a pixel) or rgb (three)."""
+
+    height: Count
+    width: Count
+    colour: Colour = "rgb"
+
+    @property
+    def array(self) -> tuple[int, ...]:
+        """(height, width) of grey images, (height, width, 3) of RGB ones."""
+        return (self.height, self.width) if self.colour == "grey" else (self.height, self.width, 3)
+
+
+class Folder(ImageShape):
+    """One's own images: a folder, .tar, .tar.gz or .zip of class folders.
+
+    path: relative to the folder of TAG_DATASETS, where it is there, or to the project. test_fraction: None where it holds
+    train/<class>/ and test/<class>/; otherwise the share of each class (<class>/) that becomes the test images, drawn with
+    `seed`.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    test_fraction: Held | None = None
+    seed: Seed = 0
+
+
+def _kind(value: Any) -> str:
+    return "several" if isinstance(value, list) else "folder" if isinstance(value, dict | Folder) else "named"
+
+
+Dataset = Annotated[
+    Annotated[PublicDataset, Tag("named")] | Annotated[Folder, Tag("folder")],
+    Discriminator(_kind),
+]
+Datasets = Annotated[
+    Annotated[PublicDataset, Tag("named")]
+    | Annotated[Folder, Tag("folder")]
+    | Annotated[list[Dataset], Field(min_length=1), Tag("several")],
+    Discriminator(_kind),
+]
+
+
 class RotatedStream(Strict):
     """Task t (from 0) shows every image turned by t * degrees - U(0, jitter) degrees, counter-clockwise."""
 
@@ -159,25 +208,48 @@ class SplitStream(Strict):
     seed: Seed = 0
 
 
-Stream = Annotated[RotatedStream | PermutedStream | SplitStream, Field(discriminator="name")]
+class SequenceStream(ImageShape):
+    """Every task shows a dataset of its own, all classes of it, its images brought to one shape."""
+
+    name: Literal["sequence"]
+    seed: Seed = 0
 
 
-class Mlp(Strict):
-    """A multi-layer perceptron. outputs: task (each task its own, the others masked) or shared (one set for all)."""
+Stream = Annotated[RotatedStream | PermutedStream | SplitStream | SequenceStream, Field(discriminator="name")]
+
+
+class Network(Strict):
+    """What every network has.
+
+    outputs: task (each task its own, the others masked) or shared (one set for all). pixels: what 0..255 become: unit
+    [0, 1], symmetric [-1, 1], or imagenet (unit, then each channel less ImageNet's mean, over its standard deviation).
+    """
+
+    outputs: Literal["task", "shared"]
+    pixels: Pixels = "unit"
+
+
+class Mlp(Network):
+    """A multi-layer perceptron. hidden: widths of its hidden layers."""
 
     name: Literal["mlp"]
     hidden: list[Count]
-    outputs: Literal["task", "shared"]
 
 
-class ReducedResnet(Strict):
-    """The reduced ResNet-18 of the published experiments, for images of at least 25 pixels. outputs: as of an MLP."""
+class ReducedResnet(Network):
+    """The reduced ResNet-18 of the published experiments, for square images of at least 25 pixels."""
 
     name: Literal["resnet18-reduced"]
-    outputs: Literal["task", "shared"]
 
 
-Model = Annotated[Mlp | ReducedResnet, Field(discriminator="name")]
+class Resnet(Network):
+    """torchvision's ResNet-18. weights: random, or imagenet (trained on ImageNet-1k, a new last layer)."""
+
+    name: Literal["resnet18"]
+    weights: Weights = "random"
+
+
+Model = Annotated[Mlp | ReducedResnet | Resnet, Field(discriminator="name")]
 
 
 class Training(Strict):
@@ -197,6 +269,8 @@ class Searched(Strict):
 class Benchmark(Strict):
     """One benchmark: its data, its model, and the tuned values by update rule, strategy and regime.
 
+    dataset: a public dataset, one's own folder, or a list of them for a sequence.
+
     combinations: values tuned for an update rule together with a strategy, a regime or both: "sgd+er", "sgd+stable",
     "sgd+ewc+stable".
 
@@ -205,7 +279,7 @@ class Benchmark(Strict):
     """
 
     description: str
-    dataset: str
+    dataset: Datasets
     stream: Stream
     evaluation: Evaluated = "test"
     validation_fraction: Held = 0.2

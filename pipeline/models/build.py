@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
-from pipeline.config.schema import Mlp, Model
+from pipeline.config.schema import Mlp, Model, Resnet
+from pipeline.errors import UserError
 from pipeline.models.heads import TaskModel, outputs_of_tasks
 from pipeline.models.mlp import MLP
+from pipeline.models.pretrained import resnet18
 from pipeline.models.resnet import ReducedResNet18
 
 
 def build_model(
-    model: Model, image_shape: tuple[int, ...], classes: Sequence[Sequence[int]], dropout: float = 0.0
+    model: Model,
+    image_shape: tuple[int, ...],
+    classes: Sequence[Sequence[int]],
+    dropout: float = 0.0,
+    weights: Path | None = None,
 ) -> TaskModel:
     """A network with PyTorch's random initial weights (from the global generator).
 
-    image_shape: (height, width[, channels]). classes: for each task its classes.
+    image_shape: (height, width[, channels]). classes: for each task its classes. weights: a file of initial weights for all
+    but the last layer, of a network that has such. Raises UserError for images that the network cannot take.
     """
     outputs = outputs_of_tasks(classes, model.outputs)
     count = 1 + max(max(row) for row in outputs)
+    channels = image_shape[2] if len(image_shape) == 3 else 1
+    rgb = (model.pixels == "imagenet" and "pixels: imagenet") or (isinstance(model, Resnet) and "resnet18")
+    if rgb and channels != 3:
+        raise UserError(
+            f"benchmarks.yaml: model: {rgb} needs RGB images, these are grey; choose another network or dataset"
+        )
     network: nn.Module
     if isinstance(model, Mlp):
         network = MLP(math.prod(image_shape), model.hidden, count, dropout)
+    elif isinstance(model, Resnet):
+        network = resnet18(count, dropout, weights)
     else:
-        channels = image_shape[2] if len(image_shape) == 3 else 1
-        network = ReducedResNet18(count, dropout, channels, image_shape[0])
-    return TaskModel(network, outputs, model.outputs)
+        try:
+            network = ReducedResNet18(count, dropout, channels, image_shape[:2])
+        except ValueError as error:
+            raise UserError(f"benchmarks.yaml: model: {error}; choose another network or larger images") from None
+    return TaskModel(network, outputs, model.outputs, model.pixels)

@@ -14,8 +14,8 @@ from pipeline.benchmarks.store import Tasks
 
 @dataclass(frozen=True)
 class TaskTensors:
-    """task: its number, from 0. images: (n, channels, height, width) float32 in [0, 1]. labels: (n,) int64, the index
-    of the network's output."""
+    """task: its number, from 0. images: (n, channels, height, width) uint8, a quarter of what they take once the model has
+    scaled them. labels: (n,) int64, the index of the network's output."""
 
     task: int
     images: Tensor
@@ -28,9 +28,9 @@ class TaskTensors:
 def load_task(
     tasks: Tasks, task: int, split: str, outputs: Sequence[Sequence[int]], device: torch.device
 ) -> TaskTensors:
-    """Read one split of one task once, scaled to [0, 1]. outputs: see `pipeline.models.heads.outputs_of_tasks`."""
+    """Read one split of one task once. outputs: see `pipeline.models.heads.outputs_of_tasks`."""
     images, labels = tasks.split(task, split)
     pixels = torch.from_numpy(np.array(images)).to(device)
     pixels = pixels.permute(0, 3, 1, 2).contiguous() if pixels.ndim == 4 else pixels.unsqueeze(1)
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
-    return TaskTensors(task, pixels.to(torch.float32).div_(255), targets)
+    return TaskTensors(task, pixels, targets)

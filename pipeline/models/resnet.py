@@ -7,6 +7,8 @@ parameters in 48 tensors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,28 +45,29 @@ class ReducedResNet18(nn.Module):
     """A stem, four stages of two blocks, 4x4 average pooling and one linear layer. PyTorch's initial weights.
 
     outputs: classes of all tasks together. dropout: probability, after each normalisation of a block. channels: of the
-    images. image_size: their height and width in pixels; the width of the linear layer follows from it (160 at 32, 640 at
-    84). Raises ValueError for images smaller than 25 pixels, of which the pooling leaves nothing.
+    images. image_size: their height and width in pixels; the width of the linear layer follows from it (160 at 32x32, 640 at
+    84x84). Raises ValueError for images smaller than 25 pixels, of which the pooling leaves nothing.
 
-    forward: images (n, channels, image_size, image_size) float -> logits (n, outputs).
+    forward: images (n, channels, height, width) float -> logits (n, outputs).
     """
 
-    def __init__(self, outputs: int, dropout: float = 0.0, channels: int = 3, image_size: int = 32) -> None:
+    def __init__(
+        self, outputs: int, dropout: float = 0.0, channels: int = 3, image_size: Sequence[int] = (32, 32)
+    ) -> None:
         super().__init__()
         width = STAGES[0][0]
+        height_left, width_left = image_size
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.blocks = nn.Sequential()
-        side = image_size
         for size, stride in STAGES:
             self.blocks.append(Block(width, size, stride, dropout))
             self.blocks.append(Block(size, size, 1, dropout))
-            width, side = size, -(-side // stride)
-        if side < POOL:
-            raise ValueError(
-                f"the reduced ResNet-18 needs images of at least 25x25 pixels, not {image_size}x{image_size}"
-            )
-        self.head = nn.Linear(width * (side // POOL) ** 2, outputs)
+            width, height_left, width_left = size, -(-height_left // stride), -(-width_left // stride)
+        if min(height_left, width_left) < POOL:
+            shape = "x".join(map(str, image_size))
+            raise ValueError(f"the reduced ResNet-18 needs images of at least 25x25 pixels, not {shape}")
+        self.head = nn.Linear(width * (height_left // POOL) * (width_left // POOL), outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import Batch, Stream, cross_entropy
 from pipeline.strategies.memory import Ring
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.remembering import Remembering
 
 
 def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Tensor]:
@@ -29,20 +28,18 @@ def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Ten
     return [g - share * r for g, r in zip(gradient, reference, strict=True)]
 
 
-class AGEM(Naive):
+class AGEM(Remembering[Ring]):
     """The gradient, projected where it conflicts with that of a random memory batch over all earlier tasks.
 
     The memory is a ring of the last `memory_per_class` examples of each class; the memory batch is as large as the batch.
     """
 
     def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
-        super().__init__(plan, stream)
-        self.memory = Ring(plan.memory_per_class or 1, stream.classes, stream.generator)
-        self.task = 0
+        super().__init__(plan, stream, Ring(plan.memory_per_class or 1, stream.classes, stream.generator))
 
     def begin_task(self, task: TaskTensors) -> None:
         """Set which tasks are earlier ones."""
-        self.task = task.task
+        super().begin_task(task)
         self.memory.begin_task(task.task, task.labels.device)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
@@ -68,12 +65,3 @@ class AGEM(Naive):
                 parameter.grad = g
         self.memory.add(batch)
         return loss.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The memory and the task."""
-        return {"memory": self.memory.state_dict(), "task": self.task}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.memory.load_state_dict(state["memory"])
-        self.task = state["task"]

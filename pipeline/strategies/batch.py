@@ -13,8 +13,8 @@ from pipeline.models import TaskModel
 
 
 class Batch(NamedTuple):
-    """images: (n, [channels,] height, width) float in [0, 1]. labels: (n,) int64, outputs of the network. task: its number
-    from 0, or (n,) int64 where the batch mixes tasks."""
+    """images: (n, channels, height, width) uint8 (the model scales them). labels: (n,) int64, outputs of the network. task:
+    its number from 0, or (n,) int64 where the batch mixes tasks."""
 
     images: Tensor
     labels: Tensor

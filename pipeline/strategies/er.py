@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from pipeline.config.plan import StrategyPlan
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel
 from pipeline.strategies.batch import Batch, Stream, cross_entropy
 from pipeline.strategies.memory import Reservoir
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.remembering import Remembering
 
 
-class ER(Naive):
+class ER(Remembering[Reservoir]):
     """From the second task on the loss of a random memory batch is added; then the batch is offered to the reservoir.
 
     The reservoir has `memory_per_class` slots for each class of each task. The memory batch, as large as the batch, is a
@@ -22,14 +20,8 @@ class ER(Naive):
     """
 
     def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
-        super().__init__(plan, stream)
         size = (plan.memory_per_class or 1) * sum(len(outputs) for outputs in stream.classes)
-        self.memory = Reservoir(size, stream.generator)
-        self.task = 0
-
-    def begin_task(self, task: TaskTensors) -> None:
-        """Know whether there is anything to replay."""
-        self.task = task.task
+        super().__init__(plan, stream, Reservoir(size, stream.generator))
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """The gradient of the batch's loss and of the memory batch's."""
@@ -39,12 +31,3 @@ class ER(Naive):
             torch.autograd.backward(cross_entropy(model, self.memory.sample(self.stream.batch_size)))
         self.memory.add(batch)
         return loss.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The memory and the task."""
-        return {"memory": self.memory.state_dict(), "task": self.task}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.memory.load_state_dict(state["memory"])
-        self.task = state["task"]

@@ -1,7 +1,8 @@
 """Memories of past examples: a ring for each class, and a reservoir.
 
-Both live on the training device as uint8 images, sized once for the whole stream. Nothing loops over examples, and adding
-makes no GPU wait: an example that is not kept goes to one spare slot at the end, which is never sampled.
+Both live on the training device and keep images as they come (uint8), sized once for the whole stream. Nothing loops over
+examples, and adding makes no GPU wait: an example that is not kept goes to one spare slot at the end, which is never
+sampled.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ class Memory:
         """Put each example of `batch` into its slot; `size` is the spare one."""
         if self.images is None:
             shape = (self.size + 1, *batch.images.shape[1:])
-            self.images = torch.zeros(shape, dtype=torch.uint8, device=batch.images.device)
+            self.images = torch.zeros(shape, dtype=batch.images.dtype, device=batch.images.device)
             self.labels = torch.zeros(self.size + 1, dtype=torch.int64, device=batch.images.device)
             self.tasks = self.labels.clone()
-        self.images[slots] = (batch.images * 255).round_().to(torch.uint8)
+        self.images[slots] = batch.images
         self.labels[slots] = batch.labels
         self.tasks[slots] = torch.as_tensor(batch.task, device=self.tasks.device).expand(len(batch.labels))
 
     def _read(self, slots: Tensor) -> Batch:
-        """The examples in `slots`, images as float in [0, 1]."""
+        """The examples in `slots`."""
         if self.images is None:
             raise RuntimeError("the memory is empty")
-        return Batch(self.images[slots].to(torch.float32).div_(255), self.labels[slots], self.tasks[slots])
+        return Batch(self.images[slots], self.labels[slots], self.tasks[slots])
 
     def _draw(self, count: int, available: int) -> Tensor:
         """`count` (or all, where fewer are there) different numbers below `available`. Raises RuntimeError for none."""

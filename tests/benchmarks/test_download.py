@@ -78,12 +78,16 @@ def get(urls: list[str], path: Path, checksum: str = MD5, retries: int = 2) -> l
     return [pause for pause in slept if pause]
 
 
+def beside_the_lock(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 @pytest.mark.parametrize("checksum", [MD5, SHA256], ids=["md5", "sha256"])
 def test_a_whole_file_arrives_and_leaves_nothing_beside_it(server: Server, tmp_path: Path, checksum: str) -> None:
     path = tmp_path / "new" / "file.gz"
     assert get([server.url()], path, checksum) == []
     assert path.read_bytes() == BODY
-    assert list(path.parent.iterdir()) == [path]
+    assert beside_the_lock(path.parent) == [path]
 
 
 def test_a_truncated_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_wrong_bytes_are_refused_and_removed(server: Server, tmp_path: Path) -> 
     server.body = b"something else"
     with pytest.raises(UserError, match=r"cannot download file \(http.*: md5 is .*, expected .*\); run again"):
         get([server.url()], tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
+    assert beside_the_lock(tmp_path) == []
     assert len(server.asked) == 1
 
 
@@ -140,7 +144,7 @@ def test_a_404_everywhere_is_one_line_and_not_tried_again(server: Server, tmp_pa
     server.faults = [404, 404]
     with pytest.raises(UserError, match=r"/a: HTTP 404 Not Found; http.*/b: HTTP 404 Not Found\); run again"):
         get([server.url("a"), server.url("b")], tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
+    assert beside_the_lock(tmp_path) == []
     assert len(server.asked) == 2
 
 
@@ -156,7 +160,7 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         with pytest.raises(UserError, match=r"no connection .*refused"):
             get([f"http://127.0.0.1:{taken.getsockname()[1]}/file"], tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
+    assert beside_the_lock(tmp_path) == []
 
 
 def test_only_the_web_is_read(tmp_path: Path) -> None:
@@ -171,14 +175,14 @@ def test_the_files_of_a_dataset_are_kept_in_the_users_cache(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     server.bodies = {"/a": b"first", "/b": b"second"}
     files = [
-        OfficialFile((server.url(name),), hashlib.md5(body, usedforsecurity=False).hexdigest(), (f"Raw/{name}.gz",))
+        OfficialFile((server.url(name),), "sha256:" + hashlib.sha256(body).hexdigest(), (f"Raw/{name}.gz",))
         for name, body in (("a", b"first"), ("b", b"second"))
     ]
-    paths = fetched_files("letters", files)
+    paths = fetched_files("letters", files, folders=False)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         "tag-pipeline/Raw/a.gz",
         "tag-pipeline/Raw/b.gz",
     ]
     assert [path.read_bytes() for path in paths] == [b"first", b"second"]
-    assert fetched_files("letters", files) == paths
+    assert fetched_files("letters", files, folders=False) == paths
     assert len(server.asked) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pipeline.benchmarks.folders import ClassFolder, write_class_folder
+from pipeline.benchmarks.raw import write_splits
 from pipeline.benchmarks.sources import canonical_order
-from pipeline.benchmarks.spool import Spool
-from pipeline.benchmarks.store import read_raw, write_raw
+from pipeline.benchmarks.spool import Spool, Written
 from pipeline.errors import UserError
 from pipeline.files import sha256_of_arrays
 from tests.benchmarks.test_archives import pack
@@ -49,10 +50,15 @@ def splits() -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def written(source: ClassFolder, out: Path) -> dict[str, bytes]:
+def files_of(out: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray] | Written]) -> dict[str, object]:
+    """What is written of the splits, with the entries of the manifest."""
+    entries = write_splits(out, splits)
+    return {path.name: path.read_bytes() for path in out.iterdir()} | entries
+
+
+def written(source: ClassFolder, out: Path) -> dict[str, object]:
     out.mkdir()
-    write_raw(out, "birds", write_class_folder(source, out))
-    return {path.name: path.read_bytes() for path in out.iterdir()}
+    return files_of(out, write_class_folder(source, out))
 
 
 def test_every_form_gives_the_same_bytes_as_the_arrays_themselves(
@@ -65,8 +71,7 @@ def test_every_form_gives_the_same_bytes_as_the_arrays_themselves(
         order = canonical_order(all_images, labels)
         wanted[split] = (all_images[order], labels[order])
     (tmp_path / "wanted").mkdir()
-    write_raw(tmp_path / "wanted", "birds", wanted)
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "wanted").iterdir()}
+    expected = files_of(tmp_path / "wanted", wanted)
 
     folder = lay(tmp_path / "plain", splits)
     lay(tmp_path / "nested" / "birds", splits)
@@ -77,9 +82,9 @@ def test_every_form_gives_the_same_bytes_as_the_arrays_themselves(
     forms += [pack(tmp_path / "nested", tmp_path / f"nested{suffix}") for suffix in (".tar", ".zip")]
     for number, form in enumerate(forms):
         assert written(ClassFolder(form, SHAPE), tmp_path / f"out{number}") == expected, form
-    for split, (found, labels) in read_raw(tmp_path / "out0").items():
-        assert np.array_equal(found, wanted[split][0])
-        assert np.array_equal(labels, wanted[split][1])
+    for split, (found, labels) in wanted.items():
+        assert np.array_equal(np.load(tmp_path / "out0" / f"{split}_images.npy"), found)
+        assert np.array_equal(np.load(tmp_path / "out0" / f"{split}_labels.npy"), labels)
 
 
 def test_one_folder_is_split_alike_in_every_form_and_by_its_seed(tmp_path: Path) -> None:
@@ -91,10 +96,10 @@ def test_one_folder_is_split_alike_in_every_form_and_by_its_seed(tmp_path: Path)
     packed = pack(turned.parent, tmp_path / "other.zip")
     assert written(ClassFolder(packed, (4, 3), 0.25), tmp_path / "second") == first
     assert written(ClassFolder(plain, (4, 3), 0.25, seed=1), tmp_path / "third") != first
-    raw = read_raw(tmp_path / "first")
-    assert np.bincount(raw["test"][1]).tolist() == [5, 2, 1]
-    assert np.bincount(raw["train"][1]).tolist() == [15, 6, 1]
-    together = {image.tobytes() for split in raw.values() for image in split[0]}
+    labels = {split: np.load(tmp_path / "first" / f"{split}_labels.npy") for split in ("train", "test")}
+    assert np.bincount(labels["test"]).tolist() == [5, 2, 1]
+    assert np.bincount(labels["train"]).tolist() == [15, 6, 1]
+    together = {image.tobytes() for split in labels for image in np.load(tmp_path / "first" / f"{split}_images.npy")}
     assert together == {value.tobytes() for value in values}
 
 

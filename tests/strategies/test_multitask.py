@@ -29,7 +29,7 @@ def one_task(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """A stream of one task."""
     folder = tmp_path_factory.mktemp("one-task")
     stream = RotatedStream(name="rotated", tasks=1, degrees=30.0, interpolation="bilinear")
-    write_tasks(folder, DataPlan(dataset="digits", stream=stream, evaluation="test"), fetch("digits"))
+    write_tasks(folder, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
     return Tasks.open(folder)
 
 
