@@ -137,6 +137,23 @@ class Tasks:
         """For each task the dataset's classes it shows."""
         return [list(entry["classes"]) for entry in self.manifest["tasks"]]
 
+    @property
+    def names(self) -> list[str]:
+        """For each task what a person calls it."""
+        return [entry["name"] for entry in self.manifest["tasks"]]
+
+    def first_images(self) -> np.ndarray:
+        """(tasks, n, height, width[, channels]) uint8: the first training images of each task, padded with black ones.
+
+        Raises UserError for a missing or truncated file.
+        """
+        path = self.folder / "first_images.npy"
+        try:
+            loaded: np.ndarray = np.load(path, allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: missing or damaged ({error}); {MEND}") from None
+        return loaded
+
     def split(self, task: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, height, width[, channels]) uint8, memory-mapped, and labels (n,) int64 in 0..classes-1 of a task.
 

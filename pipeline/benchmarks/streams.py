@@ -65,7 +65,7 @@ def _rotated(stream: RotatedStream, datasets: Sequence[RawDataset]) -> Iterator[
     for task in range(stream.tasks):
         angle = round(float(task * stream.degrees - jitter[task]), 6)
         turn = _rotation(angle, dataset.shape, stream.interpolation)
-        yield TaskView(f"rotated {angle:g}°", dataset.classes, {"degrees": angle}, dataset.shape, turn)
+        yield TaskView(f"rotated {round(angle, 1):g}°", dataset.classes, {"degrees": angle}, dataset.shape, turn)
 
 
 def _rotation(angle: float, shape: tuple[int, ...], interpolation: str) -> Transform:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,12 +19,15 @@ from pipeline.figures import (
     alpha_heat_map,
     alpha_over_stream,
     average_accuracy,
+    contact_sheet,
     eigenvalues,
     stable_plastic,
 )
 from pipeline.figures.style import STYLE
 
 Tables = Mapping[str, pd.DataFrame]
+#: Of each task: (tasks, n, height, width[, 3]) uint8, and its name.
+FirstImages = tuple[np.ndarray, Sequence[str]]
 
 #: File name -> what draws it from the tables; None where the runs hold nothing to draw.
 FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
@@ -45,10 +49,11 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def draw_all(tables: Tables, options: Figures, folder: Path) -> None:
+def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages) -> None:
     """Write every figure into an empty folder as PNG."""
     with mpl.rc_context(cast("Any", STYLE)):
-        for name, draw in FIGURES.items():
-            figure = draw(tables, options)
+        figures = {name: draw(tables, options) for name, draw in FIGURES.items()}
+        figures["contact_sheet"] = contact_sheet.draw(*first)
+        for name, figure in figures.items():
             if figure is not None:
                 figure.savefig(folder / f"{name}.png", dpi=options.dpi)

@@ -186,3 +186,13 @@ def test_the_files_of_a_dataset_are_kept_in_the_users_cache(
     assert [path.read_bytes() for path in paths] == [b"first", b"second"]
     assert fetched_files("letters", files, folders=False) == paths
     assert len(server.asked) == 2
+
+
+def test_of_two_that_want_the_same_file_one_fetches_it(server: Server, tmp_path: Path) -> None:
+    threads = [threading.Thread(target=get, args=([server.url()], tmp_path / "file.gz")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "file.gz").read_bytes() == BODY
+    assert len(server.asked) == 1

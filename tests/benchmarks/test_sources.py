@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import pytest
 from pipeline.benchmarks import download, local, official, sources
 from pipeline.benchmarks.raw import write_raw
 from pipeline.benchmarks.spool import Written
-from pipeline.config.schema import PublicDataset
+from pipeline.config.schema import Folder, PublicDataset
 from pipeline.errors import UserError
 from pipeline.files import sha256_of_arrays
 from tests.benchmarks.test_archives import pack
@@ -174,3 +175,70 @@ def test_a_wrong_checksum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_dataset_that_can_be_named_has_a_source() -> None:
     assert set(sources.SOURCES) == set(get_args(PublicDataset))
+
+
+def test_notmnist_leaves_out_its_two_broken_files_and_splits_off_a_tenth(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    folder = lay(tmp_path / "laid" / "notMNIST_small", {"": {"A": values[:20], "B": values[20:]}})
+    (folder / "A" / "RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png").write_bytes(b"")
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    archive = pack(folder.parent, datasets / "notMNIST_small.tar.gz")
+    monkeypatch.setenv(local.VARIABLE, str(datasets))
+    with pytest.raises(UserError, match=r"notMNIST_small\.tar\.gz: not the published file \(its sha1 differs\)"):
+        sources.fetch("notmnist")
+    source = sources.SOURCES["notmnist"]
+    mine = replace(source.files[0], checksum="sha1:" + download.digest(archive, "sha1"))
+    monkeypatch.setitem(sources.SOURCES, "notmnist", replace(source, files=(mine,)))
+    splits = sources.fetch("notmnist")
+    assert {split: np.bincount(labels).tolist() for split, (_, labels) in splits.items()} == {
+        "train": [18, 18],
+        "test": [2, 2],
+    }
+    assert {image.tobytes() for images, _ in splits.values() for image in images} == {v.tobytes() for v in values}
+
+
+def test_what_only_a_person_can_fetch_is_told_with_names_and_places(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(local.VARIABLE, str(tmp_path))
+    (tmp_path / "mini-imagenet-cache-train.pkl").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        sources.fetch("miniimagenet")
+    for part in ("train.pkl", "val.pkl", "test.pkl", "kaggle.com/datasets/whitemoon/miniimagenet", local.VARIABLE):
+        assert part in str(caught.value)
+
+
+# --- one's own folder
+
+
+def own(path: Path | str, **values: object) -> Folder:
+    return Folder.model_validate({"path": str(path), "height": 4, "width": 3, "colour": "grey"} | values)
+
+
+def test_an_own_folder_is_found_below_the_folder_of_datasets_or_from_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here, there = np.full((2, 4, 3), 1, np.uint8), np.full((2, 4, 3), 2, np.uint8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(local.VARIABLE, raising=False)
+    lay(tmp_path / "mine", {split: {"a": here, "b": here} for split in sources.SPLITS})
+    assert sources.fetch(own("mine"))["train"][0].max() == 1
+    assert sources.fetch(own(tmp_path / "mine"))["train"][0].shape == (4, 4, 3)
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    lay(datasets / "mine", {split: {"a": there, "b": there} for split in sources.SPLITS})
+    monkeypatch.setenv(local.VARIABLE, str(datasets))
+    assert sources.fetch(own("mine"))["train"][0].max() == 2
+    assert sources.fetch(own("mine", colour="rgb"))["train"][0].shape == (4, 4, 3, 3)
+    with pytest.raises(UserError, match=r"dataset\.path: no folder or archive 'other', neither here nor in"):
+        sources.fetch(own("other"))
+
+
+def test_a_dataset_has_a_name_that_is_a_file_name() -> None:
+    assert [sources.name_of(dataset) for dataset in ("mnist", own("../My Birds.tar.gz"), own("/"), own("~/x"))] == [
+        "mnist", "my-birds", "folder", "x",
+    ]  # fmt: skip

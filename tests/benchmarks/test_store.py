@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.benchmarks import store
+from pipeline.benchmarks.arrays import Split
 from pipeline.benchmarks.raw import read_raw, write_raw
 from pipeline.benchmarks.sources import fetch
 from pipeline.benchmarks.store import Tasks, held_out, write_tasks
 from pipeline.config import DataPlan
-from pipeline.config.schema import PermutedStream
+from pipeline.config.schema import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
 from pipeline.errors import UserError
 
 
@@ -99,3 +101,67 @@ def test_a_damaged_manifest_is_named(written: Path) -> None:
     (written / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"manifest\.json: missing; delete data/tasks and run 'dvc repro split'"):
         Tasks.open(written)
+
+
+class Counted:
+    """Images that note how many are asked for at once."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.asked = images, 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        self.asked = max(self.asked, len(numbers))
+        chosen: np.ndarray = self.images[numbers]
+        return chosen
+
+
+@pytest.mark.parametrize("fraction", [None, 0.25])
+def test_only_a_chunk_of_images_is_in_memory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float | None
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "chunks").mkdir()
+    splits = fetch("digits")
+    write_tasks(tmp_path / "whole", plan(fraction), [splits])
+    counted = {split: (Counted(images), labels) for split, (images, labels) in splits.items()}
+    monkeypatch.setattr(store, "CHUNK", 64 * 100)
+    write_tasks(tmp_path / "chunks", plan(fraction), [counted])
+    assert counted["train"][0].asked == 100
+    assert counted["test"][0].asked == (100 if fraction is None else 0)
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "chunks" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_the_first_images_are_those_of_each_class_in_turn(tmp_path: Path) -> None:
+    images = np.arange(30, dtype=np.uint8)[:, None, None].repeat(2, axis=2)
+    labels = np.repeat([0, 1, 2, 3], [1, 20, 2, 7])
+    splits = dict.fromkeys(("train", "test"), (images, labels))
+    split_in_two = SplitStream(name="split", tasks=2)
+    write_tasks(tmp_path, DataPlan(datasets=["digits"], stream=split_in_two, evaluation="test"), [splits])
+    tasks = Tasks.open(tmp_path)
+    assert tasks.names == ["classes 0, 1", "classes 2, 3"]
+    assert tasks.first_images()[:, :, 0, 0].tolist() == [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        [21, 23, 22, 24, 25, 26, 27, 28, 29, 0],  # nine images, and a black one
+    ]
+    (tmp_path / "first_images.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"first_images\.npy: missing or damaged .*dvc repro split"):
+        tasks.first_images()
+
+
+def test_a_sequence_of_datasets_becomes_tasks_with_their_own_outputs(tmp_path: Path) -> None:
+    stream = SequenceStream(name="sequence", height=6, width=5, colour="rgb")
+    datasets: list[PublicDataset | Folder] = ["digits", Folder(path="birds", height=4, width=4)]
+    birds = (np.zeros((4, 4, 4, 3), np.uint8), np.array([0, 0, 1, 1]))
+    raw: list[dict[str, Split]] = [dict(fetch("digits")), {"train": birds, "test": birds}]
+    write_tasks(tmp_path, DataPlan(datasets=datasets, stream=stream, evaluation="test"), raw)
+    tasks = Tasks.open(tmp_path)
+    assert tasks.image_shape == (6, 5, 3)
+    assert tasks.classes == [list(range(10)), [10, 11]]
+    assert tasks.names == ["digits", "birds"]
+    assert tasks.split(1, "test")[1].tolist() == [0, 0, 1, 1]
+    assert tasks.split(0, "train")[0].shape == (1352, 6, 5, 3)

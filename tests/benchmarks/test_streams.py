@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.benchmarks.streams import RawDataset, build_stream
-from pipeline.config.schema import PermutedStream, RotatedStream, SplitStream
+from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream, SplitStream
 from pipeline.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9), dtype=np.uint8)
@@ -71,3 +71,23 @@ def test_a_longer_stream_begins_with_the_shorter_one() -> None:
     short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), [data((9, 9), 1)])]
     long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), [data((9, 9), 1)])]
     assert long[:2] == short
+
+
+def test_a_sequence_shows_each_dataset_in_one_shape_with_classes_of_its_own() -> None:
+    stream = SequenceStream(name="sequence", height=12, width=10)
+    datasets = [data((9, 9), 3, "grey"), data((12, 10, 3), 2, "fits"), data((9, 8, 3), 2, "colour")]
+    views = list(build_stream(stream, datasets))
+    assert [view.name for view in views] == ["grey", "fits", "colour"]
+    assert [view.classes for view in views] == [(0, 1, 2), (3, 4), (5, 6)]
+    assert [view.labels for view in views] == [(0, 1, 2), (0, 1), (0, 1)]
+    assert [view.dataset for view in views] == [0, 1, 2]
+    fitting = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), np.uint8)
+    assert views[1].apply(fitting) is fitting
+    for view, images in ((views[0], IMAGES), (views[2], COLOUR)):
+        brought = view.apply(images)
+        assert brought.shape == (5, 12, 10, 3)
+        for image, found in zip(images, brought, strict=True):
+            wanted = Image.fromarray(image).convert("RGB").resize((10, 12), Image.Resampling.BILINEAR)
+            assert np.array_equal(found, np.asarray(wanted))
+    grey = next(build_stream(SequenceStream(name="sequence", height=9, width=9, colour="grey"), datasets))
+    assert grey.apply(IMAGES) is IMAGES

@@ -68,6 +68,26 @@ def test_the_projects_own_files_are_right(configured: Path) -> None:
         ("benchmarks.yaml", "name: rotated", "name: rotatd", ["rotated-digits.stream.name", "did you mean 'rotated'"]),
         ("benchmarks.yaml", "    name: rotated\n", "", ["rotated-digits.stream.name: missing"]),
         ("benchmarks.yaml", "  dataset: digits\n", "", ["rotated-digits.dataset: missing"]),
+        ("benchmarks.yaml", "dataset: digits", "dataset: digit", ["rotated-digits.dataset: ", "mean 'digits'"]),
+        ("benchmarks.yaml", "dataset: digits", "dataset: 5", ["rotated-digits.dataset: ", "unknown 5"]),
+        ("benchmarks.yaml", "dataset: digits", "dataset:\n    - digits", ["rotated-digits.dataset", "not a list"]),
+        ("benchmarks.yaml", "dataset: digits", "dataset: []", ["rotated-digits.dataset: ", "at least 1"]),
+        ("benchmarks.yaml", "    - mnist\n", "    - mnits\n", ["5-datasets.dataset.1: ", "mean 'mnist'"]),
+        (
+            "benchmarks.yaml",
+            "    height: 32\n    width",
+            "    hight: 32\n    width",
+            ["5-datasets.stream.hight", "'height'"],
+        ),
+        ("benchmarks.yaml", "    path: my-images", "    pat: my-images", ["own-images.dataset.pat", "'path'"]),
+        (
+            "benchmarks.yaml",
+            "test_fraction: 0.2",
+            "test_fraction: 2",
+            ["own-images.dataset.test_fraction: ", "less than 1"],
+        ),
+        ("benchmarks.yaml", "colour: rgb               #", "colour: red #", ["own-images.dataset.colour: ", "'red'"]),
+        ("benchmarks.yaml", "weights: imagenet", "weights: imagnet", ["split-cub.model.weights: ", "'imagenet'"]),
         ("methods.yaml", "tag-adam:", "data:", ["methods.yaml: data", "choose another"]),
         ("methods.yaml", "tag-adam:", "Tag/Adam:", ["methods.yaml: Tag/Adam", "lower-case"]),
     ],
@@ -116,3 +136,9 @@ def test_a_file_that_is_no_mapping(configured: Path) -> None:
 def test_numbers_are_read_as_dvc_reads_them(configured: Path) -> None:
     edit(configured / "params.yaml", "  lr: null  ", "  lr: 1e-3  ")
     assert read_configuration(configured).params.optimizer.lr == 0.001
+
+
+def test_a_sequence_needs_a_list_of_datasets(configured: Path) -> None:
+    datasets = ("cifar10", "mnist", "svhn", "notmnist", "fashion-mnist")
+    edit(configured / "benchmarks.yaml", "".join(f"    - {name}\n" for name in datasets), "    svhn\n")
+    assert "5-datasets.dataset: a sequence needs a list of datasets" in line(configured)

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config.schema import Figures
 from pipeline.errors import UserError
-from pipeline.figures import FIGURES, draw_all, read_tables
+from pipeline.figures import FIGURES, contact_sheet, draw_all, read_tables
 from pipeline.figures.style import colour
 from pipeline.summary import RunMetrics, tables
 
@@ -46,23 +47,27 @@ def runs(methods: int, seeds: int, tasks: int) -> list[RunMetrics]:
     return made
 
 
+def first_images(tasks: int) -> tuple[np.ndarray, list[str]]:
+    return np.random.default_rng(0).integers(0, 256, (tasks, 10, 9, 8), np.uint8), ["a long name " * 9] * tasks
+
+
 @pytest.mark.parametrize(
     ("methods", "seeds", "tasks"), [(1, 1, 2), (2, 1, 1), (4, 3, 5), (12, 1, 20)], ids=lambda value: str(value)
 )
 def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, seeds: int, tasks: int) -> None:
-    draw_all(tables(runs(methods, seeds, tasks)), OPTIONS, tmp_path)
+    draw_all(tables(runs(methods, seeds, tasks)), OPTIONS, tmp_path, first_images(tasks))
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     without_stable = {"stable_plastic"} if methods == 1 else set()
     without_tag = {"alpha_heat_map", "alpha_over_stream"} if methods < 3 else set()
-    assert drawn == set(FIGURES) - without_stable - without_tag
+    assert drawn == (set(FIGURES) | {"contact_sheet"}) - without_stable - without_tag
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     made = tables(runs(3, 2, 3))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        draw_all(made, OPTIONS, tmp_path / folder)
-    for name in FIGURES:
+        draw_all(made, OPTIONS, tmp_path / folder, first_images(3))
+    for name in (*FIGURES, "contact_sheet"):
         assert (tmp_path / "a" / f"{name}.png").read_bytes() == (tmp_path / "b" / f"{name}.png").read_bytes()
 
 
@@ -74,3 +79,23 @@ def test_missing_tables_say_what_to_run(tmp_path: Path) -> None:
 def test_a_method_has_one_colour_whoever_is_beside_it() -> None:
     assert colour("tag") == colour("tag") != colour("naive")
     assert colour("my-own-method").startswith("#")
+
+
+@pytest.mark.parametrize("shape", [(3, 10, 32, 32), (20, 10, 8, 8), (25, 4, 20, 60, 3), (1, 1, 5, 5)])
+def test_a_contact_sheet_shows_every_task_on_the_page(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    figure = contact_sheet.draw(images, [f"task {number}" for number in range(shape[0])])
+    assert len(figure.axes) == shape[0]
+    width, height = shape[2] and shape[3], shape[2]
+    for axes in figure.axes:
+        left, bottom, across, down = axes.get_position().bounds
+        assert left >= 0 and bottom >= -1e-9
+        assert left + across <= 1 + 1e-9 and bottom + down <= 1 + 1e-9
+    inches = figure.get_size_inches()
+    across, down = figure.axes[0].get_position().size * inches
+    assert across / down == pytest.approx(shape[1] * width / height, rel=0.02)
+
+
+def test_a_strip_puts_images_beside_each_other() -> None:
+    strip = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    assert contact_sheet._side_by_side(strip).tolist() == [[0, 1, 255, 4, 5, 255, 8, 9], [2, 3, 255, 6, 7, 255, 10, 11]]

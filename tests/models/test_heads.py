@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from pipeline.benchmarks.store import Tasks
-from pipeline.config.schema import Mlp
+from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet
+from pipeline.errors import UserError
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 
 
@@ -64,3 +66,32 @@ def test_images_stay_bytes_and_labels_are_outputs(two_tasks: Tasks) -> None:
     assert task.images.dtype == torch.uint8
     assert np.array_equal(task.images[:, 0], two_tasks.split(1, "test")[0])
     assert sorted(set(task.labels.tolist())) == list(range(10, 20))
+
+
+@pytest.mark.parametrize("pixels", ["unit", "symmetric", "imagenet"])
+def test_bytes_are_scaled_on_their_way_in(pixels: Pixels) -> None:
+    network = TaskModel(nn.Identity(), [[0]], "shared", pixels)
+    network.register_parameter("any", nn.Parameter(torch.zeros(1)))
+    images = torch.randint(256, (4, 3, 2, 2), dtype=torch.uint8)
+    unit = images / 255
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    wanted = {"unit": unit, "symmetric": 2 * unit - 1, "imagenet": (unit - mean) / std}[pixels]
+    torch.testing.assert_close(network(images, 0), wanted)
+    assert torch.equal(network(unit, 0), unit)  # scaled already
+    assert network.double()(images, 0).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "told"),
+    [
+        (Mlp(name="mlp", hidden=[2], outputs="task", pixels="imagenet"), (8, 8), "pixels: imagenet needs RGB images"),
+        (Resnet(name="resnet18", outputs="task"), (8, 8), "resnet18 needs RGB images"),
+        (ReducedResnet(name="resnet18-reduced", outputs="task"), (32, 8), "at least 25x25 pixels, not 32x8"),
+    ],
+)
+def test_images_that_a_network_cannot_take_are_refused(
+    model: Mlp | Resnet | ReducedResnet, shape: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        build_model(model, shape, [[0, 1]])

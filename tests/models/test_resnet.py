@@ -19,6 +19,11 @@ def test_the_linear_layer_follows_the_image(image_size: int, channels: int, widt
     assert network(torch.rand(2, channels, image_size, image_size)).shape == (2, 7)
 
 
+def test_images_need_not_be_square() -> None:
+    network = ReducedResNet18(7, image_size=(32, 96))
+    assert network(torch.rand(2, 3, 32, 96)).shape == (2, 7)
+
+
 def test_images_too_small_to_pool_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 25x25 pixels, not 24x24"):
         ReducedResNet18(10, image_size=(24, 24))
