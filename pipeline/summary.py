@@ -14,7 +14,14 @@ from pipeline.files import read_json
 from pipeline.metrics import average_accuracy_course
 
 #: What the summary holds for each method: the mean over the seeds, and beside it the standard deviation.
-METRICS = ("average_accuracy", "forgetting", "backward_transfer", "learning_accuracy", "largest_eigenvalue")
+METRICS = (
+    "average_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "learning_accuracy",
+    "largest_eigenvalue",
+    "movement_overlap",
+)
 
 #: The tables of plots/, and their columns beside `method` and `seed`.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -22,9 +29,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     "average_accuracy": ("tasks_learnt", "average_accuracy"),
     "accuracy": ("tasks_learnt", "task", "accuracy"),
     "train_loss": ("tasks", "train_loss"),
-    "eigenvalues": ("task", "rank", "eigenvalue", "relative_residual", "converged"),
+    "eigenvalues": ("task", "rank", "eigenvalue", "relative_residual", "converged", "moment"),
     "largest_eigenvalue": ("task", "largest_eigenvalue"),
     "distance": ("task", "distance"),
+    "movement": ("task", "tasks_learnt", "distance", "overlap", "lambda_distance_squared", "forgetting", "loss_rise"),
+    "density": ("task", "probe", "node", "weight"),
     "alpha": ("task", "earlier_task", "alpha"),
     "alpha_course": ("tasks", "earlier_task", "alpha"),
 }
@@ -59,17 +68,22 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
 
     runs: one row a run, its metrics. average_accuracy: of the tasks learnt so far, after each. accuracy: the matrix, by
     tasks learnt (0: untrained) and task. train_loss: over the stream, in tasks. eigenvalues: rank 1 the largest by
-    magnitude. largest_eigenvalue: of each task. distance: of the weights from those after task 1. alpha: TAG's
+    magnitude; moment: learnt (right after the task) or end (of the stream). largest_eigenvalue: of each task. distance: of
+    the weights from those after task 1. movement: how far the weights went since a task was learnt, the share of it within
+    its top eigenvectors, lambda_1 times its square, and what the task has lost in accuracy and loss (on the test images)
+    meanwhile. density: nodes and weights of each task's spectral density. alpha: TAG's
     alpha(task, earlier task), mean over tensors and steps; alpha_course: the same over the stream.
     """
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
         key = {"method": run.method, "seed": run.seed}
-        for table, rows in (_training_rows(run.train) | _curvature_rows(run.eigenspectrum)).items():
+        for table, rows in (_training_rows(run.train) | _curvature_rows(run.eigenspectrum, run.train)).items():
             made[table] += [key | row for row in rows]
         spectra = run.eigenspectrum["tasks"]
         metrics = {name: run.train[name] for name in METRICS if name in run.train}
         metrics["largest_eigenvalue"] = float(np.mean([max(spectrum["eigenvalues"]) for spectrum in spectra]))
+        if moved := [spectrum["movement"][-1]["overlap"] for spectrum in spectra if spectrum.get("movement")]:
+            metrics["movement_overlap"] = float(np.mean(moved))
         made["runs"].append(key | metrics)
     return {
         name: pd.DataFrame(rows, columns=["method", "seed", *TABLES[name]]).dropna(axis="columns", how="all")
@@ -117,20 +131,10 @@ def _position(task: int, point: int, points: Sequence[Any]) -> float:
     return round(task + point / len(points), 4)
 
 
-def _curvature_rows(eigenspectrum: Mapping[str, Any]) -> dict[str, Rows]:
+def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Rows]:
     spectra = eigenspectrum["tasks"]
     return {
-        "eigenvalues": [
-            {
-                "task": spectrum["task"],
-                "rank": rank + 1,
-                "eigenvalue": value,
-                "relative_residual": spectrum["relative_residuals"][rank],
-                "converged": spectrum["converged"][rank],
-            }
-            for spectrum in spectra
-            for rank, value in enumerate(spectrum["eigenvalues"])
-        ],
+        "eigenvalues": _pairs(spectra, "learnt") + _pairs(eigenspectrum.get("end_of_stream", ()), "end"),
         "largest_eigenvalue": [
             {"task": spectrum["task"], "largest_eigenvalue": max(spectrum["eigenvalues"])} for spectrum in spectra
         ],
@@ -138,6 +142,47 @@ def _curvature_rows(eigenspectrum: Mapping[str, Any]) -> dict[str, Rows]:
             {"task": task, "distance": value}
             for task, value in enumerate(eigenspectrum["distance_from_task_1"], start=1)
         ],
+        "movement": [
+            _movement(spectrum["task"], moved, train) for spectrum in spectra for moved in spectrum.get("movement", ())
+        ],
+        "density": [
+            {"task": spectrum["task"], "probe": probe + 1, "node": node, "weight": weight}
+            for spectrum in spectra
+            if "density" in spectrum
+            for probe, (nodes, weights) in enumerate(
+                zip(spectrum["density"]["nodes"], spectrum["density"]["weights"], strict=True)
+            )
+            for node, weight in zip(nodes, weights, strict=True)
+        ],
+    }
+
+
+def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> Rows:
+    return [
+        {
+            "task": spectrum["task"],
+            "rank": rank + 1,
+            "eigenvalue": value,
+            "relative_residual": spectrum["relative_residuals"][rank],
+            "converged": spectrum["converged"][rank],
+            "moment": moment,
+        }
+        for spectrum in spectra
+        for rank, value in enumerate(spectrum["eigenvalues"])
+    ]
+
+
+def _movement(task: int, moved: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task has lost since it was learnt, beside how the weights have moved. Rows of the matrices are tasks learnt."""
+    later = moved["task"]
+    return {
+        "task": task,
+        "tasks_learnt": later,
+        "distance": moved["distance"],
+        "overlap": moved["overlap"],
+        "lambda_distance_squared": moved["lambda_distance_squared"],
+        "forgetting": round(train["accuracy"][task][task - 1] - train["accuracy"][later][task - 1], 6),
+        "loss_rise": round(train["test_loss"][later][task - 1] - train["test_loss"][task][task - 1], 6),
     }
 
 

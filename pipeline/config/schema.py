@@ -98,14 +98,25 @@ class Optimizer(Strict):
 
 
 class Eigenspectrum(Strict):
-    """k: eigenvalues a task. tolerance: relative residual to reach. max_products: Hessian-vector products a pair at most.
-    images: which images the loss is taken on. seed: of the start vectors."""
+    """solver: power (deflated power iteration) or lanczos. k: eigenvalues a task. tolerance: relative residual to reach.
+    max_products: Hessian-vector products a pair at most. images: which images the loss is taken on; examples: a seeded
+    subset of so many of a task's, None for all. seed: of the start vectors and the subset. end_of_stream: also each task's
+    loss at the end of the stream. published: also what the published procedure gives on the same Hessian. polish: finish in
+    float64. save_vectors: keep the eigenvectors. density_probes, density_steps: of the spectral density; 0 probes: none."""
 
+    solver: Literal["power", "lanczos"] = "power"
     k: Count
     tolerance: Annotated[float, Field(gt=0, lt=1)]
     max_products: Count
     images: Literal["test", "train"]
+    examples: Count | None = None
     seed: Seed
+    end_of_stream: bool = False
+    published: bool = False
+    polish: bool = False
+    save_vectors: bool = False
+    density_probes: Annotated[int, Field(ge=0)] = 0
+    density_steps: Annotated[int, Field(ge=2)] = 60
 
 
 class Figures(Strict):
@@ -117,10 +128,16 @@ class Figures(Strict):
 
 
 class Compute(Strict):
-    """How, not what: nothing depends on it."""
+    """How, not what: nothing depends on it. memory: GiB that an eigenspectrum may keep for its Hessian-vector products."""
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: Count
+    memory: Positive = 2.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """memory, in bytes."""
+        return int(self.memory * 2**30)
 
 
 class Params(Strict):

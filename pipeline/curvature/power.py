@@ -15,39 +15,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.curvature.operator import SymmetricOperator
-from pipeline.curvature.result import EigenResult
-
-Which = Literal["magnitude", "algebraic"]
+from pipeline.curvature.adapters import as_operator
+from pipeline.curvature.operator import SymmetricOperator, products
+from pipeline.curvature.published import published_power_iteration
+from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged, relative_residuals
 
 
 def deflated_power_iteration(
-    operator: SymmetricOperator,
+    operator: Any,
     k: int,
     *,
     tolerance: float = 1e-3,
     max_products: int = 500,
     which: Which = "magnitude",
     seed: int = 0,
-    report: Callable[[int, float], None] = lambda pair, residual: None,
+    start: Tensor | None = None,
+    published: bool = False,
+    report: Report = lambda pair, residual: None,
 ) -> EigenResult:
     """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
 
-    tolerance: relative residual to reach. max_products: products a pair at most; a pair that needs more is returned as
-    not converged. seed: of the start vectors. report: called at each step with the pair's number (from 0) and its
-    relative residual. Raises ValueError where k is not in 1..n.
+    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: products a pair at most; a
+    pair that needs more is returned as not converged. seed: of the start vectors. start: (n, m) vectors to begin with, such
+    as the eigenvectors of a similar operator; random ones follow. published: the procedure of the published code instead,
+    see `published_power_iteration`; `which`, `max_products` and `start` then mean nothing. report: called at each step with
+    the pair's number (from 0) and its relative residual. Raises ValueError where k is not in 1..n, or `start` does not fit.
     """
-    size = operator.shape[0]
-    if not 1 <= k <= size:
-        raise ValueError(f"k must be in 1..{size}, is {k}")
+    operator = as_operator(operator)
+    check_request(operator, k, start)
+    if published:
+        return published_power_iteration(operator, k, tolerance=tolerance, seed=seed, report=report)
     search = _Search(operator, tolerance, which, seed)
-    for pair in range(k):
-        search.add_pair()
+    if start is not None:
+        search.begin_with(start[:, :k])
+    for pair in range(max(0, search.vectors.shape[1] - 1), k):
+        if search.vectors.shape[1] == pair:
+            search.add_pair()
         search.improve(max_products, partial(report, pair))
     return search.result()
 
@@ -66,6 +74,20 @@ class _Search:
     def multiply(self, v: Tensor) -> Tensor:
         self.matvecs += 1
         return self.operator.matvec(v)
+
+    def multiply_all(self, vectors: Tensor) -> Tensor:
+        self.matvecs += vectors.shape[1]
+        return products(self.operator, vectors)
+
+    def begin_with(self, start: Tensor) -> None:
+        """Take what is independent of the given vectors as the first pairs."""
+        for v in start.detach().to(self.vectors).unbind(1):
+            independent = _orthogonal(v, self.vectors)
+            if independent is not None:
+                self.vectors = torch.cat([self.vectors, independent[:, None]], dim=1)
+        self.products = self.multiply_all(self.vectors)
+        if self.vectors.shape[1]:
+            self._rotate(self.vectors, self.products)
 
     def add_pair(self) -> None:
         """Start one more pair from a random unit vector that is orthogonal to those found."""
@@ -90,7 +112,7 @@ class _Search:
                 if fresh:
                     return
                 # Products followed by arithmetic alone gather rounding errors: judge by true ones.
-                self.products = torch.stack([self.multiply(v) for v in self.vectors.unbind(1)], dim=1)
+                self.products = self.multiply_all(self.vectors)
                 self._rotate(self.vectors, self.products)
                 spent += self.vectors.shape[1]
                 fresh, direction = True, None
@@ -139,23 +161,10 @@ class _Search:
         return move / length, image / length
 
     def _relative(self, residuals: Tensor) -> Tensor:
-        """Residual / |lambda|; 0 where the residual is rounding error beside the largest eigenvalue (lambda near 0)."""
-        lengths = torch.linalg.vector_norm(residuals, dim=0)
-        rounding = 100 * torch.finfo(lengths.dtype).eps * self.values.abs().max()
-        size = self.values.abs().clamp_min(torch.finfo(lengths.dtype).tiny)
-        return torch.where(lengths <= rounding, torch.zeros_like(lengths), lengths / size)
+        return relative_residuals(torch.linalg.vector_norm(residuals, dim=0), self.values)
 
     def result(self) -> EigenResult:
-        residuals = self.products - self.vectors * self.values
-        largest = self.vectors.abs().argmax(dim=0)
-        signs = torch.sign(self.vectors[largest, torch.arange(len(largest), device=largest.device)])
-        return EigenResult(
-            eigenvalues=self.values,
-            eigenvectors=self.vectors * signs,
-            residuals=torch.linalg.vector_norm(residuals, dim=0),
-            converged=self._relative(residuals) <= self.tolerance,
-            matvecs=self.matvecs,
-        )
+        return judged(self.vectors, self.products, self.values, self.tolerance, self.matvecs)
 
 
 def _orthogonal(v: Tensor, basis: Tensor) -> Tensor | None:

@@ -21,6 +21,8 @@ from pipeline.figures import (
     average_accuracy,
     contact_sheet,
     eigenvalues,
+    forgetting_and_curvature,
+    spectral_density,
     stable_plastic,
 )
 from pipeline.figures.style import STYLE
@@ -35,6 +37,8 @@ FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
     "average_accuracy": average_accuracy.draw,
     "accuracy_and_forgetting": accuracy_and_forgetting.draw,
     "eigenvalues": eigenvalues.draw,
+    "forgetting_and_curvature": forgetting_and_curvature.draw,
+    "spectral_density": spectral_density.draw,
     "stable_plastic": stable_plastic.draw,
     "alpha_heat_map": alpha_heat_map.draw,
     "alpha_over_stream": alpha_over_stream.draw,

@@ -8,22 +8,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import COLUMN, colour, legend_above, line_with_band, marker, new_figure, whole_numbers
+from pipeline.figures.style import (
+    COLUMN,
+    colour,
+    legend_above,
+    line_with_band,
+    mark_doubtful,
+    marker,
+    new_figure,
+    whole_numbers,
+)
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     """Mean over the seeds, bands of one standard deviation; a cross marks what did not converge in some run."""
     table = tables["eigenvalues"]
-    table = table[table["rank"] == 1]
+    table = table[(table["rank"] == 1) & (table["moment"] == "learnt")]
     methods = list(table["method"].unique())
     figure, grid = new_figure(COLUMN, 2.3)
     axes = grid[0, 0]
     for method in methods:
         rows = table[table["method"] == method]
         line_with_band(axes, rows, "task", "eigenvalue", method, color=colour(method), marker=marker(method, methods))
-        doubtful = rows[~rows["converged"]]
-        if len(doubtful):
-            axes.plot(doubtful["task"], doubtful["eigenvalue"], "x", color=colour(method), markersize=6)
+        mark_doubtful(axes, rows, colour(method))
     axes.set_xlabel("task")
     axes.set_ylabel("largest Hessian eigenvalue")
     whole_numbers(axes)

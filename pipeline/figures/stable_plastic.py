@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, legend_above, line_with_band, new_figure, shades, whole_numbers
+from pipeline.figures.style import PAGE, legend_above, line_with_band, mark_doubtful, new_figure, shades, whole_numbers
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -26,11 +26,12 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
             rows = accuracy[accuracy["task"] == task].assign(percent=lambda rows: 100 * rows["accuracy"])
             label = f"task {task}" if column == 0 else "_"
             line_with_band(top, rows, "tasks_learnt", "percent", label, color=shade, marker=".")
-        spectrum = tables["eigenvalues"].query("method == @method")
+        spectrum = tables["eigenvalues"].query("method == @method and moment == 'learnt'")
         ranks = sorted(spectrum["rank"].unique())
         for rank, style in zip(ranks, _styles(len(ranks)), strict=True):
             rows = spectrum[spectrum["rank"] == rank]
             line_with_band(middle, rows, "task", "eigenvalue", f"λ$_{rank}$", marker=".", **style)
+        mark_doubtful(middle, spectrum, "#333333")
         distance = tables["distance"].query("method == @method")
         line_with_band(bottom, distance, "task", "distance", "_", color="#333333", marker=".")
         top.set_title(method)

@@ -81,6 +81,13 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
         )
 
 
+def mark_doubtful(axes: Axes, spectrum: pd.DataFrame, colour: str) -> None:
+    """A cross at every eigenvalue that did not converge."""
+    doubtful = spectrum[~spectrum["converged"].astype(bool)]
+    if len(doubtful):
+        axes.plot(doubtful["task"], doubtful["eigenvalue"], "x", color=colour, markersize=6)
+
+
 def shades(count: int) -> list[tuple[float, float, float, float]]:
     """Colours of tasks, from dark to light, so that their order is seen."""
     return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.85, count))]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.curvature import HessianOperator, deflated_power_iteration
+from pipeline.curvature import HessianOperator, deflated_power_iteration, lanczos
 from pipeline.models.heads import TaskModel
 
 
@@ -33,6 +36,21 @@ def exact_hessian(module: nn.Module, images: Tensor, labels: Tensor, *extra: int
     flat = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
     hessian: Tensor = torch.func.hessian(loss)(flat)
     return hessian
+
+
+class Conv(nn.Module):
+    """A convolution, batch normalisation with running statistics, a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(12, 4)
+        self.norm.running_mean = torch.randn(3)
+        self.norm.running_var = torch.rand(3) + 0.5
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = torch.tanh(self.norm(self.conv(images)))
+        logits: Tensor = self.head(features.flatten(1))
+        return logits
 
 
 def dense(operator: HessianOperator) -> Tensor:
@@ -101,3 +119,115 @@ def test_the_largest_eigenvalues_of_a_networks_hessian() -> None:
     found = deflated_power_iteration(operator, 4, tolerance=1e-8, max_products=2000)
     assert found.converged.all()
     assert torch.allclose(found.eigenvalues, largest, rtol=1e-6)
+
+
+def test_a_convolution_with_batch_normalisation() -> None:
+    module = Conv().double().eval()
+    images, labels = torch.randn(6, 2, 4, 4).double(), torch.randint(4, (6,))
+    operator = HessianOperator(
+        lambda x, y: F.cross_entropy(module(x), y),
+        module.parameters(),
+        [(images[:4], labels[:4]), (images[4:], labels[4:])],
+    )
+    exact = exact_hessian(module, images, labels)
+    assert torch.allclose(dense(operator), exact, atol=1e-12)
+    values = torch.linalg.eigvalsh(exact)
+    largest = values[values.abs().argsort(descending=True)[:3]]
+    for solver in (deflated_power_iteration, lanczos):
+        assert torch.allclose(solver(operator, 3, tolerance=1e-8, max_products=2000).eigenvalues, largest, rtol=1e-6)
+
+
+def test_closed_forms() -> None:
+    x, y = torch.randn(30, 4).double(), torch.randn(30).double()
+    weight = nn.Parameter(torch.randn(4).double())
+    squares = HessianOperator(lambda a, b: ((a @ weight - b) ** 2).mean(), [weight], [(x, y)])
+    assert torch.allclose(dense(squares), 2 * x.T @ x / 30, atol=1e-12)
+    targets = (y > 0).double()
+    logistic = HessianOperator(
+        lambda a, b: F.binary_cross_entropy_with_logits(a @ weight, b),
+        [weight],
+        [(x[:11], targets[:11]), (x[11:], targets[11:])],
+    )
+    p = torch.sigmoid(x @ weight.detach())
+    assert torch.allclose(dense(logistic), (x.T * (p * (1 - p))) @ x / 30, atol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("retain", [True, False])
+def test_several_vectors_at_once(at_once: bool, retain: bool) -> None:
+    module = Conv().double().eval()
+    images, labels = torch.randn(6, 2, 4, 4).double(), torch.randint(4, (6,))
+    operator = HessianOperator(
+        lambda x, y: F.cross_entropy(module(x), y),
+        module.parameters(),
+        [(images, labels)],
+        retain=retain,
+        at_once=at_once,
+    )
+    for count in (0, 1, 5):
+        vectors = torch.randn(operator.shape[0], count).double()
+        assert torch.allclose(operator.matmat(vectors), exact_hessian(module, images, labels) @ vectors, atol=1e-12)
+
+
+def test_the_gradient_is_that_of_the_mean_loss() -> None:
+    module, images, labels = small(), torch.randn(12, 5).double(), torch.randint(4, (12,))
+    batches = [(images[:7], labels[:7]), (images[7:], labels[7:])]
+    operator = HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), batches)
+    gradient = torch.autograd.grad(F.cross_entropy(module(images), labels), list(module.parameters()))
+    assert torch.allclose(operator.gradient(), torch.cat([piece.flatten() for piece in gradient]), atol=1e-12)
+
+
+@pytest.mark.parametrize(("share", "retained"), [(2.0, 1.0), (0.5, 0.375), (1e-4, 0.0)])
+def test_a_bound_on_memory_cuts_batches_and_changes_no_product(share: float, retained: float) -> None:
+    module, images, labels = small(), torch.randn(400, 5).double(), torch.randint(4, (400,))
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(module(x), y)
+
+    whole = HessianOperator(loss, module.parameters(), [(images, labels)])
+    assert whole.retained == 1.0
+    bound = int(share * 400 * whole.bytes_per_example)
+    operator = HessianOperator(loss, module.parameters(), [(images, labels)], memory=bound)
+    assert operator.retained == pytest.approx(retained)
+    v = torch.randn(operator.shape[0]).double()
+    assert torch.allclose(operator.matvec(v), whole.matvec(v), atol=1e-12)
+
+
+def test_what_an_example_takes_is_measured() -> None:
+    module, images, labels = Conv().double().eval(), torch.randn(60, 2, 4, 4).double(), torch.randint(4, (60,))
+    operator = HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), [(images, labels)])
+    taken = operator._bytes([images, labels]) - operator._bytes([images[:20], labels[:20]])
+    assert operator.bytes_per_example == pytest.approx(taken / 40, rel=0.05)
+
+
+MEASURED = """
+import resource, sys, torch
+from torch.nn import functional as F
+from pipeline.curvature import HessianOperator
+from pipeline.models.resnet import ReducedResNet18
+torch.set_num_threads(1)
+network = ReducedResNet18(10).eval()
+images, labels = torch.rand(192, 3, 32, 32), torch.randint(10, (192,))
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+HessianOperator(lambda x, y: F.cross_entropy(network(x), y), network.parameters(), [(images[:8], labels[:8])])
+before = peak()
+operator = HessianOperator(
+    lambda x, y: F.cross_entropy(network(x), y), network.parameters(), [(images, labels)], memory=int(sys.argv[1])
+)
+operator.matvec(torch.randn(operator.shape[0]))
+print(peak() - before)
+"""
+
+
+def test_a_bound_on_memory_holds() -> None:
+    bound = 100 << 20
+    taken = {
+        memory: int(
+            subprocess.run(
+                [sys.executable, "-c", MEASURED, str(memory)], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for memory in (bound, 1 << 40)
+    }
+    assert taken[1 << 40] > 350 << 20  # 2.2 MB an image
+    assert taken[bound] < 1.5 * bound  # the graphs, and what a product needs meanwhile

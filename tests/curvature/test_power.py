@@ -1,59 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from scipy.sparse.linalg import aslinearoperator
 
-from pipeline.curvature import EigenResult, deflated_power_iteration
-
-
-class Dense:
-    """A dense symmetric matrix as an operator that counts its products."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.count = matrix, 0
-        self.shape = (len(matrix), len(matrix))
-        self.dtype, self.device = matrix.dtype, matrix.device
-
-    def matvec(self, v: Tensor) -> Tensor:
-        self.count += 1
-        return self.matrix @ v
-
-
-def with_spectrum(values: list[float], size: int = 60, dtype: torch.dtype = torch.float64) -> Dense:
-    generator = torch.Generator().manual_seed(0)
-    q, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-    spectrum = torch.zeros(size, dtype=torch.float64)
-    spectrum[: len(values)] = torch.tensor(values, dtype=torch.float64)
-    return Dense(((q * spectrum) @ q.T).to(dtype))
-
-
-SPECTRA = {
-    "opposite signs, nearly the same size": [5.0, -4.95, 3.0, 1.0],
-    "opposite signs, the same size": [5.0, -5.0, 3.0, 1.0],
-    "gaps of five percent": [10 * 0.95**i for i in range(60)],
-    "repeated": [10.0, 10.0, 10.0, 3.0, 2.0],
-    "fewer than asked for": [3.0, 1.0],
-    "negative": [-7.0, -3.0, 2.0, -1.0],
-    "huge": [5e8, 4e8, -3e8, 1e8],
-    "tiny": [5e-8, 4e-8, -3e-8, 1e-8],
-    "zero": [],
-}
-
-
-def check(result: EigenResult, operator: Dense, wanted: Tensor, tolerance: float) -> None:
-    scale = float(wanted.abs().max()) or 1.0
-    assert result.converged.all()
-    assert torch.allclose(
-        result.eigenvalues.abs().double().sort().values,
-        wanted.abs().sort().values,
-        rtol=tolerance,
-        atol=tolerance * scale,
-    )
-    assert result.orthogonality < 1e-5
-    true = operator.matrix @ result.eigenvectors - result.eigenvectors * result.eigenvalues
-    assert torch.allclose(torch.linalg.vector_norm(true, dim=0), result.residuals, atol=1e-4 * scale)
-    assert result.matvecs == operator.count
+from pipeline.curvature import DenseOperator, as_operator, deflated_power_iteration
+from tests.curvature import SPECTRA, check, with_spectrum
 
 
 @pytest.mark.parametrize("name", SPECTRA)
@@ -111,3 +64,65 @@ def test_progress_is_told_by_pair_and_residual() -> None:
 def test_k_must_fit(k: int) -> None:
     with pytest.raises(ValueError, match="k must be in"):
         deflated_power_iteration(with_spectrum([1.0]), k)
+
+
+def test_a_warm_start_saves_products() -> None:
+    operator = with_spectrum(SPECTRA["gaps of five percent"])
+    cold = deflated_power_iteration(operator, 3, tolerance=1e-6)
+    noise = 1e-4 * torch.randn(60, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    warm = deflated_power_iteration(operator, 3, tolerance=1e-6, start=cold.eigenvectors + noise)
+    assert warm.converged.all()
+    assert torch.allclose(warm.eigenvalues, cold.eigenvalues, rtol=1e-9)
+    assert warm.matvecs < cold.matvecs / 2
+
+
+def test_a_warm_start_may_hold_fewer_vectors_or_dependent_ones() -> None:
+    operator = with_spectrum([5.0, -4.0, 3.0])
+    start = torch.ones(60, 2, dtype=torch.float64)
+    found = deflated_power_iteration(operator, 3, tolerance=1e-8, start=start)
+    assert found.eigenvalues.tolist() == pytest.approx([5.0, -4.0, 3.0])
+    with pytest.raises(ValueError, match=r"start must be \(60, m\), is \(3, 2\)"):
+        deflated_power_iteration(operator, 3, start=torch.ones(3, 2))
+
+
+def test_any_operator_will_do() -> None:
+    matrix = with_spectrum([5.0, -4.0, 3.0]).matrix
+    things = [matrix, matrix.numpy(), aslinearoperator(matrix.numpy()), DenseOperator(matrix)]
+    found = [deflated_power_iteration(thing, 3, tolerance=1e-8).eigenvalues for thing in things]
+    for values in found:
+        assert values.tolist() == pytest.approx([5.0, -4.0, 3.0])
+    single = as_operator(aslinearoperator(matrix.numpy().astype(np.float32)))
+    assert single.dtype == torch.float32
+
+
+def test_what_is_no_operator_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be square, this one is \(2, 3\)"):
+        as_operator(torch.ones(2, 3))
+    with pytest.raises(TypeError, match="neither a matrix nor an operator with shape and matvec: list"):
+        as_operator([[1.0]])
+
+
+# --- the published procedure
+
+
+def test_the_published_procedure_fails_where_ours_does_not_and_its_residuals_say_so() -> None:
+    operator = with_spectrum(SPECTRA["opposite signs, nearly the same size"])
+    published = deflated_power_iteration(operator, 2, published=True)
+    assert abs(float(published.eigenvalues[0])) < 4.5  # 5 and -4.95 cancel
+    assert not published.converged.any()
+    assert float(published.relative_residuals.min()) > 0.2
+    assert published.matvecs <= 2 * 18
+    assert operator.count == published.matvecs + 2  # two to judge it
+    ours = deflated_power_iteration(operator, 2, tolerance=1e-7)
+    assert ours.eigenvalues.tolist() == pytest.approx([5.0, -4.95])
+
+
+def test_the_published_procedure_finds_what_is_well_separated() -> None:
+    published = deflated_power_iteration(with_spectrum([100.0, 10.0, 1.0]), 2, published=True)
+    assert published.eigenvalues.tolist() == pytest.approx([100.0, 10.0], rel=1e-3)
+    assert published.converged.all()
+
+
+def test_the_published_procedure_takes_at_most_18_steps_a_pair() -> None:
+    close = with_spectrum(SPECTRA["gaps of five percent"])
+    assert deflated_power_iteration(close, 3, published=True).matvecs == 3 * 18

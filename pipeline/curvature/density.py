@@ -1,0 +1,109 @@
+"""Spectral density by stochastic Lanczos quadrature (Golub and Welsch 1969; Ghorbani, Krishnan and Xiao 2019).
+
+For a random unit vector v, m steps of Lanczos give a tridiagonal matrix whose eigenvalues and squared first components are
+nodes and weights of a quadrature of the spectrum as v sees it; the mean over several v sees it evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.curvature.adapters import as_operator
+from pipeline.curvature.operator import SymmetricOperator, products
+
+#: Bytes that the Krylov vectors of the probes in work may take together.
+MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class SpectralDensity:
+    """nodes, weights: (probes, steps), ascending nodes; weights of a probe sum to 1. matvecs: products used.
+
+    A run that met an invariant subspace early has nodes of weight 0 at the end of its row.
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    matvecs: int
+
+    def smoothed(self, at: Tensor, width: float) -> Tensor:
+        """The density at the points `at`, each node a normal curve of standard deviation `width`. (points,)."""
+        curves = torch.exp(-0.5 * ((at[:, None, None] - self.nodes) / width) ** 2) / (width * (2 * torch.pi) ** 0.5)
+        mean: Tensor = (curves * self.weights).sum(dim=2).mean(dim=1)
+        return mean
+
+
+def spectral_density(
+    operator: Any,
+    probes: int,
+    steps: int,
+    *,
+    seed: int = 0,
+    memory: int = MEMORY,
+    report: Callable[[int], None] = lambda product: None,
+) -> SpectralDensity:
+    """The spectrum of `operator` as `probes` random vectors see it with `steps` products each.
+
+    operator: whatever `as_operator` takes. Several probes go through it at once, as many as fit into `memory` bytes. Every
+    Krylov vector is made orthogonal to all before it, twice: without that, float32 repeats the largest eigenvalues.
+    report: called with the number of products so far. Raises ValueError where probes or steps are below 1.
+    """
+    operator = as_operator(operator)
+    if probes < 1 or steps < 1:
+        raise ValueError(f"at least one probe and one step, not {probes} and {steps}")
+    steps = min(steps, operator.shape[0])
+    generator = torch.Generator().manual_seed(seed)
+    size = operator.shape[0] * steps * torch.finfo(operator.dtype).bits // 8
+    together = max(1, min(probes, memory // size))
+    parts: list[tuple[Tensor, Tensor]] = []
+    for first in range(0, probes, together):
+        count = min(together, probes - first)
+        # One draw a probe: the numbers must not depend on how many go together.
+        draw = torch.stack(
+            [torch.randn(operator.shape[0], generator=generator, dtype=torch.float64) for _ in range(count)]
+        )
+        parts.append(_quadrature(operator, draw, steps, partial(_shifted, report, first * steps)))
+    nodes, weights = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return SpectralDensity(nodes, weights, probes * steps)
+
+
+def _shifted(report: Callable[[int], None], before: int, products: int) -> None:
+    report(before + products)
+
+
+def _quadrature(
+    operator: SymmetricOperator, draw: Tensor, steps: int, report: Callable[[int], None]
+) -> tuple[Tensor, Tensor]:
+    """Nodes and weights, (probes, steps) float64 on the CPU, of the Lanczos runs from the rows of `draw`, side by side."""
+    count, size = draw.shape
+    v = draw.to(dtype=operator.dtype, device=operator.device)
+    v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True)
+    basis = torch.zeros(count, steps, size, dtype=v.dtype, device=v.device)
+    diagonal = torch.zeros(count, steps, dtype=torch.float64)
+    beside = torch.zeros(count, steps, dtype=torch.float64)
+    alive = torch.ones(count, dtype=torch.bool, device=v.device)
+    scale = torch.zeros(count, dtype=v.dtype, device=v.device)
+    for step in range(steps):
+        basis[:, step] = v
+        image = products(operator, v.T).T
+        report((step + 1) * count)
+        diagonal[:, step] = (v * image).sum(dim=1).double().cpu()
+        scale = torch.maximum(scale, torch.linalg.vector_norm(image, dim=1))
+        known = [of[: step + 1].T for of in basis]
+        for _ in range(2):
+            image = torch.stack([one - of @ (of.T @ one) for one, of in zip(image, known, strict=True)])
+        length = torch.linalg.vector_norm(image, dim=1)
+        # What is left is rounding: the run has seen all that its start vector reaches.
+        alive = alive & (length > 100 * torch.finfo(v.dtype).eps * scale)
+        beside[:, step] = torch.where(alive, length, torch.zeros_like(length)).double().cpu()
+        v = torch.where(alive[:, None], image / length.clamp_min(torch.finfo(v.dtype).tiny)[:, None], 0)
+    matrix = torch.diag_embed(diagonal)
+    matrix += torch.diag_embed(beside[:, :-1], offset=1) + torch.diag_embed(beside[:, :-1], offset=-1)
+    nodes, vectors = torch.linalg.eigh(matrix)
+    return nodes, vectors[:, 0] ** 2

@@ -1,0 +1,118 @@
+"""Lanczos: the implicitly restarted iteration of ARPACK, by SciPy's eigsh, judged by true residuals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.curvature.adapters import as_operator
+from pipeline.curvature.operator import SymmetricOperator, products
+from pipeline.curvature.power import deflated_power_iteration
+from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged
+
+#: Krylov vectors between restarts, at least: what SciPy takes, and enough for a few well separated pairs.
+BASIS = 20
+
+
+def lanczos(
+    operator: Any,
+    k: int,
+    *,
+    tolerance: float = 1e-3,
+    max_products: int = 500,
+    which: Which = "magnitude",
+    seed: int = 0,
+    start: Tensor | None = None,
+    report: Report = lambda pair, residual: None,
+) -> EigenResult:
+    """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
+
+    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: products altogether a pair,
+    at most; pairs that need more are returned as not converged. seed: of the start vector. start: (n, m) vectors whose sum
+    is the start, such as the eigenvectors of a similar operator. report: called once, when all is found. An operator of few
+    dimensions is written out and solved densely. Raises ValueError where k is not in 1..n, or `start` does not fit.
+    """
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+
+    operator = as_operator(operator)
+    check_request(operator, k, start)
+    size = operator.shape[0]
+    basis = max(2 * k + 1, BASIS)
+    if size <= basis:
+        return _dense(operator, k, which, tolerance)
+    used = 0
+
+    def matvec(v: np.ndarray) -> np.ndarray:
+        nonlocal used
+        used += 1
+        product = operator.matvec(torch.from_numpy(np.ascontiguousarray(v.reshape(-1))).to(operator.device))
+        array: np.ndarray = product.cpu().numpy()
+        return array
+
+    kind = np.float32 if operator.dtype == torch.float32 else np.float64
+    wrapped = LinearOperator(operator.shape, matvec=matvec, dtype=kind)
+    restarts = max(1, (max_products * k - basis - k) // (basis - k))
+    try:
+        values, vectors = eigsh(
+            wrapped,
+            k,
+            which="LM" if which == "magnitude" else "LA",
+            v0=_start(operator, seed, start).astype(kind),
+            ncv=basis,
+            maxiter=restarts,
+            tol=tolerance / 2,  # its own estimate of the residual; the rest is rounding
+        )
+    except ArpackNoConvergence as unfinished:
+        values, vectors = unfinished.eigenvalues, unfinished.eigenvectors
+    except ArpackError:  # it gives up on an operator of zeros
+        result = deflated_power_iteration(
+            operator, k, tolerance=tolerance, max_products=max_products, which=which, seed=seed, report=report
+        )
+        return replace(result, matvecs=used + result.matvecs)
+    found = torch.as_tensor(np.asarray(vectors)).to(dtype=operator.dtype, device=operator.device)
+    if len(values) < k:
+        return _completed(operator, found, k, which, tolerance, seed, used)
+    at = torch.as_tensor(np.asarray(values)).to(found)
+    order = _order(at, which)
+    found, at = found[:, order], at[order]
+    result = judged(found, products(operator, found), at, tolerance, used + k)
+    report(k - 1, float(result.relative_residuals.max()))
+    return result
+
+
+def _start(operator: SymmetricOperator, seed: int, start: Tensor | None) -> np.ndarray:
+    if start is not None and start.shape[1]:
+        given: np.ndarray = start.detach().double().sum(dim=1).cpu().numpy()
+        if np.any(given):
+            return given
+    draw: np.ndarray = torch.randn(
+        operator.shape[0], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).numpy()
+    return draw
+
+
+def _order(values: Tensor, which: Which) -> Tensor:
+    return torch.argsort(values.abs() if which == "magnitude" else values, descending=True, stable=True)
+
+
+def _dense(operator: SymmetricOperator, k: int, which: Which, tolerance: float) -> EigenResult:
+    size = operator.shape[0]
+    matrix = products(operator, torch.eye(size, dtype=operator.dtype, device=operator.device))
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    order = _order(values, which)[:k]
+    return judged(vectors[:, order], matrix @ vectors[:, order], values[order], tolerance, size)
+
+
+def _completed(
+    operator: SymmetricOperator, found: Tensor, k: int, which: Which, tolerance: float, seed: int, used: int
+) -> EigenResult:
+    """The pairs that ARPACK had finished, and the best that one random vector each gives for the others: no product more
+    is spent on these, and they are reported as what they are, not converged."""
+    result = deflated_power_iteration(
+        operator, k, tolerance=tolerance, max_products=0, which=which, seed=seed, start=found
+    )
+    return replace(result, matvecs=used + result.matvecs)

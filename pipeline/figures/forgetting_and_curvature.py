@@ -1,0 +1,40 @@
+"""The Stable SGD paper's account of forgetting, put to the test: does a task lose what its curvature and the movement say?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.config.schema import Figures
+from pipeline.figures.style import PAGE, colour, legend_above, line_with_band, marker, new_figure, whole_numbers
+
+
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
+    """Left: what task 1 has lost against lambda_1 ||dw||^2, a dot for each later task of each run. Right: the share of the
+    movement since task 1 that lies in its top eigenvectors. None where there is one task only."""
+    table = tables["movement"]
+    table = table[table["task"] == 1]
+    if not len(table):
+        return None
+    methods = list(table["method"].unique())
+    figure, grid = new_figure(PAGE, 2.6, 1, 2)
+    left, right = grid[0]
+    for method in methods:
+        rows = table[table["method"] == method]
+        look = {"color": colour(method), "marker": marker(method, methods)}
+        moved = rows[rows["lambda_distance_squared"] > 0]
+        left.plot(
+            moved["lambda_distance_squared"], 100 * moved["forgetting"], linestyle="", label=method, alpha=0.7, **look
+        )
+        percent = rows.assign(percent=100 * rows["overlap"])
+        line_with_band(right, percent, "tasks_learnt", "percent", method, **look)
+    left.set_xscale("log")
+    left.set_xlabel("λ$_1$ · ‖Δw‖² since task 1")
+    left.set_ylabel("accuracy lost on task 1 (points)")
+    right.set_xlabel("tasks learnt")
+    right.set_ylabel("movement in the top\neigenvectors of task 1 (%)")
+    whole_numbers(right)
+    legend_above(figure, left)
+    return figure
