@@ -16,13 +16,18 @@ def run(method: str, seed: int, last: float, eigenvalue: float = 2.0) -> RunMetr
         "average_accuracy": last,
         "forgetting": 0.9 - last,
         "accuracy": [[0.1, 0.1], [0.9, 0.2], [last, last]],
+        "test_loss": [[2.3, 2.3], [0.4, 2.0], [1.4, 0.3]],
         "train_loss": [[2.0, 1.0], [1.5, 0.5]],
     }
-    spectra = [
+    spectra: list[dict[str, Any]] = [
         {"task": task, "eigenvalues": [-9.0, eigenvalue], "relative_residuals": [0.0, 0.1], "converged": [True, False]}
         for task in (1, 2)
     ]
-    return RunMetrics(method, seed, train, {"tasks": spectra, "distance_from_task_1": [0.0, 1.5]})
+    spectra[0]["movement"] = [{"task": 2, "distance": 1.5, "overlap": last / 10, "lambda_distance_squared": 4.5}]
+    spectra[0]["density"] = {"nodes": [[-1.0, 2.0], [0.0, 1.0]], "weights": [[0.25, 0.75], [0.5, 0.5]]}
+    return RunMetrics(
+        method, seed, train, {"tasks": spectra, "distance_from_task_1": [0.0, 1.5], "end_of_stream": spectra}
+    )
 
 
 RUNS = [run("naive", 1, 0.5), run("naive", 2, 0.7, 4.0), run("tag", 1, 0.8)]
@@ -37,11 +42,15 @@ def test_the_summary_holds_mean_and_sample_standard_deviation() -> None:
         "forgetting_std": 0.141421,
         "largest_eigenvalue": 3.0,
         "largest_eigenvalue_std": 1.414214,
+        "movement_overlap": 0.06,
+        "movement_overlap_std": 0.014142,
     }
 
 
 def test_one_seed_has_no_standard_deviation() -> None:
-    assert set(summarize(tables(RUNS)["runs"])["tag"]) == {"average_accuracy", "forgetting", "largest_eigenvalue"}
+    assert set(summarize(tables(RUNS)["runs"])["tag"]) == {
+        "average_accuracy", "forgetting", "largest_eigenvalue", "movement_overlap",
+    }  # fmt: skip
 
 
 def test_the_largest_eigenvalue_is_signed() -> None:
@@ -55,7 +64,12 @@ def test_the_tables_hold_every_number_of_every_run() -> None:
     course = made["average_accuracy"].query("method == 'naive' and seed == 1")
     assert course["average_accuracy"].tolist() == [0.9, 0.5]
     assert made["train_loss"].query("method == 'tag'")["tasks"].tolist() == [0.5, 1.0, 1.5, 2.0]
-    assert made["eigenvalues"].query("method == 'tag' and task == 1")["converged"].tolist() == [True, False]
+    assert made["eigenvalues"].query("method == 'tag' and task == 1")["converged"].tolist() == [True, False] * 2
+    assert made["eigenvalues"].query("method == 'tag'")["moment"].tolist() == ["learnt"] * 4 + ["end"] * 4
+    (moved,) = made["movement"].query("method == 'tag'").to_dict("records")
+    assert (moved["task"], moved["tasks_learnt"]) == (1, 2)
+    assert (moved["forgetting"], moved["loss_rise"]) == (pytest.approx(0.1), 1.0)
+    assert made["density"].query("method == 'tag' and probe == 1")["weight"].tolist() == [0.25, 0.75]
     assert made["distance"].query("method == 'tag'")["distance"].tolist() == [0.0, 1.5]
 
 

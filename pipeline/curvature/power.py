@@ -23,7 +23,7 @@ from torch import Tensor
 from pipeline.curvature.adapters import as_operator
 from pipeline.curvature.operator import SymmetricOperator, products
 from pipeline.curvature.published import published_power_iteration
-from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged, relative_residuals
+from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged, relative_residuals, rounding
 
 
 def deflated_power_iteration(
@@ -105,8 +105,10 @@ class _Search:
         spent, fresh = 0, False
         while True:
             residuals = self.products - self.vectors * self.values
-            relative = self._relative(residuals)
-            waiting = torch.nonzero(relative > self.tolerance).flatten().tolist()
+            lengths = torch.linalg.vector_norm(residuals, dim=0)
+            relative = relative_residuals(lengths, self.values)
+            # Where only rounding errors are left, no product helps, whatever the tolerance.
+            waiting = torch.nonzero((relative > self.tolerance) & (lengths > rounding(self.values))).flatten().tolist()
             report(float(relative.max()))
             if not waiting or spent >= max_products:
                 if fresh:
@@ -159,9 +161,6 @@ class _Search:
         if not length > 1e-3 * before:  # little more than rounding error, and its image even less
             return None
         return move / length, image / length
-
-    def _relative(self, residuals: Tensor) -> Tensor:
-        return relative_residuals(torch.linalg.vector_norm(residuals, dim=0), self.values)
 
     def result(self) -> EigenResult:
         return judged(self.vectors, self.products, self.values, self.tolerance, self.matvecs)

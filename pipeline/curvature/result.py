@@ -33,10 +33,8 @@ class EigenResult:
 
     @property
     def relative_residuals(self) -> Tensor:
-        """(k,) residual / |lambda|; 0 where both are 0."""
-        size = self.eigenvalues.abs()
-        ratio = self.residuals / size.clamp_min(torch.finfo(size.dtype).tiny)
-        return torch.where(self.residuals == 0, torch.zeros_like(ratio), ratio)
+        """(k,) residual / |lambda|; 0 where both are rounding errors beside the largest eigenvalue."""
+        return relative_residuals(self.residuals, self.eigenvalues)
 
     @property
     def orthogonality(self) -> float:
@@ -54,11 +52,16 @@ def check_request(operator: SymmetricOperator, k: int, start: Tensor | None = No
         raise ValueError(f"start must be ({size}, m), is {tuple(start.shape)}")
 
 
+def rounding(values: Tensor) -> Tensor:
+    """What rounding errors leave of a residual, at the size of the largest of `values`."""
+    return 100 * torch.finfo(values.dtype).eps * values.abs().max()
+
+
 def relative_residuals(residuals: Tensor, values: Tensor) -> Tensor:
-    """(k,) residual / |lambda|; 0 where the residual is rounding error beside the largest eigenvalue (lambda near 0)."""
-    rounding = 100 * torch.finfo(residuals.dtype).eps * values.abs().max()
+    """(k,) residual / |lambda|; 0 where both are rounding errors beside the largest eigenvalue (lambda is 0)."""
+    floor = rounding(values)
     size = values.abs().clamp_min(torch.finfo(residuals.dtype).tiny)
-    return torch.where(residuals <= rounding, torch.zeros_like(residuals), residuals / size)
+    return torch.where((residuals <= floor) & (values.abs() <= floor), torch.zeros_like(residuals), residuals / size)
 
 
 def judged(vectors: Tensor, products: Tensor, values: Tensor, tolerance: float, matvecs: int) -> EigenResult:

@@ -15,7 +15,7 @@ from pipeline.summary import RunMetrics, tables
 OPTIONS = Figures(dpi=60, stable="stable", plastic="naive")
 
 
-def runs(methods: int, seeds: int, tasks: int) -> list[RunMetrics]:
+def runs(methods: int, seeds: int, tasks: int, density: bool = True) -> list[RunMetrics]:
     """Made-up numbers that differ from run to run."""
     made = []
     for m in range(methods):
@@ -27,19 +27,30 @@ def runs(methods: int, seeds: int, tasks: int) -> list[RunMetrics]:
             train: dict[str, Any] = {
                 "average_accuracy": 0.5 + 0.01 * (m + seed),
                 "accuracy": matrix,
+                "test_loss": [[1.0] * tasks] * (tasks + 1),
                 "train_loss": [[1.0, 0.5]] * tasks,
             }
             if tasks > 1:
                 train["forgetting"] = 0.01 * (m + seed)
             if name.startswith(("tag", "method")):
                 train["alpha"] = [[[1.0 + t + 0.1 * j for j in range(t + 1)]] * 3 for t in range(tasks)]
-            spectra = [
+            spectra: list[dict[str, Any]] = [
                 {
                     "task": t + 1,
                     "eigenvalues": [9.0 + t + m, 3.0, -1.0],
                     "relative_residuals": [0.001] * 3,
                     "converged": [t != 1, True, True],
+                    "movement": [
+                        {
+                            "task": later + 1,
+                            "distance": 1.0 + later,
+                            "overlap": 0.01,
+                            "lambda_distance_squared": 1.0 + later,
+                        }
+                        for later in range(t + 1, tasks)
+                    ],
                 }
+                | ({"density": {"nodes": [[-1.0, 0.0, 9.0]], "weights": [[0.1, 0.8, 0.1]]}} if density else {})
                 for t in range(tasks)
             ]
             distances = [float(t) for t in range(tasks)]
@@ -59,7 +70,13 @@ def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, s
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     without_stable = {"stable_plastic"} if methods == 1 else set()
     without_tag = {"alpha_heat_map", "alpha_over_stream"} if methods < 3 else set()
-    assert drawn == (set(FIGURES) | {"contact_sheet"}) - without_stable - without_tag
+    without_later = {"forgetting_and_curvature"} if tasks == 1 else set()
+    assert drawn == (set(FIGURES) | {"contact_sheet"}) - without_stable - without_tag - without_later
+
+
+def test_what_was_not_computed_is_not_drawn(tmp_path: Path) -> None:
+    draw_all(tables(runs(2, 1, 2, density=False)), OPTIONS, tmp_path, first_images(2))
+    assert not (tmp_path / "spectral_density.png").exists()
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
