@@ -134,7 +134,7 @@ def draw_convergence(operator: HessianOperator, path: Path) -> None:
             published_power_iteration(operator, K, steps=steps, change=0.0) for steps in (3, 6, 12, 18, 36, 72, 144)
         ],
         "power": [deflated_power_iteration(operator, K, tolerance=tolerance) for tolerance in tolerances],
-        "lanczos": [lanczos(operator, K, tolerance=tolerance) for tolerance in tolerances],
+        "lanczos": [lanczos(operator, K, tolerance=1.0, basis=basis) for basis in (7, 9, 11, 13, 16, 20, 25, 30)],
     }
     exact = lanczos(operator, K, tolerance=1e-5)
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]

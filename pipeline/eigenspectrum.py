@@ -24,7 +24,7 @@ from pipeline.curvature import (
 from pipeline.files import significant
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
 
-SOLVERS = {"power": deflated_power_iteration, "lanczos": lanczos}
+SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
 #: Residual at which a polish in float64 takes over: what float32 reaches with ease.
 BEFORE_POLISH = 1e-4
 

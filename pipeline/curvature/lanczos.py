@@ -14,7 +14,7 @@ from pipeline.curvature.operator import SymmetricOperator, products
 from pipeline.curvature.power import deflated_power_iteration
 from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged
 
-#: Krylov vectors between restarts, at least: what SciPy takes, and enough for a few well separated pairs.
+#: Krylov vectors between restarts: what SciPy takes, and enough for a few well separated pairs.
 BASIS = 20
 
 
@@ -27,13 +27,15 @@ def lanczos(
     which: Which = "magnitude",
     seed: int = 0,
     start: Tensor | None = None,
+    basis: int = BASIS,
     report: Report = lambda pair, residual: None,
 ) -> EigenResult:
     """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
 
     operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: products altogether a pair,
     at most; pairs that need more are returned as not converged. seed: of the start vector. start: (n, m) vectors whose sum
-    is the start, such as the eigenvectors of a similar operator. report: called once, when all is found. An operator of few
+    is the start, such as the eigenvectors of a similar operator. basis: Krylov vectors between restarts, at least 2 k + 1 are
+    taken. report: called once, when all is found. An operator of few
     dimensions is written out and solved densely. Raises ValueError where k is not in 1..n, or `start` does not fit.
     """
     from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
@@ -41,7 +43,7 @@ def lanczos(
     operator = as_operator(operator)
     check_request(operator, k, start)
     size = operator.shape[0]
-    basis = max(2 * k + 1, BASIS)
+    basis = max(2 * k + 1, basis)
     if size <= basis:
         return _dense(operator, k, which, tolerance)
     used = 0
