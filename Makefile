@@ -26,7 +26,7 @@ gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the las
 	@$(BIN)/python -m pipeline.figures.gallery
 
 clean: ## remove every output of the pipeline; the environment and DVC's cache stay
-	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.csv plots figures logs scratch
+	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures logs scratch
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12" >&2; exit 2; }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.metrics import average_accuracy_course
 
@@ -22,6 +23,9 @@ METRICS = (
     "largest_eigenvalue",
     "movement_overlap",
 )
+
+#: Of those, what `dvc metrics` shows: as many columns as a screen takes.
+COMPARED = ("average_accuracy", "forgetting", "learning_accuracy", "largest_eigenvalue")
 
 #: The tables of plots/, and their columns beside `method` and `seed`.
 TABLES: dict[str, tuple[str, ...]] = {
@@ -41,26 +45,35 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """The two JSON files of one run."""
+    """The two JSON files of one run. eigenspectrum: None where it is not there yet."""
 
     method: str
     seed: int
     train: Mapping[str, Any]
-    eigenspectrum: Mapping[str, Any]
+    eigenspectrum: Mapping[str, Any] | None
 
 
-def read_runs(folder: Path, methods: Sequence[str], seeds: Sequence[int]) -> list[RunMetrics]:
-    """The configured runs and no others (a method that was removed leaves its files). Raises UserError."""
-    return [
-        RunMetrics(
-            method,
-            seed,
-            read_json(folder / method / f"{seed}.json", f"run 'dvc repro train@{method}-{seed}'"),
-            read_json(folder / method / f"{seed}.eigenspectrum.json", f"run 'dvc repro eigenspectrum@{method}-{seed}'"),
-        )
-        for method in methods
-        for seed in seeds
-    ]
+def read_runs(
+    folder: Path, methods: Sequence[str], seeds: Sequence[int]
+) -> tuple[list[RunMetrics], list[tuple[str, int, str]]]:
+    """The configured runs that are there and no others (a method that was removed leaves its files); and what is missing:
+    method, seed, and train or eigenspectrum. Raises UserError for a damaged file, or where no run is there at all."""
+    runs: list[RunMetrics] = []
+    missing: list[tuple[str, int, str]] = []
+    for method in methods:
+        for seed in seeds:
+            found: dict[str, Any] = {}
+            for stage, name in (("train", f"{seed}.json"), ("eigenspectrum", f"{seed}.eigenspectrum.json")):
+                path = folder / method / name
+                if path.exists():
+                    found[stage] = read_json(path, f"run 'dvc repro {stage}@{method}-{seed}'")
+                else:
+                    missing.append((method, seed, stage))
+            if "train" in found:
+                runs.append(RunMetrics(method, seed, found["train"], found.get("eigenspectrum")))
+    if not runs:
+        raise UserError(f"{folder}: no run is there; run 'dvc repro'")
+    return runs, missing
 
 
 def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
@@ -77,11 +90,13 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
         key = {"method": run.method, "seed": run.seed}
-        for table, rows in (_training_rows(run.train) | _curvature_rows(run.eigenspectrum, run.train)).items():
+        curvature = _curvature_rows(run.eigenspectrum, run.train) if run.eigenspectrum else {}
+        for table, rows in (_training_rows(run.train) | curvature).items():
             made[table] += [key | row for row in rows]
-        spectra = run.eigenspectrum["tasks"]
+        spectra = run.eigenspectrum["tasks"] if run.eigenspectrum else []
         metrics = {name: run.train[name] for name in METRICS if name in run.train}
-        metrics["largest_eigenvalue"] = float(np.mean([max(spectrum["eigenvalues"]) for spectrum in spectra]))
+        if spectra:
+            metrics["largest_eigenvalue"] = float(np.mean([max(spectrum["eigenvalues"]) for spectrum in spectra]))
         if moved := [spectrum["movement"][-1]["overlap"] for spectrum in spectra if spectrum.get("movement")]:
             metrics["movement_overlap"] = float(np.mean(moved))
         made["runs"].append(key | metrics)
@@ -200,8 +215,12 @@ def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
     return summary
 
 
-def summary_table(summary: Mapping[str, Mapping[str, float]], benchmark: str, seeds: int) -> pd.DataFrame:
-    """The same for people: one row a method."""
+def summary_table(summary: Mapping[str, Mapping[str, float]], benchmark: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The same for people: one row a method, with the number of its seeds."""
+    seeds = runs.groupby("method")["seed"].count()
     return pd.DataFrame(
-        [{"benchmark": benchmark, "method": method, "seeds": seeds, **entry} for method, entry in summary.items()]
+        [
+            {"benchmark": benchmark, "method": method, "seeds": int(seeds[method]), **entry}
+            for method, entry in summary.items()
+        ]
     )

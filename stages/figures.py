@@ -1,22 +1,30 @@
-"""figures: plots/*.csv and the first images of data/tasks/ -> figures/*.png."""
+"""figures: plots/*.csv, runs/*.yaml and the first images of data/tasks/ -> figures/: PNG, SVG, report.md, report.html."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipeline.benchmarks.store import Tasks
-from pipeline.config import read_configuration
+from pipeline.config import read_configuration, read_run_plan
 from pipeline.errors import run_stage
 from pipeline.figures import draw_all, read_tables
+from pipeline.figures.report import as_html, as_markdown, report
 from pipeline.files import whole_folder
+from pipeline.published import read_published
 
 
 def main() -> None:
-    """Draw every figure."""
-    options = read_configuration().params.figures
+    """Draw every figure and write the report."""
+    params = read_configuration().params
     tables, tasks = read_tables(Path("plots")), Tasks.open("data/tasks")
+    plans = {method: read_run_plan(Path("runs") / f"{method}.yaml") for method in params.methods}
+    data = {**tasks.manifest["plan"], "tasks": len(tasks), "benchmark": params.benchmark}
     with whole_folder("figures") as folder:
-        draw_all(tables, options, folder, (tasks.first_images(), tasks.names))
+        drawn = draw_all(tables, params.figures, folder, (tasks.first_images(), tasks.names))
+        options = {"reference": params.figures.reference, "seeds": len(params.seeds), "device": params.compute.device}
+        sections = report(tables, plans, data, read_published(), options, drawn)
+        (folder / "report.md").write_text(as_markdown(params.benchmark, sections), encoding="utf-8")
+        (folder / "report.html").write_text(as_html(params.benchmark, sections, folder), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,15 +74,36 @@ def test_the_tables_hold_every_number_of_every_run() -> None:
 
 
 def test_the_csv_has_a_row_a_method() -> None:
-    table = summary_table(summarize(tables(RUNS)["runs"]), "rotated-digits", 2)
+    table = summary_table(summarize(tables(RUNS)["runs"]), "rotated-digits", tables(RUNS)["runs"])
     assert table["method"].tolist() == ["naive", "tag"]
+    assert table["seeds"].tolist() == [2, 1]
     assert pd.isna(table["forgetting_std"][1])
 
 
-def test_only_configured_runs_are_read_and_a_missing_one_is_named(tmp_path: Path) -> None:
+def test_only_configured_runs_are_read_and_missing_ones_are_told(tmp_path: Path) -> None:
     for method in ("naive", "removed"):
         write_json(tmp_path / method / "1.json", dict(RUNS[0].train))
-        write_json(tmp_path / method / "1.eigenspectrum.json", dict(RUNS[0].eigenspectrum))
-    assert [(found.method, found.seed) for found in read_runs(tmp_path, ["naive"], [1])] == [("naive", 1)]
-    with pytest.raises(UserError, match=r"naive/2\.json: missing; run 'dvc repro train@naive-2'"):
-        read_runs(tmp_path, ["naive"], [1, 2])
+        write_json(tmp_path / method / "1.eigenspectrum.json", dict(RUNS[0].eigenspectrum or {}))
+    write_json(tmp_path / "tag" / "1.json", dict(RUNS[2].train))
+    runs, missing = read_runs(tmp_path, ["naive", "tag"], [1, 2])
+    assert [(found.method, found.seed) for found in runs] == [("naive", 1), ("tag", 1)]
+    assert missing == [
+        ("naive", 2, "train"),
+        ("naive", 2, "eigenspectrum"),
+        ("tag", 1, "eigenspectrum"),
+        ("tag", 2, "train"),
+        ("tag", 2, "eigenspectrum"),
+    ]
+    made = tables(runs)
+    assert made["runs"]["largest_eigenvalue"].isna().tolist() == [False, True]
+    assert "largest_eigenvalue" not in summarize(made["runs"])["tag"]
+    assert summary_table(summarize(made["runs"]), "digits", made["runs"])["largest_eigenvalue"].isna()[1]
+
+
+def test_no_run_at_all_is_a_mistake_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run is there; run 'dvc repro'"):
+        read_runs(tmp_path, ["naive"], [1])
+    (tmp_path / "naive").mkdir()
+    (tmp_path / "naive" / "1.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"naive/1\.json: damaged .*run 'dvc repro train@naive-1'"):
+        read_runs(tmp_path, ["naive"], [1])

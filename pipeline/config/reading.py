@@ -89,7 +89,7 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
         for value in values:
             if values.count(value) > 1:
                 raise UserError(f"params.yaml: {key}: {value} stands twice; name each once")
-    for role in ("stable", "plastic"):
+    for role in ("stable", "plastic", "reference"):
         method = getattr(params.figures, role)
         if method not in methods:
             raise UserError(

@@ -120,11 +120,13 @@ class Eigenspectrum(Strict):
 
 
 class Figures(Strict):
-    """dpi: dots an inch of the PNG files. stable, plastic: the two methods that the three-row figure sets side by side."""
+    """dpi: dots an inch of the PNG files. stable, plastic: the two methods that the three-row figure sets side by side.
+    reference: the method that the report compares the others with, seed by seed."""
 
     dpi: Annotated[int, Field(ge=50, le=1200)]
     stable: str
     plastic: str
+    reference: str
 
 
 class Compute(Strict):

@@ -11,7 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import new_figure
+from pipeline.figures.style import PAGE, new_figure
+
+COLUMNS = 4
+#: Inches: of the colour bar; of a cell that has room for its number.
+BAR, CELL = 0.9, 0.3
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -24,16 +28,18 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         return None
     means = table.groupby(["method", "task", "earlier_task"])["alpha"].mean()
     tasks = int(table["task"].max())
-    size = 1.0 + 0.42 * min(tasks, 12)
-    figure, grid = new_figure(size * len(methods) + 0.9, size + 0.3, 1, len(methods), sharey=True)
+    columns = min(COLUMNS, len(methods))
+    rows = -(-len(methods) // columns)
+    side = min(1.0 + 0.42 * tasks, (PAGE - BAR) / columns)
+    figure, grid = new_figure(side * columns + BAR, (side + 0.3) * rows, rows, columns, sharex=True, sharey=True)
     # alpha is the exponential of a cosine: equal steps of agreement are equal steps of its logarithm.
     norm = LogNorm(means.min(), max(means.max(), means.min() * 1.01))
     image = None
-    for axes, method in zip(grid[0], methods, strict=True):
+    for axes, method in zip(grid.flat, methods, strict=False):
         matrix = np.full((tasks - 1, tasks - 1), np.nan)
         for (task, earlier), value in means.loc[method].items():
             matrix[int(task) - 2, int(earlier) - 1] = value
-            if tasks <= 12:
+            if side / tasks > CELL:
                 dark = norm(value) < 0.6
                 axes.text(
                     earlier, task, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if dark else "k"
@@ -41,12 +47,18 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         extent = (0.5, tasks - 0.5, tasks + 0.5, 1.5)
         image = axes.imshow(matrix, extent=extent, norm=norm, cmap="viridis", aspect="equal")
         axes.set_title(method)
-        axes.set_xlabel("earlier task τ")
         axes.grid(visible=False)
-        step = 1 if tasks <= 12 else 2
+        step = max(1, round(tasks / (5 * side)))
         axes.set_xticks(range(1, tasks, step))
         axes.set_yticks(range(2, tasks + 1, step))
-    grid[0, 0].set_ylabel("task t")
+    for axes in grid.flat[len(methods) :]:
+        axes.set_visible(False)
+    for number, axes in enumerate(grid.flat[: len(methods)]):
+        if number + columns >= len(methods):
+            axes.set_xlabel("earlier task τ")
+            axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("task t")
     if image is not None:
         bar = figure.colorbar(image, ax=grid, shrink=0.8, ticks=MaxNLocator(5), format="{x:g}")
         bar.minorticks_off()

@@ -15,6 +15,7 @@ from pipeline.config.schema import Figures
 from pipeline.errors import UserError
 from pipeline.figures import (
     accuracy_and_forgetting,
+    accuracy_matrix,
     accuracy_of_tasks,
     alpha_heat_map,
     alpha_over_stream,
@@ -34,6 +35,7 @@ FirstImages = tuple[np.ndarray, Sequence[str]]
 #: File name -> what draws it from the tables; None where the runs hold nothing to draw.
 FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
     "accuracy_of_tasks": accuracy_of_tasks.draw,
+    "accuracy_matrix": accuracy_matrix.draw,
     "average_accuracy": average_accuracy.draw,
     "accuracy_and_forgetting": accuracy_and_forgetting.draw,
     "eigenvalues": eigenvalues.draw,
@@ -53,11 +55,14 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages) -> None:
-    """Write every figure into an empty folder as PNG."""
+def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages) -> list[str]:
+    """Write every figure into an empty folder, as PNG and SVG; the names of those there was something to draw of."""
     with mpl.rc_context(cast("Any", STYLE)):
         figures = {name: draw(tables, options) for name, draw in FIGURES.items()}
         figures["contact_sheet"] = contact_sheet.draw(*first)
-        for name, figure in figures.items():
-            if figure is not None:
-                figure.savefig(folder / f"{name}.png", dpi=options.dpi)
+        drawn = {name: figure for name, figure in figures.items() if figure is not None}
+        for name, figure in drawn.items():
+            figure.savefig(folder / f"{name}.png", dpi=options.dpi)
+            # A date would make every file another one.
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    return list(drawn)

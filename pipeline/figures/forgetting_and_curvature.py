@@ -8,7 +8,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, colour, legend_above, line_with_band, marker, new_figure, whole_numbers
+from pipeline.figures.style import (
+    PAGE,
+    colour,
+    legend_above,
+    line_with_band,
+    marker,
+    new_figure,
+    plain_log_scale,
+    whole_numbers,
+)
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -30,7 +39,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         )
         percent = rows.assign(percent=100 * rows["overlap"])
         line_with_band(right, percent, "tasks_learnt", "percent", method, **look)
-    left.set_xscale("log")
+    spread = table["lambda_distance_squared"]
+    plain_log_scale(left, "x", (1, 2, 5) if spread.max() < 100 * spread[spread > 0].min() else (1,))
     left.set_xlabel("λ$_1$ · ‖Δw‖² since task 1")
     left.set_ylabel("accuracy lost on task 1 (points)")
     right.set_xlabel("tasks learnt")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, legend_above, new_figure, shades
@@ -41,6 +42,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
             axes.plot(at, density, color=shade, label=f"task {task}", linewidth=0.9)
         axes.set_title(method)
         axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
     # Below the lower end a curve is the tail of a single node.
     grid[0, 0].set_ylim(1e-6 / width, 3 * top)
     for axes in grid.flat[len(methods) :]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 
@@ -19,8 +19,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 #: Widths in inches of one and of two columns of a paper.
 COLUMN, PAGE = 3.5, 7.0
 
-# Okabe and Ito (2008), without black and yellow.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C564B")
+# Of methods without a colour of their own: Tol's muted scheme. The named ones: Okabe and Ito (2008), without yellow.
+_PALETTE = ("#332288", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#8C564B")
 _NAMED = {
     "naive": "#7F7F7F",
     "stable": "#0072B2",
@@ -93,12 +93,13 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
     return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.85, count))]
 
 
-def plain_log_scale(axes: Axes) -> None:
-    """A logarithmic y axis whose ticks read 0.5, 1, 2, 5."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+def plain_log_scale(axes: Axes, which: Literal["x", "y"] = "y", subs: Sequence[int] = (1, 2, 5)) -> None:
+    """A logarithmic axis whose ticks read 0.5, 1, 2, 5."""
+    axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_above(figure: Figure, source: Axes) -> None:

@@ -12,7 +12,7 @@ from pipeline.figures import FIGURES, contact_sheet, draw_all, read_tables
 from pipeline.figures.style import colour
 from pipeline.summary import RunMetrics, tables
 
-OPTIONS = Figures(dpi=60, stable="stable", plastic="naive")
+OPTIONS = Figures(dpi=60, stable="stable", plastic="naive", reference="naive")
 
 
 def runs(methods: int, seeds: int, tasks: int, density: bool = True) -> list[RunMetrics]:
@@ -68,6 +68,7 @@ def first_images(tasks: int) -> tuple[np.ndarray, list[str]]:
 def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, seeds: int, tasks: int) -> None:
     draw_all(tables(runs(methods, seeds, tasks)), OPTIONS, tmp_path, first_images(tasks))
     drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert drawn == {path.stem for path in tmp_path.glob("*.svg")}
     without_stable = {"stable_plastic"} if methods == 1 else set()
     without_tag = {"alpha_heat_map", "alpha_over_stream"} if methods < 3 else set()
     without_later = {"forgetting_and_curvature"} if tasks == 1 else set()
@@ -85,7 +86,9 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         draw_all(made, OPTIONS, tmp_path / folder, first_images(3))
     for name in (*FIGURES, "contact_sheet"):
-        assert (tmp_path / "a" / f"{name}.png").read_bytes() == (tmp_path / "b" / f"{name}.png").read_bytes()
+        for kind in ("png", "svg"):
+            first, again = (tmp_path / folder / f"{name}.{kind}" for folder in ("a", "b"))
+            assert first.read_bytes() == again.read_bytes()
 
 
 def test_missing_tables_say_what_to_run(tmp_path: Path) -> None:

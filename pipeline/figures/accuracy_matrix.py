@@ -1,0 +1,57 @@
+"""The accuracy matrix of every method as a heat map: rows tasks learnt, columns tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.config.schema import Figures
+from pipeline.figures.style import PAGE, new_figure
+
+COLUMNS = 4
+#: Tasks up to which the cells hold their numbers.
+NUMBERED = 6
+
+
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
+    """One panel a method, the mean over the seeds in percent; row 0 is the untrained network."""
+    table = tables["accuracy"]
+    methods = list(table["method"].unique())
+    tasks = int(table["task"].max())
+    columns = min(COLUMNS, len(methods))
+    rows = -(-len(methods) // columns)
+    side = (PAGE - 1.0) / COLUMNS
+    figure, grid = new_figure(
+        side * columns + 1.0, (side * (tasks + 1) / max(tasks, 2) + 0.25) * rows + 0.3, rows, columns,
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    image = None
+    for axes, method in zip(grid.flat, methods, strict=False):
+        means = 100 * table[table["method"] == method].groupby(["tasks_learnt", "task"])["accuracy"].mean()
+        matrix = means.unstack("task").reindex(index=range(tasks + 1), columns=range(1, tasks + 1)).to_numpy()
+        extent = (0.5, tasks + 0.5, tasks + 0.5, -0.5)
+        image = axes.imshow(matrix, extent=extent, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        if tasks <= NUMBERED:
+            for (learnt, task), value in np.ndenumerate(matrix):
+                if np.isfinite(value):
+                    ink = "w" if value < 60 else "k"
+                    axes.text(task + 1, learnt, f"{value:.0f}", ha="center", va="center", fontsize=6, color=ink)
+        axes.set_title(method)
+        axes.grid(visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(min(tasks, 6), integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(min(tasks + 1, 6), integer=True, min_n_ticks=1))
+    for axes in grid.flat[len(methods) :]:
+        axes.set_visible(False)
+    for number, axes in enumerate(grid.flat[: len(methods)]):
+        if number + columns >= len(methods):
+            axes.set_xlabel("task")
+            axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("tasks learnt")
+    if image is not None:
+        figure.colorbar(image, ax=grid, shrink=0.6 if rows > 1 else 0.9).set_label("accuracy (%)")
+    return figure

@@ -1,0 +1,74 @@
+"""The published numbers that a benchmark has, and which of our methods a row stands for.
+
+published.csv holds TAG's experiments row by row, from the authors' own training logs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config.plan import RunPlan
+from pipeline.errors import UserError
+from pipeline.statistics import Estimate, described
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row. accuracy: average accuracy in percent. differs: settings of ours that are not the row's, told in words."""
+
+    row: str
+    accuracy: Estimate
+    differs: tuple[str, ...]
+
+
+def read_published(path: str | Path = "published.csv") -> pd.DataFrame:
+    """The table. Raises UserError where it is missing."""
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; restore it, e.g. with 'git checkout -- {path}'") from None
+
+
+def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Published | None:
+    """The row with this benchmark, epochs, update rule, strategy, regime and memory; None where none was published."""
+    optimizer = plan.optimizer
+    rule = f"tag-{optimizer.base}" if optimizer.name == "tag" else optimizer.name
+    strategy = {"naive": "finetune", "multitask-passes": "multitask"}.get(plan.strategy.name, plan.strategy.name)
+    if plan.strategy.name == "multitask":
+        return None  # joint batches: the papers' multi-task is passes in sequence
+    if plan.regime.lr_decay < 1:
+        if strategy != "finetune":
+            return None
+        strategy = "stable"
+    elif optimizer.momentum:
+        return None  # the published SGD rows without decay have none
+    rows = table[
+        (table["benchmark"] == benchmark)
+        & (table["epochs"] == plan.training.epochs)
+        & (table["optimizer"] == rule)
+        & (table["strategy"] == strategy)
+    ]
+    if plan.strategy.memory_per_class is not None:
+        rows = rows[rows["memory_per_class"] == plan.strategy.memory_per_class]
+    if len(rows) != 1:
+        return None
+    row = rows.iloc[0]
+    ours = {
+        "lr": optimizer.lr,
+        "lr_decay": plan.regime.lr_decay,
+        "dropout": plan.regime.dropout,
+        "batch_size": plan.training.batch_size,
+        "b": getattr(optimizer, "b", None),
+        "ewc_lambda": plan.strategy.ewc_lambda,
+    }
+    differs = [
+        f"{key} {value:g}, not {row[key]:g}"
+        for key, value in ours.items()
+        if value is not None and not pd.isna(row[key]) and float(row[key]) != float(value)
+    ]
+    # The logs' standard deviations have the divisor n, and some rows lack their single runs.
+    accuracy = described(int(row["runs"]), float(row["acc_mean"]), float(row["acc_std"]))
+    return Published(str(row["row"]), accuracy, tuple(differs))
