@@ -125,14 +125,15 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
         read_run_plan(tmp_path / "naive.yaml")
 
 
-@pytest.mark.parametrize("benchmark", ["rotated-digits", "permuted-digits"])
-@pytest.mark.parametrize(
-    "method",
-    [
-        *("naive", "stable", "plastic", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam"),
-        *("ewc", "agem", "er", "multitask", "multitask-passes"),
-    ],
-)
+#: Every search of a method's own values; others (of b, of the banks' type) are named otherwise.
+SEARCHES = [
+    (path.parent.name, path.stem)
+    for path in sorted((ROOT / "results/tuning").glob("*/*.csv"))
+    if path.stem in read_configuration(ROOT).methods
+]
+
+
+@pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
 def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
     runs = pd.read_csv(ROOT / "results/tuning" / benchmark / f"{method}.csv")
     keys = [key for key in ("lr", "lr_decay", "dropout", "ewc_lambda", "penalty_clip") if key in runs]
