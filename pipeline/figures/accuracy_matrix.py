@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, new_figure
+from pipeline.figures.style import PAGE, label_panels, new_figure
 
 COLUMNS = 4
 #: Tasks up to which the cells hold their numbers.
@@ -44,14 +44,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
         axes.grid(visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(min(tasks, 6), integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(min(tasks + 1, 6), integer=True, min_n_ticks=1))
-    for axes in grid.flat[len(methods) :]:
-        axes.set_visible(False)
-    for number, axes in enumerate(grid.flat[: len(methods)]):
-        if number + columns >= len(methods):
-            axes.set_xlabel("task")
-            axes.tick_params(labelbottom=True)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("tasks learnt")
+    label_panels(grid, len(methods), "task", "tasks learnt")
     if image is not None:
         figure.colorbar(image, ax=grid, shrink=0.6 if rows > 1 else 0.9).set_label("accuracy (%)")
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, new_figure
+from pipeline.figures.style import PAGE, label_panels, new_figure
 
 COLUMNS = 4
 #: Inches: of the colour bar; of a cell that has room for its number.
@@ -51,14 +51,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         step = max(1, round(tasks / (5 * side)))
         axes.set_xticks(range(1, tasks, step))
         axes.set_yticks(range(2, tasks + 1, step))
-    for axes in grid.flat[len(methods) :]:
-        axes.set_visible(False)
-    for number, axes in enumerate(grid.flat[: len(methods)]):
-        if number + columns >= len(methods):
-            axes.set_xlabel("earlier task τ")
-            axes.tick_params(labelbottom=True)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("task t")
+    label_panels(grid, len(methods), "earlier task τ", "task t")
     if image is not None:
         bar = figure.colorbar(image, ax=grid, shrink=0.8, ticks=MaxNLocator(5), format="{x:g}")
         bar.minorticks_off()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, legend_above, new_figure, shades
+from pipeline.figures.style import PAGE, label_panels, legend_above, new_figure, shades
 
 #: Width of the normal curve that stands for a node, as a share of the widest spectrum; points of the axis.
 WIDTH, POINTS = 0.01, 600
@@ -45,11 +45,6 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         axes.yaxis.set_minor_locator(NullLocator())
     # Below the lower end a curve is the tail of a single node.
     grid[0, 0].set_ylim(1e-6 / width, 3 * top)
-    for axes in grid.flat[len(methods) :]:
-        axes.set_visible(False)
-    for axes in grid[-1]:
-        axes.set_xlabel("eigenvalue")
-    for axes in grid[:, 0]:
-        axes.set_ylabel("density")
+    label_panels(grid, len(methods), "eigenvalue", "density")
     legend_above(figure, grid[0, 0])
     return figure

@@ -112,6 +112,18 @@ def legend_above(figure: Figure, source: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
+def label_panels(grid: Any, used: int, x: str, y: str) -> None:
+    """Hide the panels after the first `used` of a grid with shared axes; name the axes at its left and lower edges."""
+    columns = grid.shape[1]
+    for number, axes in enumerate(grid.flat):
+        axes.set_visible(number < used)
+        if number < used <= number + columns:
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+
+
 def whole_numbers(axes: Axes) -> None:
     """Tasks are counted: no ticks between them."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
