@@ -23,6 +23,7 @@ from pipeline.curvature import (
 )
 from pipeline.files import significant
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
+from pipeline.resume import Scratch
 
 SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
 #: Residual at which a polish in float64 takes over: what float32 reaches with ease.
@@ -70,11 +71,22 @@ class Examiner:
         """How many spectra there are to compute."""
         return len(self.tasks) * (2 if self.settings.end_of_stream else 1)
 
-    def run(self, done: Callable[[], None] = lambda: None) -> Spectra:
-        """All tasks, in order. done: called after each spectrum."""
-        found = Spectra()
+    def run(self, done: Callable[[], None] = lambda: None, scratch: Scratch | None = None) -> Spectra:
+        """All tasks, in order. done: called after each spectrum. scratch: where what was found is kept after each; where it
+        holds something, the run goes on from there."""
+        kept = scratch.load() if scratch else None
+        found = Spectra(**kept["found"]) if kept else Spectra()
+
+        def finish() -> None:
+            done()
+            if scratch:
+                spectra = len(found.entries) + len(found.end_of_stream)
+                scratch.save(f"spectrum {spectra + 1} of {self.steps()}", {"found": vars(found)})
+
+        for _ in found.entries + found.end_of_stream:
+            done()
         first = self.weights(0)
-        for number in range(len(self.tasks)):
+        for number in range(len(found.entries), len(self.tasks)):
             found.distances.append(
                 significant(float(torch.linalg.vector_norm((self.weights(number) - first).double())))
             )
@@ -85,13 +97,13 @@ class Examiner:
             found.entries.append(entry)
             if self.settings.save_vectors:
                 found.vectors.append(result.eigenvectors.cpu())
-            done()
+            finish()
         if self.settings.end_of_stream:
             self.restore(len(self.tasks) - 1)
-            for number in range(len(self.tasks)):
+            for number in range(len(found.end_of_stream), len(self.tasks)):
                 entry, _ = self.spectrum(number, f"task {number + 1} at the end")
                 found.end_of_stream.append(entry)
-                done()
+                finish()
         return found
 
     def weights(self, task: int) -> Tensor:

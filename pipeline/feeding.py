@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,14 @@ class Sequential:
             task = load_task(self.tasks, number, "train", self.outputs, self.device)
             yield task, self._batches(task)
 
+    def position(self) -> dict[str, Any]:
+        """The state of the order of examples, as it is before a visit."""
+        return dict(self.order.bit_generator.state)
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Set it back to what `position` gave."""
+        self.order.bit_generator.state = position
+
     def _batches(self, task: TaskTensors) -> Iterator[Batch]:
         for _ in range(self.training.epochs):
             shuffle = torch.from_numpy(self.order.permutation(len(task))).to(self.device)
@@ -63,7 +72,7 @@ class Joint(Sequential):
 
     def visits(self, part: int) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
         """One visit a part."""
-        if part == 0:
+        if not hasattr(self, "shuffles"):
             loaded = [
                 load_task(self.tasks, task, "train", self.outputs, self.device) for task in range(len(self.tasks))
             ]
@@ -78,6 +87,13 @@ class Joint(Sequential):
         chosen = np.array_split(np.arange(len(self.shuffles)), len(self.tasks))[part]
         task = load_task(self.tasks, part, "train", self.outputs, self.device)
         yield task, (self._batch(self.shuffles[index]) for index in chosen)
+
+    def position(self) -> dict[str, Any]:
+        """Nothing: all shuffles are drawn at the start, from the run's seed."""
+        return {}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Nothing."""
 
     def _batch(self, examples: Tensor) -> Batch:
         return Batch(self.images[examples], self.labels[examples], self.task_of[examples])

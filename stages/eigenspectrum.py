@@ -15,6 +15,14 @@ from pipeline.errors import UserError, run_stage
 from pipeline.files import whole_folder, write_json
 from stages.runs import checkpoint, read_sections, run_from_arguments
 
+#: What the spectra depend on besides plan, data, weights and settings.
+CODE = (
+    Path("pipeline/curvature"),
+    Path("pipeline/models"),
+    Path("pipeline/eigenspectrum.py"),
+    Path("pipeline/resume.py"),
+)
+
 
 def main() -> None:
     """Eigenspectra of one run."""
@@ -29,7 +37,9 @@ def main() -> None:
     from pipeline.compute import machine, prepare
     from pipeline.eigenspectrum import Examiner
     from pipeline.models import build_model, load_checkpoint
+    from pipeline.resume import Scratch, end_with_dvc, fingerprint
 
+    end_with_dvc()
     device = prepare(sections.compute)
     if settings.polish and device.type == "mps":
         raise UserError("params.yaml: eigenspectrum.polish: an mps device has no float64; set it to false")
@@ -41,14 +51,22 @@ def main() -> None:
     def done() -> None:
         bar.update()
 
-    with run.logged("eigenspectrum") as log, tqdm(unit="task", disable=None, leave=False) as bar:
+    weights = [checkpoint(run.checkpoints, task) for task in range(len(tasks))]
+    inputs = [run.plan, tasks.folder / "manifest.json", *weights, *CODE]
+    key = fingerprint(inputs, settings, device.type, sections.compute.threads, torch.__version__)
+    name = f"eigenspectrum {run.name}"
+    with (
+        run.logged("eigenspectrum") as log,
+        Scratch(run.scratch("eigenspectrum"), key, name) as scratch,
+        tqdm(unit="task", disable=None, leave=False) as bar,
+    ):
         log["machine"] = machine(device)
         examiner = Examiner(
             model, tasks, plan.model.outputs, settings, restore, sections.compute.memory_bytes, bar.set_postfix_str
         )
         bar.reset(examiner.steps())
-        bar.set_description(f"eigenspectrum {run.name}")
-        found = examiner.run(done)
+        bar.set_description(name)
+        found = examiner.run(done, scratch)
         record: dict[str, Any] = {
             "distance_from_task_1": found.distances,
             "dtype": "float64" if settings.polish else str(next(model.parameters()).dtype).removeprefix("torch."),
@@ -67,6 +85,7 @@ def main() -> None:
                 kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
                 save_file(kept, checkpoint(folder, task))
         write_json(run.eigenspectrum, record)
+        scratch.clear()
 
 
 if __name__ == "__main__":

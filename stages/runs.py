@@ -50,6 +50,10 @@ class Run:
         """Its eigenvalues."""
         return Path("metrics/runs") / self.method / f"{self.seed}.eigenspectrum.json"
 
+    def scratch(self, stage: str) -> Path:
+        """Where a stage keeps what it has so far: no DVC output."""
+        return Path("scratch") / stage / self.name
+
     @contextmanager
     def logged(self, stage: str) -> Iterator[dict[str, Any]]:
         """Write seconds, and what the block adds, to logs/: they differ from run to run, so they are no DVC output."""

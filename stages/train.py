@@ -1,17 +1,26 @@
-"""train: runs/<method>.yaml + data/tasks/ -> models/<method>/<seed>/, metrics/runs/<method>/<seed>.json."""
+"""train: runs/<method>.yaml + data/tasks/ -> models/<method>/<seed>/, metrics/runs/<method>/<seed>.json.
+
+Killed, it goes on from scratch/ when it is started again.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.errors import run_stage
-from pipeline.files import significant, whole_folder, write_json
+from pipeline.files import significant, whole_file, whole_folder, write_json
 from stages.runs import checkpoint, read_sections, run_from_arguments
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
+#: What a run's numbers depend on besides its plan, its data and its seed.
+CODE = (
+    *(Path("pipeline", name) for name in ("models", "optimizers", "strategies")),
+    *(Path("pipeline", f"{name}.py") for name in ("evaluation", "feeding", "randomness", "resume", "training")),
+)
 
 
 def main() -> None:
@@ -20,20 +29,27 @@ def main() -> None:
     plan, tasks, compute = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections().compute
 
     # torch costs seconds: only once everything cheap is known to be right.
+    import torch
+
     from pipeline.compute import machine, prepare
     from pipeline.metrics import all_metrics
     from pipeline.models import TaskModel, save_checkpoint
+    from pipeline.resume import Scratch, end_with_dvc, fingerprint
     from pipeline.training import train
 
+    end_with_dvc()
     device = prepare(compute)
-    with run.logged("train") as log, whole_folder(run.checkpoints) as folder:
+    inputs = [run.plan, tasks.folder / "manifest.json", WEIGHTS.with_name("manifest.json")]
+    key = fingerprint([*inputs, *CODE], run.seed, device.type, compute.threads, torch.__version__)
+    with run.logged("train") as log, Scratch(run.scratch("train"), key, f"train {run.name}") as scratch:
         log["machine"] = machine(device)
+        weights = WEIGHTS if plan.pretrained else None
 
         def save(task: int, model: TaskModel) -> None:
-            save_checkpoint(model, checkpoint(folder, task))
+            with whole_file(checkpoint(scratch.folder, task)) as partial:
+                save_checkpoint(model, partial)
 
-        weights = WEIGHTS if plan.pretrained else None
-        record = train(plan, tasks, run.seed, device, after_task=save, weights=weights)
+        record = train(plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch)
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
             "accuracy": [[round(value, 6) for value in row] for row in record.accuracy],
@@ -44,7 +60,11 @@ def main() -> None:
             metrics["alpha"] = [
                 [[significant(value) for value in point] for point in course] for course in record.alpha
             ]
+        with whole_folder(run.checkpoints) as folder:
+            for task in range(len(tasks)):
+                shutil.copyfile(checkpoint(scratch.folder, task), checkpoint(folder, task))
         write_json(run.metrics, metrics)
+        scratch.clear()
 
 
 if __name__ == "__main__":

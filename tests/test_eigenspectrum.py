@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.benchmarks.store import Tasks
 from pipeline.config.schema import Eigenspectrum, Mlp
 from pipeline.eigenspectrum import Examiner
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
+from pipeline.resume import Scratch
 
 SETTINGS: dict[str, Any] = {"k": 2, "tolerance": 1e-3, "max_products": 300, "images": "test", "seed": 0}
 
@@ -136,3 +138,36 @@ def test_the_published_procedure_and_the_density_stand_beside_it(two_tasks: Task
     assert [sum(row) for row in entry["density"]["weights"]] == pytest.approx([1, 1], rel=1e-3)
     for part in ("task 1, pair 1, residual", "task 2, published", "task 1, density, product 10", "task 2 at the end"):
         assert any(part in text for text in told), part
+
+
+class DiedError(Exception):
+    """Stands for the end of the process."""
+
+
+def test_an_examination_that_dies_goes_on_with_the_next_task(
+    two_tasks: Tasks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fresh() -> Examiner:
+        return examiner(two_tasks, end_of_stream=True, save_vectors=True, density_probes=1, density_steps=4)
+
+    whole = fresh().run()
+    for lives in (1, 2, None):
+        left = [lives]
+
+        def done(left: list[int | None] = left) -> None:
+            if left[0] == 0:
+                raise DiedError
+            left[0] = None if left[0] is None else left[0] - 1
+
+        with Scratch(tmp_path / "run", "k", "eigenspectrum") as scratch:
+            try:
+                found = fresh().run(done, scratch)
+            except DiedError:
+                continue
+    assert capsys.readouterr().err.count("going on from") == 2
+    assert (found.entries, found.end_of_stream, found.distances) == (
+        whole.entries,
+        whole.end_of_stream,
+        whole.distances,
+    )
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(found.vectors, whole.vectors, strict=True))

@@ -1,0 +1,127 @@
+"""What lets a killed run go on: its whole state in scratch/, which is no DVC output.
+
+A state is keyed by everything that makes the run what it is (plan, data, code, seed, kind of machine): one of another key is
+refused, and the run starts over. It is written whole and renamed. While a process works on a run it holds a lock, which the
+system gives back however the process ends, so that no second one writes beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.errors import UserError
+from pipeline.files import whole_file
+
+#: Seconds between two states within a task.
+INTERVAL = 120.0
+#: The same, for tests of runs that are over sooner.
+VARIABLE = "TAG_SAVE_SECONDS"
+
+
+def fingerprint(files: Iterable[Path], *words: object) -> str:
+    """sha256 of the contents of files (of folders: every .py file in them, by name) and of words."""
+    digest = hashlib.sha256()
+    for path in files:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.as_posix()}\0".encode())
+            digest.update(file.read_bytes())
+    digest.update(repr(words).encode())
+    return digest.hexdigest()
+
+
+class Scratch:
+    """A place for the state of one run, to be used in a with block.
+
+    folder: below which the run keeps what it has so far. key: of `fingerprint`. name: of the run, for what is told.
+    Raises UserError on entry where another process works on the same run.
+    """
+
+    def __init__(self, folder: Path, key: str, name: str) -> None:
+        self.folder, self.key, self.name = folder, key, name
+        self.state = folder / "state.pt"
+        self.interval = float(os.environ.get(VARIABLE) or INTERVAL)
+        self.saved = time.monotonic()
+        self._lock = FileLock(folder.parent / f"{folder.name}.lock", timeout=0)
+
+    def __enter__(self) -> Scratch:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.name}: another process is working on it ({self._lock.lock_file} is locked); wait for it or end it"
+            ) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lock.release()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to go on from; None, and an empty folder, where there is none that fits, which is told."""
+        reason = ""
+        if self.state.exists():
+            try:
+                held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
+                if held["key"] == self.key:
+                    print(f"{self.name}: going on from {held['told']}", file=sys.stderr)
+                    return held
+                reason = "is of another plan, data or code"
+            except Exception as error:  # a truncated file fails in many ways
+                reason = f"cannot be read ({type(error).__name__})"
+            print(f"{self.name}: {self.state} {reason}: starting over", file=sys.stderr)
+        self.clear()
+        return None
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last state."""
+        return time.monotonic() - self.saved >= self.interval
+
+    def save(self, told: str, state: dict[str, Any]) -> None:
+        """Keep `state` (tensors, numbers, words, and containers of them). told: how far it is, for people."""
+        with whole_file(self.state) as partial:
+            torch.save({**state, "key": self.key, "told": told}, partial)
+        self.saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+
+def end_with_dvc() -> None:
+    """End this process when the DVC that started it is gone: killed, it leaves its command behind, which would write beside
+    the next one."""
+    import psutil
+
+    dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+    if dvc is None:
+        return
+
+    def watch() -> None:
+        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_dvc(process: Any) -> bool:
+    import psutil
+
+    try:
+        words: Sequence[str] = process.cmdline()[:3]
+    except psutil.Error:
+        return False
+    return any(Path(word).name == "dvc" for word in words)
