@@ -12,9 +12,9 @@ unexport PYTHONPATH PYTHONHOME
 help: ## print these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
-repro: $(VENV)/run.stamp ## set up what is missing, then run the pipeline: data, training, eigenspectra, figures
+repro: $(VENV)/run.stamp ## set up what is missing, then run the pipeline; JOBS=N: N stages at once
 	@$(BIN)/python -m stages.plan --check
-	@$(BIN)/dvc repro
+	@$(if $(JOBS),$(BIN)/python -m pipeline.repro -j $(JOBS),$(BIN)/dvc repro)
 
 test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and run the tests
 	@$(BIN)/ruff check .

@@ -155,3 +155,13 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
         "penalty_clip": resolved.strategy.penalty_clip,
     }
     assert {key: used[key] for key in keys} == winner
+
+
+@pytest.mark.parametrize("benchmark", sorted(read_configuration(ROOT).benchmarks))
+def test_every_benchmark_runs_with_the_configured_methods(benchmark: str) -> None:
+    configuration = read_configuration(ROOT)
+    params = configuration.params.model_copy(update={"benchmark": benchmark})
+    chosen = type(configuration)(params, configuration.benchmarks, configuration.methods)
+    assert resolve_data(chosen).datasets
+    for method in params.methods:
+        assert resolve_run(chosen, method).optimizer.lr > 0
