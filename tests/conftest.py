@@ -11,8 +11,10 @@ from pipeline.benchmarks.sources import fetch
 from pipeline.benchmarks.store import Tasks, write_tasks
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.schema import Mlp, RotatedStream
+from tests.clones import base, clone
+from tests.paths import ROOT, edit
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "base", "clone", "edit"]  # fixtures, and what tests import from here
 
 
 @pytest.fixture
@@ -21,13 +23,6 @@ def configured(tmp_path: Path) -> Path:
     for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    """Replace `old`, which must be there, by `new` in a file."""
-    text = path.read_text(encoding="utf-8")
-    assert old in text, f"{old!r} is not in {path}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,112 @@
+"""Clones of the project with a shortened benchmark, for tests that run the pipeline itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT, edit
+
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHONPATH"))},
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
+
+RUNS = {"naive-1", "stable-ewc-1"}
+
+
+def stages(*names: str, runs: set[str] | None = None) -> set[str]:
+    """Stage names: those given, and train and eigenspectrum of `runs`."""
+    return {*names} | {f"{stage}@{run}" for stage in ("train", "eigenspectrum") for run in runs or ()}
+
+
+class Clone:
+    """A checkout with its own DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, status: int | None = 0) -> str:
+        """stdout and stderr together; asserts the exit status."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert status is None or done.returncode == status, done.stdout
+        return done.stdout
+
+    def stage(self, name: str, *arguments: str, status: int | None = 0) -> str:
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, status=status)
+
+    def repro(self, *arguments: str) -> set[str]:
+        """The stages that ran."""
+        return set(re.findall(r"^Running stage '([^']+)'", self.run("dvc", "repro", *arguments), re.MULTILINE))
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        edit(self.folder / file, old, new)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+
+def fresh_clone(folder: Path) -> Clone:
+    """The project's files as they are in the working tree (committed or not, ignored ones left out), in a new repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("metrics/", "dvc.lock", "docs/", "results/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    clone = Clone(folder)
+    clone.edit(
+        "params.yaml",
+        "  - stable\n  - rmsprop\n  - tag\n  - ewc\n  - agem\n  - er\n  - multitask\n",
+        "  - stable-ewc\n",
+    )
+    clone.edit("params.yaml", "stable: stable ", "stable: stable-ewc ")
+    clone.edit("params.yaml", "  - 2\n  - 3\n", "")
+    clone.edit("benchmarks.yaml", "    tasks: 5", "    tasks: 2")
+    clone.run("git", "init", "--quiet")
+    clone.commit("base")
+    return clone
+
+
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    return text
+
+
+def everything(clone: Clone, method: str) -> dict[str, bytes]:
+    """The bytes of a run's outputs."""
+    folders = [clone.folder / "models" / method / "1", clone.folder / "metrics" / "runs" / method]
+    return {path.name: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose pipeline has run. Tests take copies of it."""
+    clone = fresh_clone(tmp_path_factory.mktemp("base"))
+    assert clone.repro() == stages("plan", "download", "split", "summarize", "figures", runs=RUNS)
+    clone.commit("run")
+    return clone
+
+
+@pytest.fixture
+def clone(base: Clone, tmp_path: Path) -> Clone:
+    """A copy of the finished base, cache included."""
+    shutil.copytree(base.folder, tmp_path / "clone", symlinks=True)
+    return Clone(tmp_path / "clone")

@@ -1,0 +1,87 @@
+"""Mistakes and a failing disk: one line, status 2, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import pytest
+
+from tests.clones import Clone, one_line
+from tests.conftest import ROOT
+
+
+def test_a_wrong_parameter_stops_before_anything_is_touched(clone: Clone) -> None:
+    clone.edit("params.yaml", "name: sgd", "name: sdg")
+    assert "did you mean 'sgd'" in one_line(clone.stage("plan", "--check", status=2))
+    assert "did you mean 'sgd'" in clone.run("dvc", "repro", status=None)
+    assert (clone.folder / "models/naive/1/task-02.safetensors").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_task_file_is_named(clone: Clone, damage: str) -> None:
+    path = clone.folder / "data/tasks/task-02/train_images.npy"
+    content = path.read_bytes()
+    path.unlink()  # it may be a link into the cache
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    text = one_line(clone.stage("train", "naive", "1", status=2))
+    assert "data/tasks/task-02/train_images.npy: " + damage in text
+    assert [path.name for path in (clone.folder / "models/naive").iterdir()] == ["1"]
+
+
+def test_a_diverging_run_names_method_seed_task_and_step(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / "models/naive")
+    clone.edit("runs/naive.yaml", "lr: 0.2", "lr: 1e6")
+    assert "train: naive, seed 1: the loss is" in one_line(clone.stage("train", "naive", "1", status=2))
+    assert not (clone.folder / "models/naive").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(clone: Clone) -> None:
+    """A file where the folder should be stands in for a folder without permission, which root would not notice."""
+    shutil.rmtree(clone.folder / "models")
+    (clone.folder / "models").touch()
+    assert "models" in one_line(clone.stage("train", "naive", "1", status=2))
+    shutil.rmtree(clone.folder / "figures")
+    (clone.folder / "figures").touch()
+    assert "figures" in one_line(clone.stage("figures", status=2))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_output_folder_is_named(clone: Clone) -> None:
+    folder = clone.folder / "models/naive"
+    folder.chmod(0o555)
+    assert "models/naive" in one_line(clone.stage("train", "naive", "1", status=2))
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "output", "told"),
+    [
+        ("train", ("naive", "1"), "models/naive/1", "scratch/train/naive-1"),
+        ("split", (), "data/tasks", "data"),
+        ("download", (), "data/raw", "data"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
+    clone: Clone, stage: str, arguments: tuple[str, ...], output: str, told: str
+) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    shutil.rmtree(clone.folder / output)
+    code = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        f"sys.argv = {['x', *arguments]!r}\n"
+        f"runpy.run_module('stages.{stage}', run_name='__main__')"
+    )
+    text = one_line(clone.run(sys.executable, "-c", code, status=2))
+    assert told in text
+    folder = (clone.folder / output).parent
+    assert [path.name for path in folder.iterdir() if ".partial-" in path.name] == []
+    assert not (clone.folder / output).exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("naive",), ("naive", "one")])
+def test_wrong_arguments_show_the_usage(arguments: tuple[str, ...]) -> None:
+    assert "usage: " in one_line(Clone(ROOT).stage("train", *arguments, status=2))
