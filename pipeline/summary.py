@@ -122,6 +122,7 @@ def _training_rows(train: Mapping[str, Any]) -> dict[str, Rows]:
             {"tasks_learnt": learnt, "task": task, "accuracy": value}
             for learnt, row in enumerate(matrix)
             for task, value in enumerate(row, start=1)
+            if value is not None
         ],
         "train_loss": [
             {"tasks": _position(task, point, losses), "train_loss": value}

@@ -33,12 +33,13 @@ DIVERGED = 1e6
 
 @dataclass
 class Record:
-    """accuracy, test_loss: (T + 1, T), row 0 the untrained network. train_loss: for each task the mean loss of (up to)
-    CURVE equal stretches of its steps. alpha: of TAG, for each task t its alpha(t, tau) in such stretches, a list over tau
-    in each (the last the task itself), as the mean over parameter tensors and steps; empty for other update rules."""
+    """accuracy, test_loss: (T + 1, T), row 0 the untrained network; None where a task was not evaluated. train_loss: for each
+    task the mean loss of (up to) CURVE equal stretches of its steps. alpha: of TAG, for each task t its alpha(t, tau) in such
+    stretches, a list over tau in each (the last the task itself), as the mean over parameter tensors and steps; empty for
+    other update rules."""
 
-    accuracy: list[list[float]] = field(default_factory=list)
-    test_loss: list[list[float]] = field(default_factory=list)
+    accuracy: list[list[float | None]] = field(default_factory=list)
+    test_loss: list[list[float | None]] = field(default_factory=list)
     train_loss: list[list[float]] = field(default_factory=list)
     alpha: list[list[list[float]]] = field(default_factory=list)
 
@@ -95,7 +96,8 @@ def _train(
     run = _Run(model, optimizer, strategy, device)
 
     def evaluate() -> None:
-        accuracy, loss = accuracy_row(model, tests)
+        learnt = len(run.record.accuracy)
+        accuracy, loss = accuracy_row(model, tests, learnt + 1 if learnt and plan.training.evaluate == "next" else None)
         run.record.accuracy.append(accuracy)
         run.record.test_loss.append(loss)
 

@@ -52,8 +52,8 @@ def main() -> None:
         record = train(plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch)
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
-            "accuracy": [[round(value, 6) for value in row] for row in record.accuracy],
-            "test_loss": [[significant(value) for value in row] for row in record.test_loss],
+            "accuracy": [[value if value is None else round(value, 6) for value in row] for row in record.accuracy],
+            "test_loss": [[value if value is None else significant(value) for value in row] for row in record.test_loss],
             "train_loss": [[significant(value) for value in row] for row in record.train_loss],
         }
         if record.alpha:

@@ -59,3 +59,11 @@ def test_one_task_has_no_forgetting() -> None:
 def test_a_matrix_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"must be \(T \+ 1, T\)"):
         metrics.all_metrics(np.zeros(shape))
+
+
+def test_tasks_neither_learnt_nor_next_need_no_evaluation() -> None:
+    """None of the metrics but forgetting could look at them, and it does so only where a task was better before it was learnt."""
+    seen = [[value if i == 0 or j <= i else None for j, value in enumerate(row)] for i, row in enumerate(A)]
+    assert seen[1] == [0.9, 0.3, None]
+    assert metrics.all_metrics(seen) == pytest.approx(metrics.all_metrics(A))
+    assert metrics.average_accuracy_course(seen) == pytest.approx(metrics.average_accuracy_course(A))

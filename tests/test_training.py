@@ -9,8 +9,9 @@ import torch
 from pipeline.benchmarks.store import Tasks
 from pipeline.config.plan import RegimePlan
 from pipeline.errors import DivergenceError
+from pipeline.evaluation import accuracy_row
 from pipeline.metrics import all_metrics
-from pipeline.models import TaskModel
+from pipeline.models import TaskModel, build_model, load_task
 from pipeline.training import CURVE, Record, learning_rate, train
 from tests.conftest import run_plan
 
@@ -50,6 +51,21 @@ def test_the_callers_random_state_is_left_alone(two_tasks: Tasks) -> None:
     torch.manual_seed(7)
     train(run_plan(regime=STABLE), two_tasks, 1, CPU)
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_what_is_evaluated_changes_no_number(two_tasks: Tasks) -> None:
+    """After the first of two tasks the second is the next one, which forward transfer needs."""
+    whole = train(run_plan(), two_tasks, 1, CPU)
+    part = train(run_plan(training={"batch_size": 16, "epochs": 1, "evaluate": "next"}), two_tasks, 1, CPU)
+    assert part == whole
+
+
+def test_a_row_of_the_first_tasks_leaves_the_others_out(two_tasks: Tasks) -> None:
+    torch.manual_seed(0)
+    model = build_model(run_plan().model, two_tasks.image_shape, two_tasks.classes)
+    tests = [load_task(two_tasks, task, "test", [list(range(10))] * 2, CPU) for task in range(2)]
+    accuracy, loss = accuracy_row(model, tests)
+    assert accuracy_row(model, tests, 1) == ([accuracy[0], None], [loss[0], None])
 
 
 def test_seeds_pair_methods(two_tasks: Tasks) -> None:

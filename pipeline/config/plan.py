@@ -13,7 +13,7 @@ they reach every TAG method that does not set them itself.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -98,10 +98,12 @@ class StrategyPlan(Strict):
 
 
 class TrainingPlan(Strict):
-    """Examples a step, passes over each task."""
+    """Examples a step, passes over each task. evaluate: None for all tasks after each task, next for those learnt so far and
+    the next one."""
 
     batch_size: Count
     epochs: Count
+    evaluate: Literal["next"] | None = None
 
 
 class RunPlan(Strict):
@@ -141,7 +143,7 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     if method.optimizer is not None:  # otherwise the update rule may change from the command line
         _refuse_unused(name, method, optimizer, OF_UPDATE_RULE)
     _refuse_unused(name, method, method.strategy, OF_STRATEGY)
-    layers: list[dict[str, Any]] = [DEFAULTS, benchmark.training.model_dump()]
+    layers: list[dict[str, Any]] = [DEFAULTS, benchmark.training.model_dump(exclude={"evaluate"})]
     base = None
     if optimizer == "tag":
         base = method.base or params.optimizer.base or DEFAULTS["base"]
@@ -180,7 +182,11 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         optimizer=OptimizerPlan(name=optimizer, lr=value["lr"], **_those(value, OF_UPDATE_RULE.get(optimizer, ()))),
         strategy=StrategyPlan(name=method.strategy, **_those(value, OF_STRATEGY.get(method.strategy, ()))),
         regime=RegimePlan(lr_decay=value["lr_decay"], min_lr=MIN_LR if decays else None, dropout=value["dropout"]),
-        training=TrainingPlan(batch_size=value["batch_size"], epochs=value["epochs"]),
+        training=TrainingPlan(
+            batch_size=value["batch_size"],
+            epochs=value["epochs"],
+            evaluate=None if benchmark.training.evaluate == "all" else benchmark.training.evaluate,
+        ),
         model=benchmark.model,
     )
 

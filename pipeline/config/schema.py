@@ -272,10 +272,12 @@ Model = Annotated[Mlp | ReducedResnet | Resnet, Field(discriminator="name")]
 
 
 class Training(Strict):
-    """What every method starts from: examples a step, passes over each task."""
+    """What every method starts from: examples a step, passes over each task; and the tasks that are evaluated after each
+    task: all, or those learnt so far and the next one, which is what the metrics need and half the time of a long stream."""
 
     batch_size: Count
     epochs: Count
+    evaluate: Literal["all", "next"] = "all"
 
 
 class Searched(Strict):

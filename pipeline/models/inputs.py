@@ -31,6 +31,7 @@ def load_task(
     """Read one split of one task once. outputs: see `pipeline.models.heads.outputs_of_tasks`."""
     images, labels = tasks.split(task, split)
     pixels = torch.from_numpy(np.array(images)).to(device)
-    pixels = pixels.permute(0, 3, 1, 2).contiguous() if pixels.ndim == 4 else pixels.unsqueeze(1)
+    # As stored, channels last: the layout that convolutions want, see TaskModel.
+    pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels.unsqueeze(1)
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
     return TaskTensors(task, pixels, targets)

@@ -1,0 +1,210 @@
+"""A hand: a process that keeps DVC imported and runs one DVC command after another.
+
+A `dvc` of its own for every stage would pay DVC's imports, about a second, each time. Seen from this side, `Hand` starts one,
+asks it and ends it; run as a module, it is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+#: Lines of a failing command's output that are kept.
+TAIL = 15
+#: Seconds in which a stage and its DVC may end by themselves before they are killed.
+PATIENCE = 3.0
+
+
+class StageFailedError(Exception):
+    """A stage ended with a status other than 0. Its words are the stage's name and the end of its output."""
+
+    def __init__(self, stage: str, tail: str) -> None:
+        super().__init__(stage, tail)
+        self.stage, self.tail = stage, tail
+
+
+class Hand:
+    """A process, with whatever it starts, in a process group of its own.
+
+    folder: where it works. It ends with the process that started it, however that ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        process = subprocess.Popen(  # noqa: S603 - this module
+            [sys.executable, "-m", __name__],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PATH": path},
+        )
+        self._process, self._requests, self._answers = (
+            process,
+            cast("IO[str]", process.stdin),
+            cast("IO[str]", process.stdout),
+        )
+
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def do(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> tuple[int, str]:
+        """Run DVC commands (their arguments) one after another until one fails; the last status, and all output."""
+        answer = ""
+        with contextlib.suppress(OSError, ValueError):  # it may have been ended
+            print(json.dumps([commands, environment]), file=self._requests, flush=True)
+            answer = self._answers.readline()
+        if not answer:  # it was killed
+            return self._process.wait() or 1, "ended from outside"
+        status, output = json.loads(answer)
+        return status, output
+
+    def interrupt(self) -> None:
+        """Tell it and what it runs to end, as Ctrl-C does."""
+        self._signal(signal.SIGINT)
+
+    def end(self, patience: float = PATIENCE) -> None:
+        """End it and what it runs: at once where nothing runs, by force where it takes longer than `patience` seconds."""
+        with contextlib.suppress(OSError):
+            self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, kind: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, kind)
+
+
+class Hands:
+    """The hands of a worker, by folder: taken for a stage, given back, ended together."""
+
+    def __init__(self) -> None:
+        self._free: dict[Path, list[Hand]] = {}
+        self._busy: set[Hand] = set()
+        self._guard = threading.Lock()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def one(self, folder: Path) -> Iterator[Hand]:
+        """A hand that works in `folder`, for the block. Raises RuntimeError once they were ended for good."""
+        with self._guard:
+            if self._ended:
+                raise RuntimeError("interrupted")
+            free = self._free.setdefault(folder, [])
+            hand = free.pop() if free else None
+            if hand is None or not hand.alive():
+                hand = Hand(folder)
+            self._busy.add(hand)
+        try:
+            yield hand
+        finally:
+            with self._guard:
+                self._busy.discard(hand)
+                if hand.alive() and not self._ended:
+                    free.append(hand)
+
+    def start(self, folder: Path, count: int) -> None:
+        """Have so many ready: they import while the caller does something else."""
+        with self._guard:
+            self._free.setdefault(folder, []).extend(Hand(folder) for _ in range(count))
+
+    def end(self, for_good: bool = False) -> None:
+        """End them all, with what they run. for_good: there shall be no others."""
+        with self._guard:
+            self._ended = self._ended or for_good
+            every = [*self._busy, *(hand for free in self._free.values() for hand in free)]
+            self._free.clear()
+        for hand in every:
+            hand.interrupt()
+        deadline = time.monotonic() + PATIENCE
+        for hand in every:
+            hand.end(max(0.0, deadline - time.monotonic()))
+
+
+def tail(output: str) -> str:
+    """The last lines of an output."""
+    return "\n".join(output.rstrip().splitlines()[-TAIL:])
+
+
+def _serve(requests: IO[str], answers: IO[str]) -> None:
+    """Take requests until there are no more."""
+    from dvc.cli import main
+
+    _ask_for_locks_often()
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            line = requests.readline()
+            if not line:
+                return
+            commands, environment = json.loads(line)
+            os.environ.update(environment)
+            status = 0
+            with tempfile.TemporaryFile("w+", errors="replace") as output:
+                for target in (1, 2):
+                    os.dup2(output.fileno(), target)
+                for arguments in commands:
+                    status = status or int(main(list(arguments)))
+                sys.stdout.flush()
+                sys.stderr.flush()
+                output.seek(0)
+                print(json.dumps([status, output.read()]), file=answers, flush=True)
+
+
+def _ask_for_locks_often() -> None:
+    """DVC looks twice a second whether a lock is free, and gives up on some after three seconds. Many stages that end at once
+    want it for milliseconds each."""
+    import dvc.lock
+
+    def lock(self: Any, *_: object) -> None:
+        deadline = time.monotonic() + 600
+        while True:
+            try:
+                self._do_lock()
+            except dvc.lock.LockError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    dvc.lock.Lock.lock = lock
+
+
+def _end_with(parent: int) -> None:
+    """End this process and what it runs when the one that started it is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _main() -> None:
+    _end_with(os.getppid())
+    # What DVC starts inherits the standard streams: it shall neither read requests nor write answers.
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(nothing, standard)
+    _serve(requests, answers)
+
+
+if __name__ == "__main__":
+    _main()
