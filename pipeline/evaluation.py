@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,9 +33,9 @@ def evaluate(model: TaskModel, task: TaskTensors) -> tuple[float, float]:
 
 def accuracy_row(
     model: TaskModel, tasks: Sequence[TaskTensors], count: int | None = None
-) -> tuple[list[float | None], list[float | None]]:
+) -> tuple[list[float], list[float]]:
     """One row of the accuracy matrix, and the losses beside it. count: of tasks from the first on that are evaluated (None:
-    all); the others have None."""
+    all); the others have NaN."""
     pairs = [evaluate(model, task) for task in tasks[:count]]
-    missing = [None] * (len(tasks) - len(pairs))
+    missing = [math.nan] * (len(tasks) - len(pairs))
     return [*(accuracy for accuracy, _ in pairs), *missing], [*(loss for _, loss in pairs), *missing]

@@ -33,13 +33,13 @@ DIVERGED = 1e6
 
 @dataclass
 class Record:
-    """accuracy, test_loss: (T + 1, T), row 0 the untrained network; None where a task was not evaluated. train_loss: for each
+    """accuracy, test_loss: (T + 1, T), row 0 the untrained network; NaN where a task was not evaluated. train_loss: for each
     task the mean loss of (up to) CURVE equal stretches of its steps. alpha: of TAG, for each task t its alpha(t, tau) in such
     stretches, a list over tau in each (the last the task itself), as the mean over parameter tensors and steps; empty for
     other update rules."""
 
-    accuracy: list[list[float | None]] = field(default_factory=list)
-    test_loss: list[list[float | None]] = field(default_factory=list)
+    accuracy: list[list[float]] = field(default_factory=list)
+    test_loss: list[list[float]] = field(default_factory=list)
     train_loss: list[list[float]] = field(default_factory=list)
     alpha: list[list[list[float]]] = field(default_factory=list)
 

@@ -6,6 +6,7 @@ Killed, it goes on from scratch/ when it is started again.
 from __future__ import annotations
 
 import shutil
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ def main() -> None:
         record = train(plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch)
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
-            "accuracy": [[value if value is None else round(value, 6) for value in row] for row in record.accuracy],
-            "test_loss": [[value if value is None else significant(value) for value in row] for row in record.test_loss],
+            # null where a task was not evaluated
+            "accuracy": [[None if isnan(value) else round(value, 6) for value in row] for row in record.accuracy],
+            "test_loss": [[None if isnan(value) else significant(value) for value in row] for row in record.test_loss],
             "train_loss": [[significant(value) for value in row] for row in record.train_loss],
         }
         if record.alpha:

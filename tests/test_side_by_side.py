@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.repro import lock_order
-from tests.clones import RUNS, Clone, everything, fresh_clone, one_line, stages
+import psutil
+import pytest
+import yaml
+
+from pipeline.repro.graph import Graph, lock_order
+from tests.clones import ENVIRONMENT, RUNS, Clone, everything, fresh_clone, one_line, stages
 
 
 def side_by_side(clone: Clone, *arguments: str, status: int | None = 0) -> str:
@@ -25,6 +34,9 @@ def test_stages_side_by_side_give_the_same_lock_and_the_same_bytes(base: Clone, 
         assert everything(clone, method) == everything(base, method)
     assert "nothing to do" in side_by_side(clone)
     clone.edit("params.yaml", "dpi: 150", "dpi: 80")
+    text = side_by_side(clone)
+    assert re.findall(r"^(\S+): \d", text, re.MULTILINE) == ["plan", "figures"]
+    clone.edit("params.yaml", "dpi: 80", "dpi: 150")
     assert set(side_by_side(clone, "--dry", "train").split()) == {
         "plan", "download", "split", "train@naive-1", "train@stable-ewc-1",
     }  # fmt: skip
@@ -37,7 +49,7 @@ def test_a_stage_that_fails_is_shown_and_what_does_not_need_it_may_go_on(clone: 
     assert "train@naive-1: FAILED" in text
     assert "the loss is" in text
     assert re.search(r"^eigenspectrum@stable-ewc-1: \d", text, re.MULTILINE)
-    assert text.rstrip().splitlines()[-1].startswith("repro: 1 of ")
+    assert text.rstrip().splitlines()[-1].startswith("repro: failed: train@naive-1; ")
     assert side_by_side(clone, "--dry").split()[0] == "train@naive-1"
 
 
@@ -58,3 +70,110 @@ def test_the_lock_keeps_its_order_and_takes_new_stages_in_that_of_the_graph() ->
     assert ordered.startswith("schema: '2.0'\nstages:\n")
     assert re.findall("cmd: (.+)", ordered) == ["a", "b", "c@1", "d"]
     assert sorted(ordered.splitlines()) == sorted(text.splitlines())
+
+
+def trivial(folder: Path, stages: Mapping[str, tuple[str, Sequence[str]]]) -> Clone:
+    """A repository whose stages write one file each. stages: the command, and the stages that it depends on."""
+    clone = Clone(folder)
+    clone.run("git", "init", "--quiet")
+    clone.run("dvc", "init", "--quiet")
+    clone.run("dvc", "config", "core.analytics", "false")
+    described = {
+        name: {
+            "cmd": f"{command} && echo {name} > {name}.txt",
+            "deps": [f"{d}.txt" for d in deps],
+            "outs": [f"{name}.txt"],
+        }
+        for name, (command, deps) in stages.items()
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": described}, sort_keys=False), encoding="utf-8")
+    clone.commit("stages")
+    return clone
+
+
+def test_sixty_stages_at_once_do_not_stumble_over_locks(tmp_path: Path) -> None:
+    names = [f"s{number:02}" for number in range(60)]
+    clone = trivial(
+        tmp_path, {name: ("true", names[k - 20 : k - 19] if k >= 20 else []) for k, name in enumerate(names)}
+    )
+    assert "60 stages (60 ran)" in side_by_side(clone, "-j", "8")
+    assert len(re.findall("^  s", (tmp_path / "dvc.lock").read_text(encoding="utf-8"), re.MULTILINE)) == 60
+    assert clone.repro() == set()
+
+
+def test_a_stage_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, by name, and three stages at once: never two on one."""
+    monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "3,5")
+    note = "echo $DVC_STAGE $CUDA_VISIBLE_DEVICES >> log; sleep 0.7; echo end $CUDA_VISIBLE_DEVICES >> log"
+    clone = trivial(tmp_path, {name: (note, []) for name in ("train", "train-2", "eigenspectrum")})
+    clone.edit("dvc.yaml", "train-2:", "summarize:")
+    side_by_side(clone, "-j", "3", "--gpu")
+    lines = [line.split() for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert {device for stage, device in lines if stage in ("train", "eigenspectrum")} == {"3", "5"}
+    assert ["summarize", "3,5"] in lines
+
+
+def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    clone = trivial(tmp_path, {"quick": ("true", []), "slow": ("sleep 600", ["quick"]), "other": ("sleep 600", [])})
+    command = [sys.executable, "-m", "pipeline.repro", "-j", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as running:
+        wait_until(lambda: len(sleeping(clone)) == 2)
+        running.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, told = running.communicate()
+    assert running.returncode == 130
+    assert time.monotonic() - start < 20
+    assert told.rstrip().splitlines()[-1].startswith("repro: interrupted")
+    assert not sleeping(clone)
+    end_early(clone)
+    assert "quick" not in side_by_side(clone, "--dry").split()
+    assert "dvc repro finds nothing more to do" in side_by_side(clone)
+
+
+def test_nothing_outlives_a_killed_engine(tmp_path: Path) -> None:
+    clone = trivial(tmp_path, {"slow": ("sleep 600", []), "other": ("sleep 600", [])})
+    command = [sys.executable, "-m", "pipeline.repro", "-j", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as running:
+        wait_until(lambda: len(sleeping(clone)) == 2)
+        running.kill()
+    wait_until(lambda: not sleeping(clone))
+    end_early(clone)
+    assert "dvc repro finds nothing more to do" in side_by_side(clone)
+
+
+def test_what_is_handed_out_before_dvc_is_asked_again() -> None:
+    stages = {"plan": [], "train": ["plan"], "other": ["plan"], "summarize": ["train", "other"]}
+    wanted = frozenset(stages)
+
+    def handed(*changed: str) -> dict[str, list[str]]:
+        return Graph(stages, frozenset(changed), {}, wanted).next()
+
+    assert handed() == {}
+    assert handed(*stages) == stages
+    assert list(handed("plan")) == ["plan"]  # the others only if what it makes has changed
+    assert handed("train", "other") == {"train": [], "other": [], "summarize": ["train", "other"]}
+    assert list(handed("train")) == ["train"]
+    assert list(handed("summarize")) == ["summarize"]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def sleeping(clone: Clone) -> list[int]:
+    """Commands of the clone's stages that run."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "sleep" and process.cwd() == str(clone.folder):
+                found.append(process.pid)
+    return found
+
+
+def end_early(clone: Clone) -> None:
+    """Let the stages that sleep end at once."""
+    path = clone.folder / "dvc.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("sleep 600", "true"), encoding="utf-8")

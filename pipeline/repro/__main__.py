@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with connected(given.jobs, given.scheduler, given.gpu) as client:
             board = Board(client, given.keep_going, given.gpu, source)
             while stages := graph.next():
-                board.run(stages, graph.needs, len(board.done) + len(stages))
+                board.run(stages, graph)
                 if board.failed:
                     raise UserError(f"failed: {', '.join(board.failed)}; mend the cause and run again")
                 # Where all that was stale was handed out, DVC needs not be asked but once, at the end.

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.repro.clones import Source
+from pipeline.repro.graph import Graph
 from pipeline.repro.hand import StageFailedError, tail
 from pipeline.repro.live import Live
 from pipeline.repro.orders import HANDS, RESTORED, Order, Result, perform, work
@@ -29,14 +31,15 @@ class Board:
         self.client, self.keep_going, self.gpu, self.source = client, keep_going, gpu, source
         self.failed: dict[str, str] = {}
         self.done: dict[str, Result] = {}
+        self.graph = Graph({}, frozenset())
         self._sent: set[str] = set()
 
-    def run(self, stages: Mapping[str, Sequence[str]], needs: Mapping[str, Sequence[str]], total: int) -> None:
-        """Run stages in the order that their dependencies allow; adds to `done` and `failed`.
+    def run(self, stages: Mapping[str, Sequence[str]], graph: Graph) -> None:
+        """Run stages of the graph in the order that their dependencies allow; adds to `done` and `failed`.
 
-        stages: each with those of them that it depends on. needs: the paths that each takes from other stages. total: how
-        many are expected altogether.
+        stages: each with those of them that it depends on.
         """
+        self.graph, total = graph, len(self.done) + len(stages)
         from distributed import as_completed
 
         waiting = {name: set(below) for name, below in stages.items()}
@@ -52,7 +55,7 @@ class Board:
                     here = [name for name in free if self.source is not None and "@" not in name]
                     for name in free:
                         if name not in here:
-                            future = self._submit(name, tuple(needs.get(name, ())))
+                            future = self._submit(name)
                             names[future.key], handed[name] = name, future
                             completed.add(future)
                     for name in here:
@@ -92,15 +95,18 @@ class Board:
             finally:
                 self.client.cancel(list(handed.values()), force=True)
 
-    def _submit(self, name: str, needs: tuple[str, ...]) -> Any:
+    def _submit(self, name: str) -> Any:
         gpu = self.gpu and name.partition("@")[0] in ON_GPU
         source = None
         if self.source is not None:
-            new = [path for path in needs if path not in self._sent]
+            # Whole outputs: DVC takes a folder of which it has pushed one file for pushed.
+            new = [below for below in self.graph.stages[name] if "@" not in below and below not in self._sent]
             if new:
-                self._dvc("push", *new)
+                status, output = self._dvc("push", *new)
+                if status:
+                    raise UserError(f"--clone-from: cannot push to DVC's remote: {' '.join(tail(output).split())}")
                 self._sent.update(new)
-            source = self.source.to(needs)
+            source = self.source.to(tuple(self.graph.needs[name]))
         return self.client.submit(
             work,
             Order(name, Path.cwd(), gpu, source),
@@ -117,12 +123,11 @@ class Board:
             return None, error.tail if isinstance(error, StageFailedError) else str(error or future.status)
         result: Result = future.result()
         if self.source is not None:
-            output = self._dvc("--wait-for-lock", "repro", "--single-item", "--pull", name)
+            _, output = self._dvc("--wait-for-lock", "repro", "--single-item", "--pull", name)
             if RESTORED not in output:
                 return None, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
         return result, ""
 
-    def _dvc(self, *arguments: str) -> str:
+    def _dvc(self, *arguments: str) -> tuple[int, str]:
         with HANDS.one(Path.cwd()) as hand:
-            _, output = hand.do([arguments], {})
-        return output
+            return hand.do([arguments], {})

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, nearest
+
+#: Seconds to wait for another DVC to end.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,26 @@ def read_graph(targets: Sequence[str]) -> Graph:
         if targets:
             chosen = {name for target in targets for name in _matching(target, names)}
             wanted = chosen | {below for name in chosen for below in nx.descendants(names, name)}
-        with repo.lock:
-            changed = {stage.addressing for stage in graph if stage.addressing in wanted and stage.changed()}
+        changed = _changed(repo, [stage for stage in graph if stage.addressing in wanted])
         needs = {stage.addressing: _made(stage, graph.successors(stage)) for stage in graph}
     ordered = list(nx.dfs_postorder_nodes(names))
     stages = {name: list(names.successors(name)) for name in ordered}
     return Graph(stages, frozenset(changed), needs, frozenset(wanted))
+
+
+def _changed(repo: Any, stages: Sequence[Any]) -> set[str]:
+    """Those that DVC finds changed. Waits a little for another DVC, which may be about to end."""
+    from dvc.lock import LockError
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with repo.lock:
+                return {stage.addressing for stage in stages if stage.changed()}
+        except LockError as error:
+            if time.monotonic() > deadline:
+                raise UserError(f"another DVC is at work here: {error}") from None
+        time.sleep(0.5)
 
 
 def _made(stage: Any, below: Iterable[Any]) -> list[str]:

@@ -162,7 +162,10 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 output.seek(0)
-                print(json.dumps([status, output.read()]), file=answers, flush=True)
+                try:
+                    print(json.dumps([status, output.read()]), file=answers, flush=True)
+                except BrokenPipeError:  # nobody waits for it any more
+                    os._exit(1)
 
 
 def _ask_for_locks_often() -> None:
@@ -191,6 +194,8 @@ def _end_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        os.killpg(0, signal.SIGINT)  # DVC may give back what it has locked
+        time.sleep(PATIENCE)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
