@@ -17,6 +17,8 @@ import numpy as np
 from pipeline.errors import UserError
 
 _MARK = ".partial-"
+#: Bytes; a disk with less is full where a write fell short.
+ROOM = 1 << 20
 
 
 @contextlib.contextmanager
@@ -58,8 +60,12 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a short write of NumPy's
+            full = shutil.disk_usage(path.parent).free < ROOM
+            code = errno.ENOSPC if full else errno.EIO
+            raise OSError(code, os.strerror(code) if full else str(error), str(path)) from error
         if error.filename is None:
-            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -28,6 +28,8 @@ from pipeline.files import whole_file
 INTERVAL = 120.0
 #: The same, for tests of runs that are over sooner.
 VARIABLE = "TAG_SAVE_SECONDS"
+#: What a process that runs DVC is called: DVC's own command, and what `pipeline.repro` runs it in.
+NAMES = ("dvc", "pipeline.repro.hand")
 
 
 def fingerprint(files: Iterable[Path], *words: object) -> str:
@@ -90,8 +92,13 @@ class Scratch:
 
     def save(self, told: str, state: dict[str, Any]) -> None:
         """Keep `state` (tensors, numbers, words, and containers of them). told: how far it is, for people."""
-        with whole_file(self.state) as partial:
-            torch.save({**state, "key": self.key, "told": told}, partial)
+        with whole_file(self.state) as partial, partial.open("wb") as file:
+            try:
+                torch.save({**state, "key": self.key, "told": told}, file)
+            except RuntimeError as error:  # what a write that failed becomes on its way through PyTorch
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         self.saved = time.monotonic()
 
     def clear(self) -> None:
@@ -124,4 +131,4 @@ def _is_dvc(process: Any) -> bool:
         words: Sequence[str] = process.cmdline()[:3]
     except psutil.Error:
         return False
-    return any(Path(word).name == "dvc" for word in words)
+    return any(Path(word).name in NAMES for word in words)

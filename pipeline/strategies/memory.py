@@ -30,7 +30,8 @@ class Memory:
         """Put each example of `batch` into its slot; `size` is the spare one."""
         if self.images is None:
             shape = (self.size + 1, *batch.images.shape[1:])
-            self.images = torch.zeros(shape, dtype=batch.images.dtype, device=batch.images.device)
+            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # as the batches come
+            self.images = batch.images.new_zeros(shape).contiguous(memory_format=layout)
             self.labels = torch.zeros(self.size + 1, dtype=torch.int64, device=batch.images.device)
             self.tasks = self.labels.clone()
         self.images[slots] = batch.images
