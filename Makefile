@@ -12,9 +12,9 @@ unexport PYTHONPATH PYTHONHOME
 help: ## print these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
-repro: $(VENV)/run.stamp ## set up what is missing, then run the pipeline; JOBS=N: N stages at once
+repro: $(VENV)/run.stamp ## set up what is missing, then run the pipeline; JOBS=N: stages at once (default: the cores)
 	@$(BIN)/python -m stages.plan --check
-	@$(if $(JOBS),$(BIN)/python -m pipeline.repro -j $(JOBS),$(BIN)/dvc repro)
+	@$(BIN)/python -m pipeline.repro $(if $(JOBS),-j $(JOBS))
 
 test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and run the tests
 	@$(BIN)/ruff check .

@@ -55,6 +55,7 @@ class Scratch:
         self.state = folder / "state.pt"
         self.interval = float(os.environ.get(VARIABLE) or INTERVAL)
         self.saved = time.monotonic()
+        self.resumed = False
         self._lock = FileLock(folder.parent / f"{folder.name}.lock", timeout=0)
 
     def __enter__(self) -> Scratch:
@@ -78,6 +79,7 @@ class Scratch:
                 held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
                 if held["key"] == self.key:
                     print(f"{self.name}: going on from {held['told']}", file=sys.stderr)
+                    self.resumed = True
                     return held
                 reason = "is of another plan, data or code"
             except Exception as error:  # a truncated file fails in many ways

@@ -66,6 +66,7 @@ def main() -> None:
             for task in range(len(tasks)):
                 shutil.copyfile(checkpoint(scratch.folder, task), checkpoint(folder, task))
         write_json(run.metrics, metrics)
+        log["resumed"] = scratch.resumed
         scratch.clear()
 
 

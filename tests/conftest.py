@@ -28,8 +28,12 @@ def configured(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Two tasks of rotated digits, 30 degrees apart."""
-    folder = tmp_path_factory.mktemp("tasks")
-    stream = RotatedStream(name="rotated", tasks=2, degrees=30.0, interpolation="bilinear")
+    return rotated_digits(tmp_path_factory.mktemp("tasks"), 2)
+
+
+def rotated_digits(folder: Path, tasks: int) -> Tasks:
+    """Tasks of rotated digits, 30 degrees apart, on disk."""
+    stream = RotatedStream(name="rotated", tasks=tasks, degrees=30.0, interpolation="bilinear")
     write_tasks(folder, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
     return Tasks.open(folder)
 

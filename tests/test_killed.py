@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.clones import ENVIRONMENT, Clone, everything
+from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone
 
 
 @pytest.mark.parametrize("who", ["command", "group"])
@@ -56,13 +59,85 @@ def test_a_command_whose_dvc_was_killed_does_not_write_on(clone: Clone) -> None:
     assert not working(clone)
 
 
-def working(clone: Clone) -> list[int]:
-    """Processes that train in the clone."""
+#: Every strategy and every update rule.
+METHODS = (
+    "tag-er", "naive", "stable-agem", "multitask", "tag-adam", "ewc", "adagrad", "tag-agem", "rmsprop-er", "adam",
+    "multitask-passes", "tag-ewc", "tag-adagrad", "rmsprop",
+)  # fmt: skip
+#: Seeded moments for each stage.
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "eigenspectrum"])
+def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, stage: str) -> None:
+    """The command, the worker that runs DVC for it, or the whole group, killed while `pipeline.repro` runs the stage."""
+    clone = fresh_clone(tmp_path)
+    clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in METHODS))
+    clone.edit("params.yaml", "stable: stable-ewc", "stable: naive")
+    clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 6")
+    clone.run(sys.executable, "-m", "pipeline.repro", "-j", "2", "train", "eigenspectrum")
+    moments = random.Random(11)
+    environment = {**ENVIRONMENT, "TAG_SAVE_SECONDS": "0.05"}
+    gone_on = 0
+    for kill in range(KILLS):
+        method, who = METHODS[kill % len(METHODS)], ("command", "worker", "group")[kill % 3]
+        wanted = everything(clone, method)
+        outputs = [f"models/{method}/1", f"metrics/runs/{method}/1.json"]
+        if stage == "eigenspectrum":
+            outputs = [f"eigenvectors/{method}/1", f"metrics/runs/{method}/1.eigenspectrum.json"]
+        clone.run("rm", "-rf", *outputs, ".dvc/cache")  # otherwise DVC would take them from there
+        target = [sys.executable, "-m", "pipeline.repro", "-j", "1", f"{stage}@{method}-1"]
+        with subprocess.Popen(
+            target,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as engine:
+            wait_until(lambda: bool(working(clone, stage)) or engine.poll() is not None)
+            time.sleep(moments.uniform(2.0, 7.0))
+            command = working(clone, stage)
+            for process in (
+                [*command, *hands(clone)] if who == "group" else hands(clone) if who == "worker" else command
+            ):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if who == "group":
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(engine.pid, signal.SIGKILL)
+        wait_until(lambda: not working(clone, stage))
+        clone.run(*target)
+        last = (tmp_path / "logs" / stage / f"{method}-1.json").read_text(encoding="utf-8")
+        gone_on += '"resumed": true' in last
+        assert everything(clone, method) == wanted, (kill, method, who)
+        assert not list((tmp_path / "scratch" / stage / f"{method}-1").iterdir())
+    print(f"{stage}: {gone_on} of {KILLS} went on from a kept state")
+    assert gone_on >= KILLS // 4  # otherwise the moments missed
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def working(clone: Clone, stage: str = "train") -> list[int]:
+    """Processes that run a stage in the clone."""
+    return _processes(clone, f"stages.{stage}")
+
+
+def hands(clone: Clone) -> list[int]:
+    """The processes in which `pipeline.repro` runs DVC there."""
+    return _processes(clone, "pipeline.repro.hand")
+
+
+def _processes(clone: Clone, word: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
-        try:
-            if "stages.train" in process.cmdline() and process.cwd() == str(clone.folder):
+        with contextlib.suppress(psutil.Error):
+            if word in process.cmdline() and process.cwd() == str(clone.folder):
                 found.append(process.pid)
-        except psutil.Error:
-            continue
     return found

@@ -14,12 +14,10 @@ import numpy as np
 from pipeline.benchmarks.arrays import Split, read_split
 from pipeline.benchmarks.sources import fetch_into, name_of
 from pipeline.benchmarks.spool import Written
-from pipeline.config.schema import Folder, PublicDataset
+from pipeline.config.schema import Dataset
 from pipeline.files import read_json, sha256_of_arrays, write_json
 
 MEND = "delete data/raw and run 'dvc repro download'"
-
-Dataset = PublicDataset | Folder
 
 
 def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:

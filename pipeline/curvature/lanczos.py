@@ -32,10 +32,10 @@ def lanczos(
 ) -> EigenResult:
     """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
 
-    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: products altogether a pair,
-    at most; pairs that need more are returned as not converged. seed: of the start vector. start: (n, m) vectors whose sum
-    is the start, such as the eigenvectors of a similar operator. basis: Krylov vectors between restarts, at least 2 k + 1 are
-    taken. report: called once, when all is found. An operator of few
+    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: k times as many products are
+    spent at most, as by the power iteration; what has not converged by then is returned as not converged. seed: of the start
+    vector. start: (n, m) vectors whose sum is the start, such as the eigenvectors of a similar operator. basis: Krylov
+    vectors between restarts, at least 2 k + 1 are taken. report: called once, when all is found. An operator of few
     dimensions is written out and solved densely. Raises ValueError where k is not in 1..n, or `start` does not fit.
     """
     from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh

@@ -23,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="docs/running.md tells more.",
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as train or train@tag-1 (default: all)")
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=os.cpu_count() or 1, help="stages at once (default: the cores)"
-    )
+    parser.add_argument("-j", "--jobs", type=int, default=_cores(), help="stages at once (default: the cores)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
     parser.add_argument(
         "--clone-from", metavar="URL", help="workers run in clones of this Git repository; results come by DVC's remote"
@@ -68,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if text := _lock():
             write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
     print(_summary(board.done, time.monotonic() - start))
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lock() -> str:

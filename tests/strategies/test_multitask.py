@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks, write_tasks
-from pipeline.config import DataPlan
+from pipeline.benchmarks.store import Tasks
 from pipeline.config.plan import TrainingPlan
-from pipeline.config.schema import RotatedStream
 from pipeline.feeding import Joint, Sequential
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.strategies import Batch, Naive
 from pipeline.training import Record, train
-from tests.conftest import run_plan
+from tests.conftest import rotated_digits, run_plan
 from tests.strategies import PLANS, strategy
 
 CPU = torch.device("cpu")
@@ -27,10 +24,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def one_task(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """A stream of one task."""
-    folder = tmp_path_factory.mktemp("one-task")
-    stream = RotatedStream(name="rotated", tasks=1, degrees=30.0, interpolation="bilinear")
-    write_tasks(folder, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
-    return Tasks.open(folder)
+    return rotated_digits(tmp_path_factory.mktemp("one-task"), 1)
 
 
 def learn(tasks: Tasks, plan: object, regime: object) -> tuple[Record, dict[str, Tensor]]:
