@@ -17,10 +17,13 @@ from pipeline.statistics import Estimate, described
 
 @dataclass(frozen=True)
 class Published:
-    """One row. accuracy: average accuracy in percent. differs: settings of ours that are not the row's, told in words."""
+    """One row. accuracy, learning_accuracy: in percent. forgetting: in points, as the papers count it (`forgetting_paper`).
+    None where it was not published. differs: settings of ours that are not the row's, told in words."""
 
     row: str
     accuracy: Estimate
+    forgetting: Estimate | None
+    learning_accuracy: Estimate | None
     differs: tuple[str, ...]
 
 
@@ -69,6 +72,13 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         for key, value in ours.items()
         if value is not None and not pd.isna(row[key]) and float(row[key]) != float(value)
     ]
-    # The logs' standard deviations have the divisor n, and some rows lack their single runs.
-    accuracy = described(int(row["runs"]), float(row["acc_mean"]), float(row["acc_std"]))
-    return Published(str(row["row"]), accuracy, tuple(differs))
+
+    def value(name: str, factor: float = 1.0) -> Estimate | None:
+        # The logs' standard deviations have the divisor n, and some rows lack their single runs.
+        mean, std = factor * float(row[f"{name}_mean"]), factor * float(row[f"{name}_std"])
+        return None if pd.isna(mean) else described(int(row["runs"]), mean, std)
+
+    accuracy = value("acc")
+    if accuracy is None:
+        raise UserError(f"published.csv: row '{row['row']}' of {benchmark} has no accuracy; restore the file")
+    return Published(str(row["row"]), accuracy, value("forgetting", 100), value("la"), tuple(differs))

@@ -18,6 +18,7 @@ from pipeline.metrics import average_accuracy_course
 METRICS = (
     "average_accuracy",
     "forgetting",
+    "forgetting_paper",
     "backward_transfer",
     "learning_accuracy",
     "largest_eigenvalue",

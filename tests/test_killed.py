@@ -75,7 +75,9 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
     clone = fresh_clone(tmp_path)
     clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in METHODS))
     clone.edit("params.yaml", "stable: stable-ewc", "stable: naive")
-    clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 6")
+    clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 6")  # enough to be hit
+    clone.edit("params.yaml", "  k: 3 ", "  k: 12 ")
+    clone.edit("params.yaml", "  density_probes: 0 ", "  density_probes: 20 ")
     clone.run(sys.executable, "-m", "pipeline.repro", "-j", "2", "train", "eigenspectrum")
     moments = random.Random(11)
     environment = {**ENVIRONMENT, "TAG_SAVE_SECONDS": "0.05"}

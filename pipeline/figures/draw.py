@@ -55,11 +55,13 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages) -> list[str]:
-    """Write every figure into an empty folder, as PNG and SVG; the names of those there was something to draw of."""
+def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages | None) -> list[str]:
+    """Write every figure into an empty folder, as PNG and SVG; the names of those there was something to draw of. first: of a
+    contact sheet; None for none."""
     with mpl.rc_context(cast("Any", STYLE)):
         figures = {name: draw(tables, options) for name, draw in FIGURES.items()}
-        figures["contact_sheet"] = contact_sheet.draw(*first)
+        if first is not None:
+            figures["contact_sheet"] = contact_sheet.draw(*first)
         drawn = {name: figure for name, figure in figures.items() if figure is not None}
         for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=options.dpi)
