@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import pandas as pd
 
 from pipeline.config import read_configuration, resolve_data, resolve_run
 from pipeline.errors import UserError, nearest, run_stage
+from pipeline.git import git_or_none
 from pipeline.summary import METRICS
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
@@ -44,7 +44,7 @@ class Found:
 
 def experiments() -> list[tuple[str, str]]:
     """Name and commit of every finished experiment here."""
-    listed = _git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
+    listed = git_or_none("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
     pairs = [line.split() for line in listed.splitlines()]
     # refs/exps/<2 digits>/<38 digits>/<name>; others are DVC's own
     return [
@@ -58,7 +58,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
     """Its methods that have metrics."""
     with tempfile.TemporaryDirectory() as folder:
         for file in CONFIGURATION:
-            text = _git("show", f"{commit}:{file}")
+            text = git_or_none("show", f"{commit}:{file}")
             if text is None:
                 return
             Path(folder, file).write_text(text, encoding="utf-8")
@@ -69,7 +69,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             return
     data = resolve_data(configuration).model_dump(exclude_none=True)
     for method in configuration.params.methods:
-        text = _git("show", f"{commit}:metrics/methods/{method}.json")
+        text = git_or_none("show", f"{commit}:metrics/methods/{method}.json")
         if text is None:
             continue
         plan = resolve_run(configuration, method).model_dump(exclude_none=True, exclude={"method"})
@@ -108,13 +108,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{prefix}{key}.")
     else:
         yield prefix.removesuffix("."), value
-
-
-def _git(*arguments: str) -> str | None:
-    """Its output; None where it fails."""
-    command = ["git", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with our own words
-    return done.stdout if done.returncode == 0 else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

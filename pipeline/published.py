@@ -5,6 +5,7 @@ published.csv holds TAG's experiments row by row, from the authors' own training
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from pipeline.config.plan import RunPlan
 from pipeline.errors import UserError
-from pipeline.statistics import Estimate, described
+from pipeline.statistics import Estimate, described, estimate, verdict, welch_difference
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,31 @@ class Published:
     forgetting: Estimate | None
     learning_accuracy: Estimate | None
     differs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method of ours beside its published row, in percent. difference: ours less the published one, with Welch's interval.
+    verdict: by the one rule for all rows, `pipeline.statistics.verdict`."""
+
+    method: str
+    row: Published
+    ours: Estimate
+    difference: Estimate
+    verdict: str
+
+
+def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, table: pd.DataFrame) -> list[Comparison]:
+    """Every method that has runs and a published row. runs: method, average_accuracy as a fraction."""
+    found = []
+    for method, plan in plans.items():
+        row = published_row(table, benchmark, plan)
+        values = runs[runs["method"] == method]["average_accuracy"]
+        if row is not None and len(values):
+            ours = estimate([100 * float(value) for value in values])
+            difference = welch_difference(ours, row.accuracy)
+            found.append(Comparison(method, row, ours, difference, verdict(difference)))
+    return found
 
 
 def read_published(path: str | Path = "published.csv") -> pd.DataFrame:

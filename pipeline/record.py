@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +24,7 @@ from pipeline.errors import UserError, run_stage
 from pipeline.figures import cost
 from pipeline.figures.style import STYLE
 from pipeline.files import read_json, whole_folder, write_json
+from pipeline.git import git_or_none
 
 COST = "cost"
 
@@ -45,9 +45,7 @@ def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dic
 
 def commit() -> str:
     """The commit that is checked out, marked where files differ from it; unknown outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - fixed words
-    return done.stdout.strip() or "unknown"
+    return git_or_none("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

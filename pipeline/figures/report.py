@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config.plan import RunPlan
-from pipeline.published import published_row
-from pipeline.statistics import Estimate, estimate, paired_difference, verdict, welch_difference
+from pipeline.published import compare
+from pipeline.statistics import Estimate, estimate, paired_difference
 
 #: Column of the runs -> heading, factor, digits.
 MEASURES = {
@@ -186,30 +186,20 @@ def _listed(values: Mapping[str, Any]) -> str:
 def _published(
     runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, published: pd.DataFrame
 ) -> Section | None:
-    rows = []
-    for method, plan in plans.items():
-        row = published_row(published, benchmark, plan)
-        of_method = runs[runs["method"] == method]
-        if row is None or not len(of_method):
-            continue
-        ours = estimate([100 * float(value) for value in of_method["average_accuracy"]])
-        found = welch_difference(ours, row.accuracy)
-        told = (
-            _shown(found, 1, "+") if found.low is None else f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-        )
-        rows.append(
-            [
-                method,
-                row.row,
-                _shown(ours, 1),
-                _shown(row.accuracy, 1),
-                told,
-                verdict(found),
-                _beside(of_method, "forgetting_paper", row.forgetting),
-                _beside(of_method, "learning_accuracy", row.learning_accuracy),
-                "; ".join(row.differs) or "as published",
-            ]
-        )
+    rows = [
+        [
+            found.method,
+            found.row.row,
+            _shown(found.ours, 1),
+            _shown(found.row.accuracy, 1),
+            difference_shown(found.difference),
+            found.verdict,
+            _beside(runs[runs["method"] == found.method], "forgetting_paper", found.row.forgetting),
+            _beside(runs[runs["method"] == found.method], "learning_accuracy", found.row.learning_accuracy),
+            "; ".join(found.row.differs) or "as published",
+        ]
+        for found in compare(runs, plans, benchmark, published)
+    ]
     if not rows:
         return None
     text = [
@@ -228,6 +218,13 @@ def _published(
             rows,
         ),
     )  # fmt: skip
+
+
+def difference_shown(value: Estimate) -> str:
+    """With its sign, and its interval where it has one."""
+    if value.low is None:
+        return _shown(value, 1, "+")
+    return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
 
 
 def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:

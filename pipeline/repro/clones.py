@@ -19,12 +19,13 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.git import git, uncommitted
 from pipeline.repro.hand import StageFailedError, tail
 
 #: Where a worker keeps its clones and their cache; else in the user's cache folder.
 VARIABLE = "TAG_CLONES"
 #: What a run may change without being another run: outputs, and where stages put files of their own.
-OUTPUTS = (":!dvc.lock", ":!metrics", ":!results")
+OUTPUTS = ("dvc.lock", "metrics", "results")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def source_of_here(url: str) -> Source:
     """What workers need to have the stages of this folder. Raises UserError where they could not."""
     from dvc.repo import Repo
 
-    if changed := _git("status", "--porcelain", "--untracked-files=no", "--", ".", *OUTPUTS):
-        names = ", ".join(line[2:].strip() for line in changed.splitlines())
+    if names := uncommitted(*OUTPUTS):
         raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
     with Repo(".") as repo:
         name = repo.config["core"].get("remote")
@@ -58,15 +58,7 @@ def source_of_here(url: str) -> Source:
             f"--clone-from {url}: results travel through DVC's default remote and there is none; add one that every machine "
             "reaches: dvc remote add -d NAME URL"
         )
-    return Source(url, _git("rev-parse", "HEAD"), (name, remote))
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with our own words
-    if done.returncode:
-        raise UserError(f"git {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout.rstrip()
+    return Source(url, git("rev-parse", "HEAD"), (name, remote))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,33 @@
+"""What is asked of Git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+
+def git(*arguments: str, folder: Path | None = None) -> str:
+    """The output of a Git command without its last line's end. Raises UserError where it fails."""
+    done = _run(arguments, folder)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.rstrip("\n")
+
+
+def git_or_none(*arguments: str, folder: Path | None = None) -> str | None:
+    """The same; None where it fails."""
+    done = _run(arguments, folder)
+    return None if done.returncode else done.stdout.rstrip("\n")
+
+
+def uncommitted(*leave_out: str) -> str:
+    """Tracked files that differ from the commit, as a list for people; empty where none does. leave_out: paths."""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in leave_out))
+    return ", ".join(line[2:].strip() for line in changed.splitlines())
+
+
+def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603 - Git, with our own words
