@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test gallery clean
+.PHONY: help repro test gallery reproduce clean
 
 help: ## print these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and r
 
 gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the last run
 	@$(BIN)/python -m pipeline.figures.gallery
+
+reproduce: $(VENV)/run.stamp ## list the published experiments; EXPERIMENT=name: rerun what is missing of one (JOBS=N)
+	@$(BIN)/python -m pipeline.reproduce $(EXPERIMENT) $(if $(JOBS),-j $(JOBS))
 
 clean: ## remove every output of the pipeline; the environment and DVC's cache stay
 	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures logs scratch

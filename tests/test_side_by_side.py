@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from pipeline.repro.graph import Graph, lock_order
 from tests.clones import ENVIRONMENT, RUNS, Clone, everything, fresh_clone, one_line, stages
@@ -86,7 +86,7 @@ def trivial(folder: Path, stages: Mapping[str, tuple[str, Sequence[str]]]) -> Cl
         }
         for name, (command, deps) in stages.items()
     }
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": described}, sort_keys=False), encoding="utf-8")
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": described}, indent=1), encoding="utf-8")  # JSON is YAML
     clone.commit("stages")
     return clone
 
@@ -106,7 +106,7 @@ def test_a_stage_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "3,5")
     note = "echo $DVC_STAGE $CUDA_VISIBLE_DEVICES >> log; sleep 0.7; echo end $CUDA_VISIBLE_DEVICES >> log"
     clone = trivial(tmp_path, {name: (note, []) for name in ("train", "train-2", "eigenspectrum")})
-    clone.edit("dvc.yaml", "train-2:", "summarize:")
+    clone.edit("dvc.yaml", '"train-2":', '"summarize":')
     side_by_side(clone, "-j", "3", "--gpu")
     lines = [line.split() for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
     assert {device for stage, device in lines if stage in ("train", "eigenspectrum")} == {"3", "5"}

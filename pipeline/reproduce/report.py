@@ -1,0 +1,130 @@
+"""What an experiment's records say: results/<experiment>/ and the overall table of docs/reproductions.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from pipeline.config import Configuration, RunPlan
+from pipeline.figures import draw_all
+from pipeline.figures.report import Section, Table, as_markdown, difference_shown, report
+from pipeline.files import write_json, write_text
+from pipeline.published import Comparison, compare, read_published
+from pipeline.reproduce.experiments import Experiment, plans
+from pipeline.reproduce.records import RESULTS, as_run
+from pipeline.summary import summarize, summary_table, tables
+
+DOCUMENT = Path("docs/reproductions.md")
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
+
+Records = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def write_results(
+    name: str, experiment: Experiment, configuration: Configuration, records: Records
+) -> list[Comparison]:
+    """Write everything but the runs themselves; the published rows beside ours."""
+    folder = RESULTS / name
+    data, methods = plans(configuration)
+    made = tables([as_run(record) for record in records.values()])
+    runs = made["runs"]
+    seconds = {key: record["seconds"] for key, record in records.items()}
+    listed = runs.assign(
+        seconds=[seconds[key] for key in zip(runs["method"], runs["seed"], strict=True)],
+        commit=[records[key]["commit"][:12] for key in zip(runs["method"], runs["seed"], strict=True)],
+    )
+    write_text(folder / "runs.csv", listed.to_csv(index=False, lineterminator="\n"))
+    summary = summarize(runs)
+    table = summary_table(summary, experiment.benchmark, runs)
+    write_text(folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_json(folder / "summary.json", summary)
+    with (folder / "settings.yaml").open("w", encoding="utf-8") as file:
+        plain = {method: plan.model_dump(exclude_none=True) for method, plan in methods.items()}
+        YAML().dump({"data": data.model_dump(exclude_none=True), "methods": plain}, file)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    drawn = draw_all(made, configuration.params.figures, folder, None)
+    for picture in folder.glob("*.svg"):
+        picture.unlink()
+    published = read_published()
+    stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark}
+    number = len(next(iter(records.values()))["accuracy"][0])
+    most = max(len(entry.seeds) for entry in experiment.tables)
+    params = configuration.params
+    options = {"reference": params.figures.reference, "seeds": most, "device": params.compute.device}
+    sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
+    sections.insert(1, _how(experiment, records))
+    write_text(folder / "report.md", as_markdown(f"{experiment.paper}: {experiment.description}", sections))
+    return compare(runs, methods, experiment.benchmark, published)
+
+
+def _how(experiment: Experiment, records: Records) -> Section:
+    """How many runs, where and how long."""
+    rows = []
+    for table in experiment.tables:
+        for method in table.methods:
+            found = [records[method, seed] for seed in table.seeds if (method, seed) in records]
+            seconds = sorted(record["seconds"] for record in found if record["seconds"])
+            told = f"{seconds[len(seconds) // 2]:.0f}" if seconds else "none"
+            rows.append([method, table.title, f"{len(found)} of {len(table.seeds)}", told])
+    machines = sorted({_machine(record["machine"]) for record in records.values()})
+    commits = sorted({record["commit"][:12] for record in records.values()})
+    text = [
+        f"Machines: {'; '.join(machines)}. Commits: {', '.join(commits)}.",
+        "Every run is kept in runs/, with the hashes of its plan and data. A run that is missing is counted, not guessed. "
+        "Seconds are those of a whole run, all evaluations included; other work on the machine may have slowed it.",
+    ]
+    return Section("How it was run", text, Table(["method", "table", "runs", "median seconds"], rows))
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    words = [machine.get("processor"), machine.get("device"), f"{machine.get('threads', '?')} thread", "torch"]
+    return ", ".join(str(word) for word in words if word) + f" {machine.get('torch', '?')}"
+
+
+def state(experiment: Experiment, records: Records) -> str:
+    """For a list."""
+    return f"{len(records)} of {len(experiment.runs)} runs"
+
+
+def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPlan]]]) -> str:
+    """The table of docs/reproductions.md: a row for each published row, and for each experiment without one."""
+    published = read_published()
+    lines = [
+        "| experiment | row | method | ours | published | d | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, experiment, records, methods in entries:
+        link = f"[{name}](../results/{name}/report.md)"
+        if not records:
+            lines.append(f"| {name} | | | not run here | | | |")
+            continue
+        runs = tables([as_run(record) for record in records.values()])["runs"]
+        compared = {found.method: found for found in compare(runs, methods, experiment.benchmark, published)}
+        for method in methods:
+            values = 100 * runs[runs["method"] == method]["average_accuracy"]
+            if found := compared.get(method):
+                cells = [found.row.row, method, _mean(values), f"{found.row.accuracy.mean:.1f}"]
+                cells += [difference_shown(found.difference), found.verdict]
+            else:
+                cells = ["", method, _mean(values), "", "", ""]
+            lines.append(f"| {link} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(values: pd.Series) -> str:
+    if not len(values):
+        return "not run yet"
+    return f"{values.mean():.1f} ({len(values)} seed{'s' if len(values) > 1 else ''})"
+
+
+def renew_document(table: str) -> None:
+    """Put the overall table between the marks of docs/reproductions.md."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(DOCUMENT, f"{before}{BEGIN}\n{table}\n{END}{after}")

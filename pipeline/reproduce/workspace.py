@@ -1,0 +1,113 @@
+"""Where experiments run: a clone of the commit below scratch/, with its own parameters and the project's DVC cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.benchmarks.download import digest
+from pipeline.config import Configuration, read_data_plan, read_run_plan
+from pipeline.errors import UserError
+from pipeline.files import read_json, whole_file, whole_folder, write_json, write_text
+from pipeline.git import git, git_or_none, uncommitted
+from pipeline.repro.clones import OUTPUTS
+from pipeline.reproduce.records import Key, write_record
+from pipeline.summary import COMPARED
+
+FOLDER = Path("scratch/reproduce")
+FILES = ("params", "benchmarks", "methods")
+#: Of a commit that only DVC sees, on machines where Git knows nobody.
+AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
+DATASETS = "TAG_DATASETS"
+
+
+def prepare(name: str, configuration: Configuration) -> Path:
+    """The clone of an experiment, at this folder's commit. Raises UserError where that is not all that would run."""
+    if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
+        raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
+    folder = FOLDER / name
+    if (
+        git_or_none("rev-parse", "--git-dir", folder=folder if folder.exists() else None) != ".git"
+        or not folder.exists()
+    ):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        git("clone", "--quiet", "--no-checkout", ".", str(folder))
+    git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
+    git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
+    cache = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    write_text(folder / ".dvc/config.local", f"[cache]\n    dir = {Path(cache).resolve()}\n")
+    values: tuple[dict[str, Any], ...] = (
+        configuration.params.model_dump(),
+        _dumped(configuration.benchmarks),
+        _dumped(configuration.methods),
+    )
+    for file, value in zip(FILES, values, strict=True):
+        with whole_file(folder / f"{file}.yaml") as partial:
+            YAML().dump(value, partial)
+    return folder
+
+
+def _dumped(models: Any) -> dict[str, Any]:
+    return {name: model.model_dump(exclude_none=True) for name, model in models.items()}
+
+
+def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:
+    """Run the training (and eigenspectrum) of methods and seeds side by side; the exit status."""
+    stages = ["train", "eigenspectrum"] if eigenspectrum else ["train"]
+    targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
+    environment = dict(os.environ)
+    if given := environment.get(DATASETS):
+        environment[DATASETS] = str(Path(given).resolve())
+    command = [sys.executable, "-m", "pipeline.repro", "-j", str(jobs), "--keep-going", *options, *targets]
+    return subprocess.run(command, cwd=folder, env=environment).returncode  # noqa: S603 - this project
+
+
+def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
+    """Make a DVC experiment of what the clone holds, with the metrics of all records, and bring it here.
+
+    `dvc exp save` refuses a pipeline of which a stage has no outputs yet, as here, where a paper's tables take some methods
+    with more seeds than others; so this makes the commit and the reference that it would make.
+    """
+    with whole_folder(folder / "metrics/methods") as methods:
+        for method, entry in summary.items():
+            write_json(methods / f"{method}.json", {key: entry[key] for key in COMPARED if key in entry})
+    base = git("rev-parse", "HEAD", folder=folder)
+    git("add", "--all", "--", "dvc.lock", "metrics", *(f"{file}.yaml" for file in FILES), folder=folder)
+    made = git("write-tree", folder=folder)
+    commit = git(*AUTHOR, "commit-tree", made, "-p", base, "-m", f"experiment {name}", folder=folder)
+    git("reset", "--quiet", folder=folder)
+    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:refs/exps/{base[:2]}/{base[2:]}/{name}")
+
+
+def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], configuration: Configuration) -> int:
+    """Keep the finished runs of a clone that are of this experiment and not kept yet; their number. keys: of the wanted
+    ones. Raises UserError for a damaged file."""
+    data, manifest = folder / "runs/data.yaml", folder / "data/tasks/manifest.json"
+    if not data.exists() or not manifest.exists():
+        return 0
+    commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
+    found = 0
+    for (method, seed), key in keys.items():
+        plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
+        spectrum = metrics.with_suffix(".eigenspectrum.json")
+        if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
+            continue
+        settings = configuration.params.eigenspectrum if key.eigenspectrum else None
+        if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
+            continue
+        mend = f"delete it, and run {experiment} again"
+        log_path = folder / f"logs/train/{method}-{seed}.json"
+        log = read_json(log_path, mend) if log_path.exists() else {}
+        made = {"commit": commit, "images": images, "machine": log.get("machine", {}), "seconds": log.get("seconds")}
+        curvature = read_json(spectrum, mend) if key.eigenspectrum else None
+        write_record(experiment, method, seed, key, made, read_json(metrics, mend), curvature)
+        found += 1
+    return found

@@ -1,0 +1,73 @@
+"""experiments.yaml against the published tables, and its mistakes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import read_configuration
+from pipeline.errors import UserError
+from pipeline.published import published_row, read_published
+from pipeline.reproduce.experiments import configured, plans, read_experiments
+from tests.paths import ROOT, edit
+
+EXPERIMENTS = read_experiments(ROOT)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_resolves(name: str) -> None:
+    base = read_configuration(ROOT)
+    experiment = EXPERIMENTS[name]
+    data, methods = plans(configured(base, name, experiment))
+    assert list(methods) == experiment.methods
+    assert data.evaluation == "test"
+    assert all(plan.training.epochs == experiment.epochs for plan in methods.values() if experiment.epochs)
+    assert experiment.runs[: len(methods)] == [(method, 1) for method in methods]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and entry.epochs is None]
+)
+def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name: str) -> None:
+    table = read_published(ROOT / "published.csv")
+    benchmark = EXPERIMENTS[name].benchmark
+    _, methods = plans(configured(read_configuration(ROOT), name, EXPERIMENTS[name]))
+    found = [published_row(table, benchmark, plan) for plan in methods.values()]
+    assert [row.differs for row in found if row is not None] == [()] * len(methods)
+    assert (
+        len({(row.row, row.accuracy.mean) for row in found if row is not None})
+        == (table["benchmark"] == benchmark).sum()
+    )
+
+
+def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
+    base = read_configuration(ROOT)
+    optimizer = base.params.optimizer.model_copy(update={"name": "adam", "lr": 0.5, "b": 1.0})
+    other = type(base)(base.params.model_copy(update={"optimizer": optimizer}), base.benchmarks, base.methods)
+    for name, experiment in EXPERIMENTS.items():
+        assert plans(configured(other, name, experiment)) == plans(configured(base, name, experiment))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "benchmark: split-cub",
+            "benchmark: split-cup",
+            "benchmarks.yaml has no 'split-cup'; did you mean 'split-cub'",
+        ),
+        ("[stable, plastic]", "[stabel, plastic]", "methods.yaml has no 'stabel'; did you mean 'stable'"),
+        ("epochs: 5", "epoch: 5", "epoch: unknown key"),
+        ("{lr_decay: 0.65}", "{lr_decay: 1.65}", "lr_decay"),
+        ("paper: TAG", "paper: GAT", "paper"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
+    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml", "experiments.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    edit(tmp_path / "experiments.yaml", old, new)
+    with pytest.raises(UserError, match=r"^experiments\.yaml: ") as error:
+        read_experiments(tmp_path)
+    assert told in str(error.value)

@@ -1,0 +1,94 @@
+"""Experiments run, kept, and compared: on a small one in a clone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clones import Clone, fresh_clone, one_line
+
+SMALL = """
+small:
+  paper: Stable SGD
+  description: two tasks of digits
+  benchmark: rotated-digits
+  eigenspectrum: true
+  tables:
+    - title: both
+      seeds: [1]
+      methods: [naive, tag]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose only experiment is small, and was run."""
+    clone = fresh_clone(tmp_path_factory.mktemp("reproduce"))
+    (clone.folder / "experiments.yaml").write_text(SMALL, encoding="utf-8")
+    (clone.folder / "docs").mkdir(exist_ok=True)
+    (clone.folder / "docs/reproductions.md").write_text("# Rerun\n<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
+    clone.commit("small")
+    reproduce(clone, "small", "--methods", "naive")
+    return clone
+
+
+def reproduce(clone: Clone, *arguments: str, status: int = 0) -> str:
+    return clone.run(sys.executable, "-m", "pipeline.reproduce", *arguments, status=status)
+
+
+def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -> None:
+    runs = project.folder / "results/small/runs"
+    assert [path.name for path in runs.iterdir()] == ["naive-1.json"]
+    first = (runs / "naive-1.json").read_bytes()
+    record = json.loads(first)
+    assert record["commit"] == project.run("git", "rev-parse", "HEAD").strip()
+    assert len(record["spectrum"]["tasks"]) == 2
+    assert {"plan", "data", "images", "machine", "seconds", "eigenspectrum"} <= set(record)
+    assert "small                          1 of 2 runs" in reproduce(project)
+    (project.folder / "params.yaml").write_bytes((project.folder / "params.yaml").read_bytes() + b"# mine\n")
+    text = reproduce(project, "small")
+    assert "train@tag-1" in text
+    assert "train@naive-1" not in text
+    assert (runs / "naive-1.json").read_bytes() == first
+    assert "small: 2 of 2 runs; results/small/report.md" in reproduce(project, "small")
+    folder = project.folder / "results/small"
+    assert {"runs.csv", "summary.csv", "summary.json", "settings.yaml", "report.md", "eigenvalues.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert "| tag | both | 1 of 1 |" in (folder / "report.md").read_text(encoding="utf-8")
+    table = (project.folder / "docs/reproductions.md").read_text(encoding="utf-8")
+    assert "| [small](../results/small/report.md) |  | naive |" in table
+    assert "small" in project.run("dvc", "exp", "list", "--name-only")
+
+
+def test_a_run_of_another_plan_counts_as_not_run(project: Clone) -> None:
+    project.edit("benchmarks.yaml", "      lr: 0.2\n", "      lr: 0.3\n")
+    try:
+        assert "1 of 2 runs" in reproduce(project)  # naive alone takes that rate
+        assert "benchmarks.yaml is not committed; commit it first" in one_line(reproduce(project, "small", status=2))
+    finally:
+        project.edit("benchmarks.yaml", "      lr: 0.3\n", "      lr: 0.2\n")
+
+
+def test_finished_runs_of_another_clone_are_taken(project: Clone, tmp_path: Path) -> None:
+    record = project.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.unlink()
+    assert "1 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
+    assert record.read_bytes() == kept
+    assert "no runs/data.yaml there" in one_line(reproduce(project, "small", "--from", str(tmp_path), status=2))
+
+
+def test_mistakes_are_lines(project: Clone) -> None:
+    assert "experiments.yaml has no 'smal'; did you mean 'small'" in one_line(reproduce(project, "smal", status=2))
+    assert "--methods er: not in this experiment" in one_line(reproduce(project, "small", "--methods", "er", status=2))
+    assert "--seeds x: write whole numbers" in one_line(reproduce(project, "small", "--seeds", "x", status=2))
+    assert "--seeds 7: the experiment has none" in one_line(reproduce(project, "small", "--seeds", "7", status=2))
+    record = project.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.write_bytes(kept[:100])
+    assert "naive-1.json: damaged" in one_line(reproduce(project, status=2))
+    record.write_bytes(kept)
