@@ -20,9 +20,12 @@ from pipeline.figures.style import (
 )
 
 
-def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """Mean over the seeds, bands of one standard deviation; a cross marks what did not converge in some run."""
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
+    """Mean over the seeds, bands of one standard deviation; a cross marks what did not converge in some run. None where no
+    run has eigenvalues."""
     table = tables["eigenvalues"]
+    if table.empty:
+        return None
     table = table[(table["rank"] == 1) & (table["moment"] == "learnt")]
     methods = list(table["method"].unique())
     figure, grid = new_figure(COLUMN, 2.3)

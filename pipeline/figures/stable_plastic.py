@@ -13,9 +13,10 @@ from pipeline.figures.style import PAGE, legend_above, line_with_band, mark_doub
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     """Columns: the two methods. Rows: accuracy of every task; the largest eigenvalues of each task's loss once learnt;
-    distance of the weights from those after task 1. None where one of the two was not run."""
+    distance of the weights from those after task 1. None where one of the two was not run, or
+    has no eigenvalues."""
     pair = (options.plastic, options.stable)
-    if not set(pair) <= set(tables["runs"]["method"]):
+    if not set(pair) <= set(tables["eigenvalues"]["method"]):
         return None
     figure, grid = new_figure(PAGE, 5.6, 3, 2, sharex=True, sharey="row")
     tasks = sorted(tables["accuracy"]["task"].unique())

@@ -80,6 +80,13 @@ def test_what_was_not_computed_is_not_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "spectral_density.png").exists()
 
 
+def test_runs_without_eigenspectra_have_the_other_figures(tmp_path: Path) -> None:
+    made = [RunMetrics(run.method, run.seed, run.train, None) for run in runs(3, 2, 3)]
+    assert set(draw_all(tables(made), OPTIONS, tmp_path, None)) == set(FIGURES) - {
+        "eigenvalues", "forgetting_and_curvature", "spectral_density", "stable_plastic",
+    }  # fmt: skip
+
+
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     made = tables(runs(3, 2, 3))
     for folder in ("a", "b"):
