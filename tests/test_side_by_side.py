@@ -116,11 +116,15 @@ def test_a_stage_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
 def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
     clone = trivial(tmp_path, {"quick": ("true", []), "slow": ("sleep 600", ["quick"]), "other": ("sleep 600", [])})
     command = [sys.executable, "-m", "pipeline.repro", "-j", "2"]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # not ignored, as where tests run in the background
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as running:
+        signal.signal(signal.SIGINT, before)
         wait_until(lambda: len(sleeping(clone)) == 2)
         running.send_signal(signal.SIGINT)
         start = time.monotonic()
-        _, told = running.communicate()
+        _, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert time.monotonic() - start < 20
     assert told.rstrip().splitlines()[-1].startswith("repro: interrupted")

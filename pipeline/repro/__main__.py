@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if board.failed:
                     raise UserError(f"failed: {', '.join(board.failed)}; mend the cause and run again")
                 # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
-                graph = read_graph(given.targets) if len(stages) < len(graph.stale()) else graph.finished()
+                graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
+                graph = graph.without(board.done)
             with HANDS.one(Path.cwd()) as hand:
                 status, output = hand.do([["repro", *given.targets]], {})
             if status or "Running stage" in output:

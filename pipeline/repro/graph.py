@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Graph:
     def finished(self) -> Graph:
         """The same with nothing stale."""
         return replace(self, changed=frozenset())
+
+    def without(self, done: Collection[str]) -> Graph:
+        """The same, where what is done counts as not changed: a stage that always is shall not run for ever."""
+        return replace(self, changed=self.changed - set(done))
 
     def next(self) -> dict[str, list[str]]:
         """What to hand out before DVC is asked again; empty when nothing is stale.

@@ -152,9 +152,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
             if not line:
                 return
             commands, environment = json.loads(line)
-            os.environ.update(environment)
             status = 0
-            with tempfile.TemporaryFile("w+", errors="replace") as output:
+            with _environment(environment), tempfile.TemporaryFile("w+", errors="replace") as output:
                 for target in (1, 2):
                     os.dup2(output.fileno(), target)
                 for arguments in commands:
@@ -166,6 +165,18 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                     print(json.dumps([status, output.read()]), file=answers, flush=True)
                 except BrokenPipeError:  # nobody waits for it any more
                     os._exit(1)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for one request alone."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _ask_for_locks_often() -> None:
@@ -203,6 +214,8 @@ def _end_with(parent: int) -> None:
 
 def _main() -> None:
     _end_with(os.getppid())
+    # A shell starts what runs in the background with SIGINT ignored, and that is inherited: here it must end a stage.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What DVC starts inherits the standard streams: it shall neither read requests nor write answers.
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)
