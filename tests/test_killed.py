@@ -25,7 +25,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone, w
     environment = {**ENVIRONMENT, "TAG_SAVE_SECONDS": "0.05"}
     for stage in ("train", "eigenspectrum"):
         command = [sys.executable, "-m", f"stages.{stage}", "stable-ewc", "1"]
-        for _ in range(4):
+        for _ in range(3):
             with subprocess.Popen(
                 command, cwd=clone.folder, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
             ) as running:
