@@ -123,6 +123,8 @@ def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as running:
         signal.signal(signal.SIGINT, before)
         wait_until(lambda: len(sleeping(clone)) == 2)
+        listening = [c.laddr.ip for c in psutil.Process(running.pid).net_connections("inet") if c.status == "LISTEN"]
+        assert set(listening) <= {"127.0.0.1"}  # nobody on the network is invited
         running.send_signal(signal.SIGINT)
         start = time.monotonic()
         _, told = running.communicate(timeout=60)

@@ -14,6 +14,9 @@ from pipeline.errors import UserError
 from pipeline.repro.board import GPU
 from pipeline.repro.orders import HANDS, end_hands, gpus
 
+#: Dask's own pages: of this machine alone, at a free port. Its default is every network the machine has.
+HERE = "127.0.0.1:0"
+
 
 @contextlib.contextmanager
 def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
@@ -28,7 +31,8 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         HANDS.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
         with (
             LocalCluster(
-                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None, memory_limit=0,
+                n_workers=1, threads_per_worker=jobs, processes=False, memory_limit=0,
+                dashboard_address=HERE, worker_dashboard_address=HERE,
                 resources={GPU: len(gpus())} if gpu else None,
             ) as cluster,
             Client(cluster) as client,
