@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # not ignored, as where tests run in the background
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as running:
+    with engine(command, tmp_path) as running:
         signal.signal(signal.SIGINT, before)
         wait_until(lambda: len(sleeping(clone)) == 2)
         listening = [c.laddr.ip for c in psutil.Process(running.pid).net_connections("inet") if c.status == "LISTEN"]
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
 def test_nothing_outlives_a_killed_engine(tmp_path: Path) -> None:
     clone = trivial(tmp_path, {"slow": ("sleep 600", []), "other": ("sleep 600", [])})
     command = [sys.executable, "-m", "pipeline.repro", "-j", "2"]
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as running:
+    with engine(command, tmp_path) as running:
         wait_until(lambda: len(sleeping(clone)) == 2)
         running.kill()
     wait_until(lambda: not sleeping(clone))
@@ -161,6 +161,16 @@ def test_what_is_handed_out_before_dvc_is_asked_again() -> None:
     assert handed("train", "other") == {"train": [], "other": [], "summarize": ["train", "other"]}
     assert list(handed("train")) == ["train"]
     assert list(handed("summarize")) == ["summarize"]
+
+
+@contextlib.contextmanager
+def engine(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive the block, also where a check in it fails."""
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
