@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -85,6 +86,8 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
     for kill in range(KILLS):
         method, who = METHODS[kill % len(METHODS)], ("command", "worker", "group")[kill % 3]
         wanted = everything(clone, method)
+        log = tmp_path / "logs" / stage / f"{method}-1.json"
+        lasts = json.loads(log.read_text(encoding="utf-8"))["seconds"]
         outputs = [f"models/{method}/1", f"metrics/runs/{method}/1.json"]
         if stage == "eigenspectrum":
             outputs = [f"eigenvectors/{method}/1", f"metrics/runs/{method}/1.eigenspectrum.json"]
@@ -99,7 +102,7 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
             start_new_session=True,
         ) as engine:
             wait_until(lambda: bool(working(clone, stage)) or engine.poll() is not None)
-            time.sleep(moments.uniform(2.0, 7.0))
+            time.sleep(moments.uniform(0.2, 1.0) * (lasts + 3))  # its imports are not in its seconds
             command = working(clone, stage)
             for process in (
                 [*command, *hands(clone)] if who == "group" else hands(clone) if who == "worker" else command
@@ -111,8 +114,7 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
                     os.killpg(engine.pid, signal.SIGKILL)
         wait_until(lambda: not working(clone, stage))
         clone.run(*target)
-        last = (tmp_path / "logs" / stage / f"{method}-1.json").read_text(encoding="utf-8")
-        gone_on += '"resumed": true' in last
+        gone_on += json.loads(log.read_text(encoding="utf-8"))["resumed"]
         assert everything(clone, method) == wanted, (kill, method, who)
         assert not list((tmp_path / "scratch" / stage / f"{method}-1").iterdir())
     print(f"{stage}: {gone_on} of {KILLS} went on from a kept state")
