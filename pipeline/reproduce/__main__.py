@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"--from {given.origin}: no runs/data.yaml there; name a clone of this project that has run"
             )
-        taken = collect(given.origin, given.name, {pair: keys[pair] for pair in missing}, configuration)
+        taken = collect(given.origin, given.name, {pair: keys[pair] for pair in missing})
         print(f"{taken} runs taken from {given.origin}")
     elif missing and not given.report:
         status = _run(given.name, experiment, configuration, {pair: keys[pair] for pair in missing}, given)
@@ -89,7 +89,7 @@ def _run(
     from pipeline.reproduce.workspace import FOLDER
 
     if (FOLDER / name).exists():
-        for pair in [pair for pair in keys if collect(FOLDER / name, name, {pair: keys[pair]}, configuration)]:
+        for pair in [pair for pair in keys if collect(FOLDER / name, name, {pair: keys[pair]})]:
             del keys[pair]
     if not keys:
         return 0
@@ -98,7 +98,7 @@ def _run(
     try:
         return run(folder, list(keys), experiment.eigenspectrum, given.jobs, options)
     finally:
-        collect(folder, name, keys, configuration)
+        collect(folder, name, keys)
         if records := _records(name, experiment, configuration):
             save_experiment(folder, name, summarize(tables([as_run(record) for record in records.values()])["runs"]))
 

@@ -12,7 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.benchmarks.download import digest
-from pipeline.config import Configuration, read_data_plan, read_run_plan
+from pipeline.config import Configuration, read_configuration, read_data_plan, read_run_plan
+from pipeline.config.reading import read_yaml
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_file, whole_folder, write_json, write_text
 from pipeline.git import git, git_or_none, uncommitted
@@ -87,7 +88,19 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
     git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:refs/exps/{base[:2]}/{base[2:]}/{name}")
 
 
-def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], configuration: Configuration) -> int:
+def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
+    """Whether DVC made the outputs of a run from the plan and tasks that lie there: an interrupted call may have renewed
+    those and left outputs of earlier ones."""
+    stages = (read_yaml(folder / "dvc.lock") or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
+    train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
+    if not train or not split or (eigenspectrum and f"eigenspectrum@{method}-{seed}" not in stages):
+        return False
+    made_from = {entry["path"]: entry["md5"] for entry in train["deps"]}
+    tasks = {entry["path"]: entry["md5"] for entry in split["outs"]}["data/tasks"]
+    return (made_from[f"runs/{method}.yaml"], made_from["data/tasks"]) == (digest(plan, "md5"), tasks)
+
+
+def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:
     """Keep the finished runs of a clone that are of this experiment and not kept yet; their number. keys: of the wanted
     ones. Raises UserError for a damaged file."""
     data, manifest = folder / "runs/data.yaml", folder / "data/tasks/manifest.json"
@@ -100,7 +113,9 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], con
         spectrum = metrics.with_suffix(".eigenspectrum.json")
         if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
             continue
-        settings = configuration.params.eigenspectrum if key.eigenspectrum else None
+        if not _is_of(folder, method, seed, plan, bool(key.eigenspectrum)):
+            continue
+        settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
         if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
             continue
         mend = f"delete it, and run {experiment} again"
