@@ -1,0 +1,199 @@
+"""A whole run of TAG-RMSProp on Split CIFAR-100, with its published settings: how long, and where the time goes.
+
+    python -m bench.split_cifar100 [--jobs 2] [--method tag] [--tasks 20]
+
+The stream has the size of the real one (tasks of 2,500 training and 500 test images of 32x32) and random images, so that
+nothing is downloaded; it is trained by the same function as in the pipeline, one thread a run, `--jobs` runs side by side.
+After each task, outside the clock, the same process times on the network as it is then, in turn: bare forward and backward
+passes; whole steps are those of the task itself. And evaluation beside plain eager inference (the default layout, a test set
+in one pass).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pipeline import training
+from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.config import Configuration, read_configuration, resolve_data, resolve_run
+from pipeline.evaluation import evaluate
+from pipeline.models import TaskModel, load_task, outputs_of_tasks
+
+BENCHMARK = "split-cifar100"
+#: Classes of a task, and images of each class, as in Split CIFAR-100.
+CLASSES = 5
+IMAGES = {"train": 500, "test": 100}
+#: Bare passes after each task, and batches they take.
+PASSES = 30
+#: What the same run takes with the published code on such a machine, two side by side.
+PUBLISHED = 620
+
+
+@dataclass
+class Clock:
+    """Seconds of some calls. outside: of measurements that are not the run's."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    outside: float = 0.0
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, whose seconds count for `name`."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+        return call
+
+
+def configured(method: str, tasks: int) -> Configuration:
+    """The project's configuration on this benchmark."""
+    base = read_configuration()
+    preset = base.benchmarks[BENCHMARK]
+    stream = preset.stream.model_copy(update={"tasks": tasks, "classes": None})
+    params = base.params.model_copy(update={"benchmark": BENCHMARK, "methods": [method]})
+    plain = base.params.optimizer.model_copy(update={"name": "sgd"})
+    benchmarks = {BENCHMARK: preset.model_copy(update={"stream": stream})}
+    return Configuration(params.model_copy(update={"optimizer": plain}), benchmarks, base.methods)
+
+
+def made_up(folder: Path, configuration: Configuration, tasks: int) -> None:
+    """A stream of random images."""
+    generator, classes = np.random.default_rng(0), tasks * CLASSES
+    raw = {
+        split: (
+            generator.integers(256, size=(count * classes, 32, 32, 3), dtype=np.uint8),
+            np.arange(count * classes) % classes,
+        )
+        for split, count in IMAGES.items()
+    }
+    folder.mkdir()
+    write_tasks(folder, resolve_data(configuration), [raw])
+
+
+def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
+    """Train one run; its seconds, where they went, and the ratios."""
+    folder, method, count, seed = arguments
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    configuration = configured(method, count)
+    plan, tasks = resolve_run(configuration, method), Tasks.open(folder)
+    outputs, device = outputs_of_tasks(tasks.classes, plan.model.outputs), torch.device("cpu")
+    clock = Clock()
+    steps: list[float] = []
+    plain: list[float] = []
+    ours: list[float] = []
+    bare: list[float] = []
+    mark = {"start": 0.0, "evaluation": 0.0}
+
+    def after_task(task: int, model: TaskModel) -> None:
+        start = time.perf_counter()
+        train, test = (load_task(tasks, task, split, outputs, device) for split in ("train", "test"))
+        size = plan.training.batch_size
+        number = -(-len(train) // size)
+        steps.append((start - mark["start"] - (clock.seconds.get("evaluation", 0.0) - mark["evaluation"])) / number)
+        network = copy.deepcopy(model)
+        network.train()
+        batches = list(
+            zip(train.images[: PASSES * size].split(size), train.labels[: PASSES * size].split(size), strict=True)
+        )
+        passes = []
+        for images, labels in batches:
+            network.zero_grad()
+            begun = time.perf_counter()
+            F.cross_entropy(network(images, task), labels).backward()  # type: ignore[no-untyped-call]
+            passes.append(time.perf_counter() - begun)
+        bare.append(statistics.median(passes))
+        plainly = test.images.contiguous()
+        network.eval()
+        for seconds, function in (
+            (ours, lambda: evaluate(network, test)),
+            (plain, lambda: _plain(network, plainly, task)),
+        ):
+            begun = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - begun)
+        clock.outside += time.perf_counter() - start
+        mark.update({"start": time.perf_counter(), "evaluation": clock.seconds.get("evaluation", 0.0)})
+
+    begun = time.perf_counter()
+    mark.update({"start": begun, "evaluation": 0.0})
+    with (
+        patch.object(training, "accuracy_row", clock.timed("evaluation", training.accuracy_row)),
+        patch.object(
+            training, "build_strategy", _timed_builder(clock, training.build_strategy, "backward", "forward, backward")
+        ),
+        patch.object(training, "build_optimizer", _timed_builder(clock, training.build_optimizer, "step", "update")),
+    ):
+        training.train(plan, tasks, seed, device, after_task=after_task)
+    whole = time.perf_counter() - begun - clock.outside
+    return {
+        "whole": whole,
+        **clock.seconds,
+        "rest": whole - sum(clock.seconds.values()),
+        "step / bare": statistics.median(step / one for step, one in zip(steps, bare, strict=True)),
+        "plain / ours": statistics.median(one / own for one, own in zip(plain, ours, strict=True)),
+    }
+
+
+def _timed_builder(clock: Clock, build: Callable[..., Any], method: str, name: str) -> Callable[..., Any]:
+    """`build`, with one method of what it makes on the clock."""
+
+    def made(*arguments: Any, **named: Any) -> Any:
+        built = build(*arguments, **named)
+        setattr(built, method, clock.timed(name, getattr(built, method)))
+        return built
+
+    return made
+
+
+@torch.no_grad()
+def _plain(network: TaskModel, images: torch.Tensor, task: int) -> torch.Tensor:
+    """Plain eager inference on a whole test set."""
+    return network(images, task).argmax(dim=1)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--method", default="tag")
+    parser.add_argument("--tasks", type=int, default=20)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "tasks"
+        made_up(place, configured(given.method, given.tasks), given.tasks)
+        work = [(place, given.method, given.tasks, seed) for seed in range(1, given.jobs + 1)]
+        with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
+            measured = pool.map(run, work, chunksize=1)
+    means = {name: statistics.mean(one[name] for one in measured) for name in measured[0]}
+    whole = means["whole"]
+    print(f"{given.method} on {BENCHMARK}, {given.tasks} tasks, {given.jobs} side by side, one thread each:")
+    print(f"  {whole:.0f} s a run, {3600 / whole * given.jobs:.1f} runs an hour")
+    if given.tasks == 20:
+        print(f"  (published code: {PUBLISHED} s, {3600 / PUBLISHED * 2:.1f} an hour; goal: 20 an hour)")
+    for name in ("forward, backward", "update", "evaluation", "rest"):
+        print(f"  {name:20} {means[name]:6.1f} s {100 * means[name] / whole:5.1f} %")
+    print(f"  step / bare forward and backward  {means['step / bare']:.3f} (goal: at most 1.2)")
+    print(f"  plain eager evaluation / ours     {means['plain / ours']:.2f} (goal: at least 1.5)")
+
+
+if __name__ == "__main__":
+    main()
