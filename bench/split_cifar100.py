@@ -18,7 +18,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,12 +28,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from pipeline import training
 from pipeline.benchmarks.store import Tasks, write_tasks
-from pipeline.config import Configuration, read_configuration, resolve_data, resolve_run
-from pipeline.evaluation import evaluate
+from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
+from pipeline.evaluation import accuracy_row, evaluate
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
+from pipeline.optimizers import build_optimizer
+from pipeline.strategies import build_strategy
+from pipeline.training import train
 
 BENCHMARK = "split-cifar100"
 #: Classes of a task, and images of each class, as in Split CIFAR-100.
@@ -88,72 +93,84 @@ def made_up(folder: Path, configuration: Configuration, tasks: int) -> None:
     write_tasks(folder, resolve_data(configuration), [raw])
 
 
+class Probe:
+    """Measures beside a run, after each of its tasks, and takes the seconds of that off the run's."""
+
+    def __init__(self, plan: RunPlan, tasks: Tasks, clock: Clock) -> None:
+        self.tasks, self.clock, self.size = tasks, clock, plan.training.batch_size
+        self.outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
+        self.steps: list[float] = []
+        self.bare: list[float] = []
+        self.ours: list[float] = []
+        self.plain: list[float] = []
+        self.start, self.evaluated = time.perf_counter(), 0.0
+
+    def after_task(self, task: int, model: TaskModel) -> None:
+        """The mean step of the task; then, on a copy of the network, the median bare pass, and both evaluations."""
+        begun = time.perf_counter()
+        device = torch.device("cpu")
+        train, test = (load_task(self.tasks, task, split, self.outputs, device) for split in ("train", "test"))
+        training_only = begun - self.start - (self.clock.seconds["evaluation"] - self.evaluated)
+        self.steps.append(training_only / -(-len(train) // self.size))
+        network = copy.deepcopy(model).train()
+        passes = []
+        for number in range(PASSES):
+            batch = slice(number * self.size, (number + 1) * self.size)
+            network.zero_grad()
+            passes.append(_seconds(partial(_bare, network, train.images[batch], train.labels[batch], task)))
+        self.bare.append(statistics.median(passes))
+        network.eval()
+        plainly = test.images.contiguous()
+        self.ours.append(_seconds(partial(evaluate, network, test)))
+        self.plain.append(_seconds(partial(_plain, network, plainly, task)))
+        self.start, self.evaluated = time.perf_counter(), self.clock.seconds["evaluation"]
+        self.clock.outside += self.start - begun
+
+    def ratios(self) -> dict[str, float]:
+        """Medians over the tasks."""
+        step, evaluation = zip(self.steps, self.bare, strict=True), zip(self.plain, self.ours, strict=True)
+        return {
+            "step / bare": statistics.median(ours / bare for ours, bare in step),
+            "plain / ours": statistics.median(plain / ours for plain, ours in evaluation),
+        }
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _bare(network: TaskModel, images: Tensor, labels: Tensor, task: int) -> None:
+    F.cross_entropy(network(images, task), labels).backward()  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def _plain(network: TaskModel, images: Tensor, task: int) -> None:
+    """Plain eager inference on a whole test set."""
+    network(images, task).argmax(dim=1)
+
+
 def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
     """Train one run; its seconds, where they went, and the ratios."""
     folder, method, count, seed = arguments
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    configuration = configured(method, count)
-    plan, tasks = resolve_run(configuration, method), Tasks.open(folder)
-    outputs, device = outputs_of_tasks(tasks.classes, plan.model.outputs), torch.device("cpu")
+    plan, tasks = resolve_run(configured(method, count), method), Tasks.open(folder)
     clock = Clock()
-    steps: list[float] = []
-    plain: list[float] = []
-    ours: list[float] = []
-    bare: list[float] = []
-    mark = {"start": 0.0, "evaluation": 0.0}
-
-    def after_task(task: int, model: TaskModel) -> None:
-        start = time.perf_counter()
-        train, test = (load_task(tasks, task, split, outputs, device) for split in ("train", "test"))
-        size = plan.training.batch_size
-        number = -(-len(train) // size)
-        steps.append((start - mark["start"] - (clock.seconds.get("evaluation", 0.0) - mark["evaluation"])) / number)
-        network = copy.deepcopy(model)
-        network.train()
-        batches = list(
-            zip(train.images[: PASSES * size].split(size), train.labels[: PASSES * size].split(size), strict=True)
-        )
-        passes = []
-        for images, labels in batches:
-            network.zero_grad()
-            begun = time.perf_counter()
-            F.cross_entropy(network(images, task), labels).backward()  # type: ignore[no-untyped-call]
-            passes.append(time.perf_counter() - begun)
-        bare.append(statistics.median(passes))
-        plainly = test.images.contiguous()
-        network.eval()
-        for seconds, function in (
-            (ours, lambda: evaluate(network, test)),
-            (plain, lambda: _plain(network, plainly, task)),
-        ):
-            begun = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - begun)
-        clock.outside += time.perf_counter() - start
-        mark.update({"start": time.perf_counter(), "evaluation": clock.seconds.get("evaluation", 0.0)})
-
     begun = time.perf_counter()
-    mark.update({"start": begun, "evaluation": 0.0})
+    probe = Probe(plan, tasks, clock)
     with (
-        patch.object(training, "accuracy_row", clock.timed("evaluation", training.accuracy_row)),
-        patch.object(
-            training, "build_strategy", _timed_builder(clock, training.build_strategy, "backward", "forward, backward")
-        ),
-        patch.object(training, "build_optimizer", _timed_builder(clock, training.build_optimizer, "step", "update")),
+        patch("pipeline.training.accuracy_row", clock.timed("evaluation", accuracy_row)),
+        patch("pipeline.training.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
+        patch("pipeline.training.build_optimizer", _on(clock, build_optimizer, "step", "update")),
     ):
-        training.train(plan, tasks, seed, device, after_task=after_task)
+        train(plan, tasks, seed, torch.device("cpu"), after_task=probe.after_task)
     whole = time.perf_counter() - begun - clock.outside
-    return {
-        "whole": whole,
-        **clock.seconds,
-        "rest": whole - sum(clock.seconds.values()),
-        "step / bare": statistics.median(step / one for step, one in zip(steps, bare, strict=True)),
-        "plain / ours": statistics.median(one / own for one, own in zip(plain, ours, strict=True)),
-    }
+    return {"whole": whole, **clock.seconds, "rest": whole - sum(clock.seconds.values()), **probe.ratios()}
 
 
-def _timed_builder(clock: Clock, build: Callable[..., Any], method: str, name: str) -> Callable[..., Any]:
+def _on(clock: Clock, build: Callable[..., Any], method: str, name: str) -> Callable[..., Any]:
     """`build`, with one method of what it makes on the clock."""
 
     def made(*arguments: Any, **named: Any) -> Any:
@@ -162,12 +179,6 @@ def _timed_builder(clock: Clock, build: Callable[..., Any], method: str, name: s
         return built
 
     return made
-
-
-@torch.no_grad()
-def _plain(network: TaskModel, images: torch.Tensor, task: int) -> torch.Tensor:
-    """Plain eager inference on a whole test set."""
-    return network(images, task).argmax(dim=1)
 
 
 def main() -> None:
@@ -181,8 +192,8 @@ def main() -> None:
         place = Path(folder) / "tasks"
         made_up(place, configured(given.method, given.tasks), given.tasks)
         work = [(place, given.method, given.tasks, seed) for seed in range(1, given.jobs + 1)]
-        with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
-            measured = pool.map(run, work, chunksize=1)
+        with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+            measured = list(pool.map(run, work))
     means = {name: statistics.mean(one[name] for one in measured) for name in measured[0]}
     whole = means["whole"]
     print(f"{given.method} on {BENCHMARK}, {given.tasks} tasks, {given.jobs} side by side, one thread each:")

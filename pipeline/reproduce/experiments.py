@@ -25,7 +25,7 @@ class PaperTable(Strict):
 
 class Experiment(Strict):
     """One experiment on one benchmark. epochs: instead of the benchmark's. set: values of methods, instead of theirs here.
-    eigenspectrum: whether the curvature is part of it."""
+    eigenspectrum: whether the curvature is part of it. notes: what was found out about it, for the report."""
 
     paper: Literal["TAG", "Stable SGD"]
     description: str
@@ -34,6 +34,7 @@ class Experiment(Strict):
     eigenspectrum: bool = False
     set: dict[str, Settings] = Field(default_factory=dict)
     tables: Annotated[list[PaperTable], Field(min_length=1)]
+    notes: list[str] = Field(default_factory=list)
 
     @property
     def runs(self) -> list[tuple[str, int]]:

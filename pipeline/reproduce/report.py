@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.files import write_json, write_text
 from pipeline.published import Comparison, compare, read_published
 from pipeline.reproduce.experiments import Experiment, plans
 from pipeline.reproduce.records import RESULTS, as_run
+from pipeline.statistics import Estimate, estimate
 from pipeline.summary import summarize, summary_table, tables
 
 DOCUMENT = Path("docs/reproductions.md")
@@ -58,6 +60,8 @@ def write_results(
     options = {"reference": params.figures.reference, "seeds": most, "device": params.compute.device}
     sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
     sections.insert(1, _how(experiment, records))
+    if experiment.notes:
+        sections.append(Section("What was found", experiment.notes))
     write_text(folder / "report.md", as_markdown(f"{experiment.paper}: {experiment.description}", sections))
     return compare(runs, methods, experiment.benchmark, published)
 
@@ -99,33 +103,87 @@ def state(experiment: Experiment, records: Records) -> str:
 
 
 def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPlan]]]) -> str:
-    """The table of docs/reproductions.md: a row for each published row, and for each experiment without one."""
-    lines = [
-        "| experiment | row | method | ours | published | d | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """What docs/reproductions.md says of all experiments: a table of them, and one of the rows of each that has run."""
+    lines = ["| experiment | paper | what | runs | published rows reproduced |", "|---|---|---|---|---|"]
+    parts = []
     for name, experiment, records, methods in entries:
-        link = f"[{name}](../results/{name}/report.md)"
         if not records:
-            lines.append(f"| {name} | | | not run here | | | |")
+            lines.append(f"| {name} | {experiment.paper} | {experiment.description} | not run here | |")
             continue
         runs = tables([as_run(record) for record in records.values()])["runs"]
         compared = {found.method: found for found in compare(runs, methods, experiment.benchmark, _rows_of(experiment))}
-        for method in methods:
-            values = 100 * runs[runs["method"] == method]["average_accuracy"]
-            if found := compared.get(method):
-                cells = [found.row.row, method, _mean(values), f"{found.row.accuracy.mean:.1f}"]
-                cells += [difference_shown(found.difference), found.verdict]
-            else:
-                cells = ["", method, _mean(values), "", "", ""]
-            lines.append(f"| {link} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        of_anchor = f"[{name}](#{name})"
+        ran = f"{len(records)} of {len(experiment.runs)}"
+        lines.append(
+            f"| {of_anchor} | {experiment.paper} | {experiment.description} | {ran} | {_held(experiment, runs, compared)} |"
+        )
+        parts += ["", f"### {name}", "", f"{experiment.description} ([report](../results/{name}/report.md))", ""]
+        parts += _rows(experiment, runs, compared)
+        for note in experiment.notes:
+            parts += ["", note]
+    return "\n".join([*lines, *parts])
 
 
-def _mean(values: pd.Series) -> str:
-    if not len(values):
-        return "not run yet"
-    return f"{values.mean():.1f} ({len(values)} seed{'s' if len(values) > 1 else ''})"
+def _missing(experiment: Experiment, runs: pd.DataFrame) -> dict[str, int]:
+    """Runs that each method still lacks."""
+    wanted = Counter(method for method, _ in experiment.runs)
+    return {method: wanted[method] - int((runs["method"] == method).sum()) for method in experiment.methods}
+
+
+def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> str:
+    """How many rows hold, of those with all their runs and of those with some."""
+    if not compared:
+        return "none published in figures"
+    lacking = _missing(experiment, runs)
+    whole = [found.verdict for method, found in compared.items() if not lacking[method]]
+    begun = [found.verdict for method, found in compared.items() if lacking[method]]
+    told = [f"{whole.count('reproduced')} of {len(whole)}"] if whole else []
+    if begun:
+        told.append(f"{begun.count('reproduced')} of {len(begun)} so far, with fewer seeds")
+    waiting = len(experiment.methods) - len(compared)
+    return "; ".join(told + ([f"{waiting} not run yet"] if waiting else []))
+
+
+def _rows(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> list[str]:
+    """A line for each method."""
+    lacking = _missing(experiment, runs)
+    beside = bool(compared)
+    eigenvalues = "largest_eigenvalue" in runs and runs["largest_eigenvalue"].notna().any()
+    headings = ["method", "seeds", "average accuracy (%)"]
+    headings += ["published", "d", "verdict"] if beside else []
+    headings += ["forgetting (points)", "learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    for method in experiment.methods:
+        of_method = runs[runs["method"] == method]
+        if not len(of_method):
+            continue
+        found = compared.get(method)
+        count = f"{len(of_method)} of {len(of_method) + lacking[method]}" if lacking[method] else str(len(of_method))
+        cells = [f"{method} ({found.row.row})" if found else method, count, _mean(of_method["average_accuracy"])]
+        if beside and found:
+            verdict = found.verdict + (" so far" if lacking[method] else "")
+            cells += [_brief(found.row.accuracy), difference_shown(found.difference), verdict]
+        elif beside:
+            cells += ["", "", ""]
+        forgetting, learning = (found.row.forgetting, found.row.learning_accuracy) if found else (None, None)
+        for name, value in (("forgetting_paper", forgetting), ("learning_accuracy", learning)):
+            told = f" (published {_brief(value)})" if value else ""
+            cells.append(_mean(of_method[name]) + told)
+        if eigenvalues:
+            cells.append(_mean(of_method["largest_eigenvalue"], factor=1, digits=2))
+        lines.append(f"| {' | '.join(cells)} |")
+    if absent := [method for method in experiment.methods if method not in set(runs["method"])]:
+        lines += ["", f"Not run yet: {', '.join(absent)}."]
+    return lines
+
+
+def _brief(value: Estimate, digits: int = 1) -> str:
+    """Mean and deviation."""
+    return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.std is not None else "")
+
+
+def _mean(values: pd.Series, factor: float = 100, digits: int = 1) -> str:
+    return _brief(estimate([factor * float(value) for value in values]), digits)
 
 
 def renew_document(table: str) -> None:

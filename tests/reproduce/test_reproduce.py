@@ -60,7 +60,9 @@ def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -
     }
     assert "| tag | both | 1 of 1 |" in (folder / "report.md").read_text(encoding="utf-8")
     table = (project.folder / "docs/reproductions.md").read_text(encoding="utf-8")
-    assert "| [small](../results/small/report.md) |  | naive |" in table
+    assert "| [small](#small) | Stable SGD | two tasks of digits | 2 of 2 |" in table
+    assert "### small" in table
+    assert "| naive | 1 |" in table
     assert "small" in project.run("dvc", "exp", "list", "--name-only")
 
 
