@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pipeline.models import TaskModel, TaskTensors
 
@@ -17,10 +18,17 @@ OTHER_CHUNK = 1000
 
 
 @torch.no_grad()
-def evaluate(model: TaskModel, task: TaskTensors) -> tuple[float, float]:
-    """Accuracy (a fraction) and mean cross-entropy (nats) on one task, in eval mode; the model's mode is restored."""
+def evaluate(model: TaskModel, task: TaskTensors, dropout: bool = False) -> tuple[float, float]:
+    """Accuracy (a fraction) and mean cross-entropy (nats) on one task, in eval mode; the model's mode is restored.
+
+    dropout: whether that stays on, by PyTorch's global random state.
+    """
     mode = model.training
     model.eval()
+    if dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.train()
     correct, loss = 0, 0.0
     chunk = CHUNK.get(task.images.device.type, OTHER_CHUNK)
     for images, labels in zip(torch.split(task.images, chunk), torch.split(task.labels, chunk), strict=True):
@@ -32,10 +40,10 @@ def evaluate(model: TaskModel, task: TaskTensors) -> tuple[float, float]:
 
 
 def accuracy_row(
-    model: TaskModel, tasks: Sequence[TaskTensors], count: int | None = None
+    model: TaskModel, tasks: Sequence[TaskTensors], count: int | None = None, dropout: bool = False
 ) -> tuple[list[float], list[float]]:
     """One row of the accuracy matrix, and the losses beside it. count: of tasks from the first on that are evaluated (None:
-    all); the others have NaN."""
-    pairs = [evaluate(model, task) for task in tasks[:count]]
+    all); the others have NaN. dropout: see `evaluate`."""
+    pairs = [evaluate(model, task, dropout) for task in tasks[:count]]
     missing = [math.nan] * (len(tasks) - len(pairs))
     return [*(accuracy for accuracy, _ in pairs), *missing], [*(loss for _, loss in pairs), *missing]

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "order", "dropout", "memory", "curvature"]
-_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "memory", "curvature")
+Purpose = Literal["weights", "order", "dropout", "memory", "curvature", "evaluation"]
+_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "memory", "curvature", "evaluation")
 
 
 def seed_for(seed: int, purpose: Purpose) -> np.random.SeedSequence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -69,7 +70,7 @@ def train(
     of device: the same numbers, whatever ran before; the caller's random state is left as it was. Raises DivergenceError at
     the first loss that is NaN, infinite or above DIVERGED, UserError for a missing or damaged task file.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _random_state(device):
         return _train(plan, tasks, seed, device, after_task, weights, scratch)
 
 
@@ -97,7 +98,10 @@ def _train(
 
     def evaluate() -> None:
         learnt = len(run.record.accuracy)
-        accuracy, loss = accuracy_row(model, tests, learnt + 1 if learnt and plan.training.evaluate == "next" else None)
+        count = learnt + 1 if learnt and plan.training.evaluate == "next" else None
+        with _random_state(device):
+            torch.manual_seed(torch_seed(seed, "evaluation") ^ learnt)
+            accuracy, loss = accuracy_row(model, tests, count, dropout=bool(plan.regime.dropout_at_test))
         run.record.accuracy.append(accuracy)
         run.record.test_loss.append(loss)
 
@@ -149,6 +153,11 @@ def _train(
             if scratch and run.part < len(tasks):
                 scratch.save(f"task {number + 2}", run.state_dict(feed.position()))
     return run.record
+
+
+def _random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Leaves PyTorch's global random state as it was."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 class _Run:

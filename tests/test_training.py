@@ -60,6 +60,25 @@ def test_what_is_evaluated_changes_no_number(two_tasks: Tasks) -> None:
     assert part == whole
 
 
+def test_dropout_at_test_changes_what_is_measured_and_not_what_is_learnt(two_tasks: Tasks) -> None:
+    quiet = train(run_plan(regime=STABLE), two_tasks, 1, CPU)
+    noisy = train(run_plan(regime=STABLE | {"dropout_at_test": True}), two_tasks, 1, CPU)
+    assert noisy.train_loss == quiet.train_loss
+    assert all(loss > other for loss, other in zip(noisy.test_loss[2], quiet.test_loss[2], strict=True))
+    assert train(run_plan(regime=STABLE | {"dropout_at_test": True}), two_tasks, 1, CPU) == noisy
+
+
+def test_dropout_at_test_draws_anew_for_each_row_and_leaves_the_mode(two_tasks: Tasks) -> None:
+    plan = run_plan(regime=STABLE)
+    torch.manual_seed(0)
+    model = build_model(plan.model, two_tasks.image_shape, two_tasks.classes, 0.5)
+    tests = [load_task(two_tasks, task, "test", [list(range(10))] * 2, CPU) for task in range(2)]
+    rows = [accuracy_row(model, tests, dropout=True) for _ in range(2)]
+    assert rows[0] != rows[1]
+    assert all(module.training for module in model.modules())
+    assert accuracy_row(model, tests) == accuracy_row(model, tests)
+
+
 def test_a_row_of_the_first_tasks_leaves_the_others_out(two_tasks: Tasks) -> None:
     torch.manual_seed(0)
     model = build_model(run_plan().model, two_tasks.image_shape, two_tasks.classes)

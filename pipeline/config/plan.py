@@ -78,11 +78,15 @@ class OptimizerPlan(Strict):
 
 
 class RegimePlan(Strict):
-    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.learning_rate`."""
+    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.learning_rate`.
+
+    dropout_at_test: None for no.
+    """
 
     lr_decay: float
     min_lr: float | None = None
     dropout: Fraction
+    dropout_at_test: Literal[True] | None = None
 
 
 class StrategyPlan(Strict):
@@ -181,7 +185,12 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         method=name,
         optimizer=OptimizerPlan(name=optimizer, lr=value["lr"], **_those(value, OF_UPDATE_RULE.get(optimizer, ()))),
         strategy=StrategyPlan(name=method.strategy, **_those(value, OF_STRATEGY.get(method.strategy, ()))),
-        regime=RegimePlan(lr_decay=value["lr_decay"], min_lr=MIN_LR if decays else None, dropout=value["dropout"]),
+        regime=RegimePlan(
+            lr_decay=value["lr_decay"],
+            min_lr=MIN_LR if decays else None,
+            dropout=value["dropout"],
+            dropout_at_test=value.get("dropout_at_test") or None,
+        ),
         training=TrainingPlan(
             batch_size=value["batch_size"],
             epochs=value["epochs"],

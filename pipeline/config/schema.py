@@ -61,6 +61,7 @@ class Settings(Strict):
 
     lr: learning rate. lr_decay: factor of the learning rate a task. momentum: of SGD. base, b: of TAG. bank_dtype: of
     TAG's moments of past tasks. dropout: probability. batch_size: examples a step. epochs: passes over each task.
+    dropout_at_test: whether dropout stays on where accuracy is measured, a quirk of the Stable SGD code on MNIST.
     ewc_lambda: weight of EWC's penalty. fisher, fisher_batch: how EWC estimates the Fisher information. penalty_clip: norm
     that the penalty's gradient is clipped to, 0 for none. memory_per_class: examples that A-GEM and ER keep for each class.
     passes: of multitask-passes over the stream.
@@ -72,6 +73,7 @@ class Settings(Strict):
     base: TagBase | None = None
     b: Sharpness | None = None
     dropout: Fraction | None = None
+    dropout_at_test: bool | None = None
     batch_size: Count | None = None
     epochs: Count | None = None
     bank_dtype: BankDtype | None = None
