@@ -109,13 +109,13 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
     }
 
 
-Rows = list[dict[str, Any]]
+TableRows = list[dict[str, Any]]
 
 
-def _training_rows(train: Mapping[str, Any]) -> dict[str, Rows]:
+def _training_rows(train: Mapping[str, Any]) -> dict[str, TableRows]:
     matrix = train["accuracy"]
     course = enumerate(average_accuracy_course(matrix), start=1)
-    rows: dict[str, Rows] = {
+    rows: dict[str, TableRows] = {
         "average_accuracy": [
             {"tasks_learnt": learnt, "average_accuracy": round(float(value), 6)} for learnt, value in course
         ],
@@ -148,7 +148,7 @@ def _position(task: int, point: int, points: Sequence[Any]) -> float:
     return round(task + point / len(points), 4)
 
 
-def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Rows]:
+def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, TableRows]:
     spectra = eigenspectrum["tasks"]
     return {
         "eigenvalues": _pairs(spectra, "learnt") + _pairs(eigenspectrum.get("end_of_stream", ()), "end"),
@@ -174,7 +174,7 @@ def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) 
     }
 
 
-def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> Rows:
+def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> TableRows:
     return [
         {
             "task": spectrum["task"],
