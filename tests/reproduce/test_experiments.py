@@ -58,7 +58,11 @@ def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
             "benchmark: split-cup",
             "benchmarks.yaml has no 'split-cup'; did you mean 'split-cub'",
         ),
-        ("[stable, plastic, stable-dropout-at-test, stable-as-scripted]", "[stabel]", "methods.yaml has no 'stabel'; did you mean 'stable'"),
+        (
+            "[stable, plastic, stable-dropout-at-test, stable-as-scripted]",
+            "[stabel]",
+            "methods.yaml has no 'stabel'; did you mean 'stable'",
+        ),
         ("epochs: 5", "epoch: 5", "epoch: unknown key"),
         ("lr_decay: 0.65", "lr_decay: 1.65", "lr_decay"),
         ("paper: TAG", "paper: GAT", "paper"),

@@ -84,6 +84,26 @@ def test_finished_runs_of_another_clone_are_taken(project: Clone, tmp_path: Path
     assert "no runs/data.yaml there" in one_line(reproduce(project, "small", "--from", str(tmp_path), status=2))
 
 
+def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(project: Clone) -> None:
+    """What an interrupted call leaves: the new plan, beside the checkpoints and metrics of the old one."""
+    workspace = Clone(project.folder / "scratch/reproduce/small")
+
+    def change(old: str, new: str) -> None:
+        project.edit("benchmarks.yaml", f"      lr: {old}\n", f"      lr: {new}\n")
+        project.commit(new)
+        workspace.edit("benchmarks.yaml", f"lr: {old}\n", f"lr: {new}\n")
+        workspace.run("dvc", "repro", "plan")
+
+    change("0.2", "0.3")
+    try:
+        assert (workspace.folder / "metrics/runs/naive/1.json").exists()
+        assert "0 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
+        assert "1 of 2 runs" in reproduce(project)
+    finally:
+        change("0.3", "0.2")
+    assert "2 of 2 runs" in reproduce(project)
+
+
 def test_mistakes_are_lines(project: Clone) -> None:
     assert "experiments.yaml has no 'smal'; did you mean 'small'" in one_line(reproduce(project, "smal", status=2))
     assert "--methods er: not in this experiment" in one_line(reproduce(project, "small", "--methods", "er", status=2))
