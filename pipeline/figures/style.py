@@ -30,6 +30,11 @@ _NAMED = {
     "agem": "#CC79A7",
     "er": "#56B4E9",
     "multitask": "#000000",
+    # of the Stable SGD experiments, whose names would give some of them one colour
+    "plastic": "#8C564B",
+    "stable-agem": "#332288",
+    "stable-dropout-at-test": "#44AA99",
+    "stable-as-scripted": "#AA4499",
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
