@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone, one_line
-
-
-@contextmanager
-def scheduler_with_workers(folder: Path, workers: int) -> Iterator[str]:
-    """The address of a Dask scheduler whose workers keep their clones each in a folder of its own."""
-    folder.mkdir()
-    address = folder / "address.json"
-    dask = [sys.executable, "-m", "dask"]
-    common = ["--scheduler-file", str(address)]
-    with ExitStack() as stack:
-
-        def start(command: list[str], place: Path) -> None:
-            place.mkdir()
-            environment = {**ENVIRONMENT, "TAG_CLONES": str(place / "clones")}
-            process = subprocess.Popen(
-                command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
-        start(
-            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common], folder / "scheduler"
-        )
-        for number in range(workers):
-            start(
-                [*dask, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1", *common],
-                folder / f"worker-{number}",
-            )
-        deadline = time.monotonic() + 60
-        while not address.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        import json
-
-        yield str(json.loads(address.read_text(encoding="utf-8"))["address"])
+from tests.clones import Clone, everything, fresh_clone, one_line
+from tests.cluster import scheduler_with_workers
 
 
 def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone, tmp_path: Path) -> None:

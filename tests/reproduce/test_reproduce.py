@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clones import Clone, fresh_clone, one_line
+from tests.cluster import scheduler_with_workers
 
 SMALL = """
 small:
@@ -102,6 +103,17 @@ def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(proje
     finally:
         change("0.3", "0.2")
     assert "2 of 2 runs" in reproduce(project)
+
+
+def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -> None:
+    project.edit("experiments.yaml", "seeds: [1]", "seeds: [1, 2]")
+    project.commit("another seed")
+    with scheduler_with_workers(tmp_path / "dask", 1) as address:
+        text = reproduce(project, "small", "--methods", "naive", "--seeds", "2", "--scheduler", address)
+    assert "train@naive-2" in text
+    assert "small: 3 of 4 runs" in text
+    record = json.loads((project.folder / "results/small/runs/naive-2.json").read_text(encoding="utf-8"))
+    assert len(record["spectrum"]["tasks"]) == 2
 
 
 def test_mistakes_are_lines(project: Clone) -> None:
