@@ -158,6 +158,8 @@ class TAG(Optimizer):
         if not self._pieces:
             raise RuntimeError("no step was taken since begin_task(): there are no alphas yet")
         first = self._pieces[0].alphas
+        if len(first) == sum(len(group["params"]) for group in self.param_groups):
+            return first  # the common case: every tensor took part, in one update
         rows = [first.new_full((self.tasks,), math.nan)] * len(self.alpha_names)
         for piece in self._pieces:
             for row, alpha in zip(piece.rows, piece.alphas.to(first).unbind(), strict=True):
