@@ -54,7 +54,7 @@ def test_a_command_whose_dvc_was_killed_does_not_write_on(clone: Clone) -> None:
         time.sleep(3)  # past the imports, into training
         dvc.kill()
     assert commands
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # where other work makes the imports long, they come first
     while working(clone) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not working(clone)
