@@ -52,7 +52,7 @@ def write_results(
     drawn = draw_all(made, configuration.params.figures, folder, None)
     for picture in folder.glob("*.svg"):
         picture.unlink()
-    published = _rows_of(experiment)
+    published = published_rows(experiment)
     stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark}
     number = len(next(iter(records.values()))["accuracy"][0])
     most = max(len(entry.seeds) for entry in experiment.tables)
@@ -66,7 +66,7 @@ def write_results(
     return compare(runs, methods, experiment.benchmark, published)
 
 
-def _rows_of(experiment: Experiment) -> pd.DataFrame:
+def published_rows(experiment: Experiment) -> pd.DataFrame:
     """The published rows that an experiment is held against: published.csv has those of TAG alone, also for a benchmark that
     Stable SGD's paper shares."""
     rows = read_published()
@@ -111,14 +111,16 @@ def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPl
             lines.append(f"| {name} | {experiment.paper} | {experiment.description} | not run here | |")
             continue
         runs = tables([as_run(record) for record in records.values()])["runs"]
-        compared = {found.method: found for found in compare(runs, methods, experiment.benchmark, _rows_of(experiment))}
-        of_anchor = f"[{name}](#{name})"
+        compared = {
+            found.method: found for found in compare(runs, methods, experiment.benchmark, published_rows(experiment))
+        }
+        link = f"[{name}](#{name})"
         ran = f"{len(records)} of {len(experiment.runs)}"
         lines.append(
-            f"| {of_anchor} | {experiment.paper} | {experiment.description} | {ran} | {_held(experiment, runs, compared)} |"
+            f"| {link} | {experiment.paper} | {experiment.description} | {ran} | {_held(experiment, runs, compared)} |"
         )
         parts += ["", f"### {name}", "", f"{experiment.description} ([report](../results/{name}/report.md))", ""]
-        parts += _rows(experiment, runs, compared)
+        parts += _table(experiment, runs, compared)
         for note in experiment.notes:
             parts += ["", note]
     return "\n".join([*lines, *parts])
@@ -144,7 +146,7 @@ def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Com
     return "; ".join(told + ([f"{waiting} not run yet"] if waiting else []))
 
 
-def _rows(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> list[str]:
+def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> list[str]:
     """A line for each method."""
     lacking = _missing(experiment, runs)
     beside = bool(compared)

@@ -11,6 +11,7 @@ from pipeline.config import read_configuration
 from pipeline.errors import UserError
 from pipeline.published import published_row, read_published
 from pipeline.reproduce.experiments import configured, plans, read_experiments
+from pipeline.reproduce.report import published_rows
 from tests.paths import ROOT, edit
 
 EXPERIMENTS = read_experiments(ROOT)
@@ -40,6 +41,11 @@ def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name:
         len({(row.row, row.accuracy.mean) for row in found if row is not None})
         == (table["benchmark"] == benchmark).sum()
     )
+
+
+def test_stable_sgd_is_not_held_against_the_rows_of_tag() -> None:
+    assert published_rows(EXPERIMENTS["stable-sgd-2-cifar100"]).empty
+    assert not published_rows(EXPERIMENTS["tag-split-cifar100"]).empty
 
 
 def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
