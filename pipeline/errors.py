@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -28,7 +29,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run `main`; turn what a person can mend into one line and exit status 2.
 
     UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path. Ctrl-C
-    ends with a line and status 130.
+    ends with a line and status 130. Where nobody reads on (`| head`) there is nobody to tell: status 141, as the shell's.
     Everything else is a fault of ours and keeps its traceback.
     """
     try:
@@ -36,6 +37,9 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"{stage}: interrupted; nothing was left half-written, run again to go on", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at its end
+        sys.exit(141)
     except UserError as error:
         line = " ".join(str(error).split())
     except OSError as error:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.errors import DivergenceError, UserError, nearest, run_stage
+from tests.paths import ROOT
 
 
 def failing(error: Exception) -> None:
@@ -48,3 +52,15 @@ def test_ctrl_c_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) 
 def test_nearest_names() -> None:
     assert nearest("rmsprob", ["rmsprop", "sgd"]) == "did you mean 'rmsprop'? allowed: rmsprop, sgd"
     assert nearest("zzz", ["rmsprop", "sgd"]) == "allowed: rmsprop, sgd"
+
+
+def test_a_reader_that_stops_reading_is_no_fault() -> None:
+    code = "from pipeline.errors import run_stage; run_stage('list', lambda: print('word ' * 100_000, flush=True))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.read(5)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141

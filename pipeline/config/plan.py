@@ -60,7 +60,7 @@ MIN_LR = 5e-5
 OF_UPDATE_RULE: dict[str, tuple[str, ...]] = {"sgd": ("momentum",), "tag": ("base", "b", "bank_dtype")}
 OF_STRATEGY: dict[str, tuple[str, ...]] = {
     "ewc": ("ewc_lambda", "fisher", "fisher_batch", "penalty_clip"),
-    "agem": ("memory_per_class",),
+    "agem": ("memory_per_class", "extra_forward"),
     "er": ("memory_per_class",),
     "multitask-passes": ("passes",),
 }
@@ -90,7 +90,10 @@ class RegimePlan(Strict):
 
 
 class StrategyPlan(Strict):
-    """What is added to the gradient or the data; settings it does not have are None and left out of the file."""
+    """What is added to the gradient or the data; settings it does not have are None and left out of the file.
+
+    extra_forward: None for no.
+    """
 
     name: StrategyName
     ewc_lambda: float | None = None
@@ -98,6 +101,7 @@ class StrategyPlan(Strict):
     fisher_batch: Count | None = None
     penalty_clip: float | None = None
     memory_per_class: Count | None = None
+    extra_forward: Literal[True] | None = None
     passes: Count | None = None
 
 
@@ -181,6 +185,7 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     decays = value["lr_decay"] < 1
     if value["fisher"] == "exact":
         value.pop("fisher_batch")
+    value["extra_forward"] = value.get("extra_forward") or None
     return RunPlan(
         method=name,
         optimizer=OptimizerPlan(name=optimizer, lr=value["lr"], **_those(value, OF_UPDATE_RULE.get(optimizer, ()))),

@@ -15,7 +15,7 @@ TagBase = Literal["rmsprop", "adagrad", "adam"]
 #: The keys under which a benchmark keeps the tuned values of an update rule: TAG's differ with its base.
 UpdateRule = Literal["sgd", "rmsprop", "adagrad", "adam", "tag-rmsprop", "tag-adagrad", "tag-adam"]
 StrategyName = Literal["naive", "ewc", "agem", "er", "multitask", "multitask-passes"]
-Fisher = Literal["batch", "exact"]
+Fisher = Literal["batch", "exact", "published"]
 BankDtype = Literal["float32", "bfloat16"]
 RegimeName = Literal["plain", "plastic", "stable"]
 
@@ -64,6 +64,7 @@ class Settings(Strict):
     dropout_at_test: whether dropout stays on where accuracy is measured, a quirk of the Stable SGD code on MNIST.
     ewc_lambda: weight of EWC's penalty. fisher, fisher_batch: how EWC estimates the Fisher information. penalty_clip: norm
     that the penalty's gradient is clipped to, 0 for none. memory_per_class: examples that A-GEM and ER keep for each class.
+    extra_forward: whether A-GEM's batch goes through the network once more, before the memory's, a quirk of TAG's code.
     passes: of multitask-passes over the stream.
     """
 
@@ -82,6 +83,7 @@ class Settings(Strict):
     fisher_batch: Count | None = None
     penalty_clip: Annotated[float, Field(ge=0)] | None = None
     memory_per_class: Count | None = None
+    extra_forward: bool | None = None
     passes: Count | None = None
 
 

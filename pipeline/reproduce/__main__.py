@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.name is None:
         for name, experiment in experiments.items():
             records = _records(name, experiment, configured(base, name, experiment))
-            print(f"{name:30} {state(experiment, records):16} {experiment.paper}: {experiment.description}")
+            print(f"{name:32} {state(experiment, records):16} {experiment.paper}: {experiment.description}")
         return
     if given.name not in experiments:
         raise UserError(f"experiments.yaml has no '{given.name}'; {nearest(given.name, experiments, 40)}")

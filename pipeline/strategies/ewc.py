@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import Batch, Stream, cross_entropy
-from pipeline.strategies.fisher import batch_fisher, exact_fisher
+from pipeline.strategies.fisher import batch_fisher, exact_fisher, published_fisher
 from pipeline.strategies.naive import Naive
 
 
@@ -18,9 +18,13 @@ class EWC(Naive):
     """Adds the gradient of the penalty lambda sum_i F_i (theta_i - theta*_i)^2.
 
     theta*: the weights after the last task. F: the running mean over the tasks of the diagonal Fisher information,
-    `fisher: batch` (as published: the squared gradient of the mean loss of one batch of `fisher_batch` training examples)
-    or `fisher: exact` (the textbook's: the mean over all training examples of the task). The penalty's gradient is clipped
-    to the norm `penalty_clip` (published: 100; 0: not at all) before the loss's gradient is added.
+    `fisher: batch` (the squared gradient of the mean loss of one batch of `fisher_batch` training examples) or `fisher:
+    exact` (the textbook's: the mean over all training examples of the task). The penalty's gradient is clipped to the norm
+    `penalty_clip` (published: 100; 0: not at all) before the loss's gradient is added.
+
+    `fisher: published` is what TAG's code does with one batch: the squared gradient g^2 under the mask of the next task, see
+    `published_fisher`, and F <- (F + t g^2) / (t + 1) after task t (from 1), which is no mean over the tasks: the last one
+    has t / (t + 1) of the weight.
     """
 
     def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
@@ -67,12 +71,19 @@ class EWC(Naive):
         else:
             draw = self.stream.generator.choice(len(task), min(self.plan.fisher_batch or 200, len(task)), replace=False)
             chosen = torch.from_numpy(draw).to(task.labels.device)
-            new = batch_fisher(model, Batch(task.images[chosen], task.labels[chosen], task.task))
+            batch = Batch(task.images[chosen], task.labels[chosen], task.task)
+            if self.plan.fisher == "published":
+                following = task.task + 1
+                if following == len(self.stream.classes):  # no task is left that could be held back
+                    return
+                new = published_fisher(model, batch, following, self.stream.classes[following])
+            else:
+                new = batch_fisher(model, batch)
         self.tasks += 1
-        if self.fisher:
-            torch._foreach_lerp_(self.fisher, new, 1 / self.tasks)
-        else:
-            self.fisher = new
+        if not self.fisher:
+            self.fisher = [torch.zeros_like(tensor) for tensor in new]
+        share = self.tasks / (self.tasks + 1) if self.plan.fisher == "published" else 1 / self.tasks
+        torch._foreach_lerp_(self.fisher, new, share)
         self.anchor = [parameter.detach().clone() for parameter in _trained(model)]
 
     def state_dict(self) -> dict[str, Any]:

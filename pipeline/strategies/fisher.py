@@ -28,13 +28,30 @@ def _evaluating(model: TaskModel) -> Iterator[None]:
 
 
 def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:
-    """The squared gradient of the mean loss of one batch: what the published code takes for the Fisher information.
+    """The squared gradient of the mean loss of one batch, a common stand-in for the Fisher information.
 
     Returns a tensor for each trained parameter. It shrinks with the size of the batch, and is not its expectation.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with _evaluating(model):
-        gradients = torch.autograd.grad(cross_entropy(model, batch), parameters, allow_unused=True)
+        return _squared_gradient(model, cross_entropy(model, batch))
+
+
+def published_fisher(model: TaskModel, batch: Batch, following: int, outputs: Sequence[int]) -> list[Tensor]:
+    """What TAG's code takes for it: `batch_fisher` with the logits masked for the next task, `following`, instead of its own.
+
+    There the mask is written past automatic differentiation, so that the masked logits keep their gradient: it is that of
+    log sum_c exp(z_c) - z_y, c over `outputs`, those of the next task, and y the label. So it does not vanish where the task
+    is learnt.
+    """
+    with _evaluating(model):
+        wrong = model(batch.images, following)[:, list(outputs)].logsumexp(dim=1)
+        right = model(batch.images, batch.task).gather(1, batch.labels[:, None])[:, 0]
+        return _squared_gradient(model, (wrong - right).mean())
+
+
+def _squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [
         torch.zeros_like(parameter) if gradient is None else gradient.detach() ** 2
         for parameter, gradient in zip(parameters, gradients, strict=True)

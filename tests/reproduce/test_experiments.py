@@ -28,8 +28,12 @@ def test_every_experiment_resolves(name: str) -> None:
     assert experiment.runs[: len(methods)] == [(method, 1) for method in methods]
 
 
+DESCRIBED = "tag-split-cifar100-as-described"
+
+
 @pytest.mark.parametrize(
-    "name", [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and entry.epochs is None]
+    "name",
+    [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and not entry.epochs and name != DESCRIBED],
 )
 def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name: str) -> None:
     table = read_published(ROOT / "published.csv")
@@ -41,6 +45,21 @@ def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name:
         len({(row.row, row.accuracy.mean) for row in found if row is not None})
         == (table["benchmark"] == benchmark).sum()
     )
+
+
+def test_the_quirks_of_tags_code_are_in_its_experiments_alone() -> None:
+    base = read_configuration(ROOT)
+    _, described = plans(configured(base, DESCRIBED, EXPERIMENTS[DESCRIBED]))
+    for name, experiment in EXPERIMENTS.items():
+        scripted = experiment.paper == "TAG" and name != DESCRIBED
+        for plan in plans(configured(base, name, experiment))[1].values():
+            assert plan.strategy.extra_forward == (True if scripted and plan.strategy.name == "agem" else None)
+            if plan.strategy.name == "ewc":
+                assert plan.strategy.fisher == ("published" if scripted else "batch")
+            if name == "tag-split-cifar100" and plan.method in described:
+                quirks = {"extra_forward": None, **({"fisher": "batch"} if plan.strategy.name == "ewc" else {})}
+                strategy = plan.strategy.model_copy(update=quirks)
+                assert plan.model_copy(update={"strategy": strategy}) == described[plan.method]
 
 
 def test_stable_sgd_is_not_held_against_the_rows_of_tag() -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.strategies.agem import AGEM, project
 from pipeline.strategies.batch import cross_entropy
@@ -153,3 +153,27 @@ def test_on_the_first_task_agem_is_naive() -> None:
     model, batch = network(), batch_of(random_task(0))
     plain = gradients(strategy(PLANS["naive"]), model, batch)
     assert all(torch.equal(*pair) for pair in zip(gradients(agem(0, OWN), model, batch), plain, strict=True))
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_the_extra_forward_pass_counts_the_batch_twice_in_the_running_statistics(task: int) -> None:
+    plain, extra = agem(task, OWN), strategy(PLANS["agem-extra-forward"])
+    extra.load_state_dict(copy.deepcopy(plain.state_dict()))
+    extra.begin_task(random_task(task))
+    model, batch = network(normalised=True), batch_of(random_task(task))
+    next(module for module in model.modules() if isinstance(module, nn.Dropout)).p = 0.0  # it would draw other masks
+    start = copy.deepcopy(model).train()
+    asked = copy.deepcopy(start)
+    asked(batch.images, batch.task)  # the pass whose result TAG's code throws away
+    plain.backward(asked, batch)
+    found = copy.deepcopy(start)
+    extra.backward(found, batch)
+    torch.testing.assert_close(list(found.buffers())[:-1], list(asked.buffers())[:-1])  # the last counts the passes
+    gradients = [[parameter.grad for parameter in model.parameters()] for model in (found, asked)]
+    torch.testing.assert_close(*gradients)
+    without = copy.deepcopy(start)
+    strategies = agem(task, OWN)
+    strategies.backward(without, batch)
+    means = [next(buffer for name, buffer in m.named_buffers() if "running_mean" in name) for m in (found, without)]
+    assert (means[0] - means[1]).abs().max() > 1e-3
+    assert [module.momentum for module in found.modules() if isinstance(module, nn.BatchNorm1d)] == [0.1]

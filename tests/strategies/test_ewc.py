@@ -200,3 +200,29 @@ def test_taking_fisher_leaves_the_network_as_it_was(plan: str, training: bool) -
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def as_the_published_code(model: TaskModel, images: Tensor, labels: Tensor, outputs: list[int]) -> list[Tensor]:
+    """The squared gradient with all but `outputs` overwritten where automatic differentiation does not look."""
+    model = copy.deepcopy(model).eval()
+    logits = model.network(images.float() / 255)
+    hidden = [output for output in range(logits.shape[1]) if output not in outputs]
+    logits.data[:, hidden] = -1e11
+    loss = nn.functional.cross_entropy(logits, labels)
+    return [gradient**2 for gradient in torch.autograd.grad(loss, list(model.parameters()))]
+
+
+def test_the_published_fisher_information_is_that_of_the_next_tasks_outputs_and_forgets() -> None:
+    own, model = ewc(PLANS["ewc-published"], fisher_batch=12), network(normalised=True)
+    tasks = [random_task(number) for number in range(3)]
+    first, second = (as_the_published_code(model, task.images, task.labels, OWN[task.task + 1]) for task in tasks[:2])
+    own.end_task(model, tasks[0])
+    torch.testing.assert_close(own.fisher, [f / 2 for f in first])
+    own.end_task(model, tasks[1])
+    torch.testing.assert_close(own.fisher, [(f / 2 + 2 * s) / 3 for f, s in zip(first, second, strict=True)])
+    kept = [tensor.clone() for tensor in own.fisher]
+    own.end_task(model, tasks[2])  # the last: nothing follows
+    assert all(torch.equal(*pair) for pair in zip(own.fisher, kept, strict=True))
+    plain = ewc(fisher_batch=12)
+    plain.end_task(model, tasks[0])
+    assert any(not torch.allclose(f / 2, p) for f, p in zip(first, plain.fisher, strict=True))
