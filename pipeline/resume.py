@@ -47,6 +47,7 @@ class Scratch:
     """A place for the state of one run, to be used in a with block.
 
     folder: below which the run keeps what it has so far. key: of `fingerprint`. name: of the run, for what is told.
+    seconds_before: what earlier processes spent on the state that this one went on from.
     Raises UserError on entry where another process works on the same run.
     """
 
@@ -54,8 +55,8 @@ class Scratch:
         self.folder, self.key, self.name = folder, key, name
         self.state = folder / "state.pt"
         self.interval = float(os.environ.get(VARIABLE) or INTERVAL)
-        self.saved = time.monotonic()
-        self.resumed = False
+        self.begun = self.saved = time.monotonic()
+        self.resumed, self.seconds_before = False, 0.0
         self._lock = FileLock(folder.parent / f"{folder.name}.lock", timeout=0)
 
     def __enter__(self) -> Scratch:
@@ -79,7 +80,7 @@ class Scratch:
                 held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
                 if held["key"] == self.key:
                     print(f"{self.name}: going on from {held['told']}", file=sys.stderr)
-                    self.resumed = True
+                    self.resumed, self.seconds_before = True, held["seconds"]
                     return held
                 reason = "is of another plan, data or code"
             except Exception as error:  # a truncated file fails in many ways
@@ -94,9 +95,10 @@ class Scratch:
 
     def save(self, told: str, state: dict[str, Any]) -> None:
         """Keep `state` (tensors, numbers, words, and containers of them). told: how far it is, for people."""
+        seconds = self.seconds_before + time.monotonic() - self.begun
         with whole_file(self.state) as partial, partial.open("wb") as file:
             try:
-                torch.save({**state, "key": self.key, "told": told}, file)
+                torch.save({**state, "key": self.key, "told": told, "seconds": seconds}, file)
             except RuntimeError as error:  # what a write that failed becomes on its way through PyTorch
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None

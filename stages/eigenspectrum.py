@@ -85,7 +85,7 @@ def main() -> None:
                 kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
                 save_file(kept, checkpoint(folder, task))
         write_json(run.eigenspectrum, record)
-        log["resumed"] = scratch.resumed
+        log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
 
 

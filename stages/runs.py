@@ -56,11 +56,14 @@ class Run:
 
     @contextmanager
     def logged(self, stage: str) -> Iterator[dict[str, Any]]:
-        """Write seconds, and what the block adds, to logs/: they differ from run to run, so they are no DVC output."""
+        """Write seconds, and what the block adds, to logs/: they differ from run to run, so they are no DVC output.
+
+        Where the block adds `seconds_before`, those of an interrupted process whose state it went on from, they count.
+        """
         log: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         start = time.perf_counter()
         yield log
-        log["seconds"] = round(time.perf_counter() - start, 3)
+        log["seconds"] = round(time.perf_counter() - start + log.get("seconds_before", 0.0), 3)
         write_json(Path("logs") / stage / f"{self.name}.json", log)
 
 

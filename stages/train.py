@@ -66,7 +66,7 @@ def main() -> None:
             for task in range(len(tasks)):
                 shutil.copyfile(checkpoint(scratch.folder, task), checkpoint(folder, task))
         write_json(run.metrics, metrics)
-        log["resumed"] = scratch.resumed
+        log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
 
 

@@ -45,6 +45,7 @@ PLANS = {
     "er": run_plan(optimizer=tag("adam"), strategy={"name": "er", "memory_per_class": 2}),
     "multitask": run_plan(optimizer=SGD, strategy={"name": "multitask"}),
     "multitask-passes": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "passes": 2}),
+    "multitask-visits": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "visits": 5}),
 }
 
 
@@ -158,3 +159,17 @@ def test_a_fingerprint_knows_contents_names_and_words(tmp_path: Path) -> None:
     second = fingerprint(files, 1, "cpu")
     (tmp_path / "code" / "a.py").rename(tmp_path / "code" / "b.py")
     assert len({first, second, fingerprint(files, 1, "cpu")}) == 3
+
+
+def test_the_seconds_of_an_interrupted_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("pipeline.resume.time.monotonic", lambda: now)
+    for spent in (30.0, 12.0):
+        with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+            scratch.load()
+            now += spent
+            scratch.save("task 2", {})
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        assert scratch.seconds_before == 0.0
+        scratch.load()
+        assert scratch.seconds_before == 42.0

@@ -62,7 +62,7 @@ OF_STRATEGY: dict[str, tuple[str, ...]] = {
     "ewc": ("ewc_lambda", "fisher", "fisher_batch", "penalty_clip"),
     "agem": ("memory_per_class", "extra_forward"),
     "er": ("memory_per_class",),
-    "multitask-passes": ("passes",),
+    "multitask-passes": ("passes", "visits"),
 }
 
 
@@ -103,6 +103,7 @@ class StrategyPlan(Strict):
     memory_per_class: Count | None = None
     extra_forward: Literal[True] | None = None
     passes: Count | None = None
+    visits: Count | None = None
 
 
 class TrainingPlan(Strict):
@@ -185,6 +186,8 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     decays = value["lr_decay"] < 1
     if value["fisher"] == "exact":
         value.pop("fisher_batch")
+    if "visits" in value:
+        value.pop("passes")
     value["extra_forward"] = value.get("extra_forward") or None
     return RunPlan(
         method=name,

@@ -65,7 +65,7 @@ class Settings(Strict):
     ewc_lambda: weight of EWC's penalty. fisher, fisher_batch: how EWC estimates the Fisher information. penalty_clip: norm
     that the penalty's gradient is clipped to, 0 for none. memory_per_class: examples that A-GEM and ER keep for each class.
     extra_forward: whether A-GEM's batch goes through the network once more, before the memory's, a quirk of TAG's code.
-    passes: of multitask-passes over the stream.
+    passes: of multitask-passes over the stream. visits: instead of passes, so many visits of tasks drawn at random.
     """
 
     lr: Positive | None = None
@@ -85,6 +85,7 @@ class Settings(Strict):
     memory_per_class: Count | None = None
     extra_forward: bool | None = None
     passes: Count | None = None
+    visits: Count | None = None
 
 
 # --- params.yaml

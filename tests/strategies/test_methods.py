@@ -54,6 +54,7 @@ ROWS = [
     "stable-er",
     "multitask",
     "multitask-passes",
+    "multitask-visits",
 ]
 
 #: A stream as it happens: what is called, on which task, from which example on.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.benchmarks.store import Tasks
-from pipeline.config.plan import TrainingPlan
+from pipeline.config.plan import StrategyPlan, TrainingPlan
 from pipeline.feeding import Joint, Sequential
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.strategies import Batch, Naive
@@ -116,3 +116,16 @@ def test_passes_count_their_steps(two_tasks: Tasks) -> None:
     assert sequence.steps() == len(batches)
     sizes = [len(two_tasks.split(task, "train")[1]) for task in range(2)]
     assert sum(len(batch.labels) for batch in batches) == 2 * sum(sizes)
+
+
+def test_random_visits_are_as_many_as_asked_and_of_all_tasks_alike(two_tasks: Tasks) -> None:
+    plan = StrategyPlan(name="multitask-passes", visits=600)
+    own, again, other = (strategy(plan, seed=seed) for seed in (0, 0, 1))  # three tasks
+    visits = [[one.visits(task, 3) for task in range(3)] for one in (own, again, other)]
+    assert visits[0] == visits[1] != visits[2]
+    assert [len(row) for row in visits[0]] == [200, 200, 200]
+    counts = np.bincount([task for row in visits[0] for task in row])
+    assert counts.sum() == 600
+    assert (abs(counts - 200) < 50).all()  # four standard deviations
+    sequence = feed(Sequential, strategy(plan, two_tasks.classes), two_tasks, TrainingPlan(batch_size=50, epochs=1))
+    assert sequence.steps() == 600 * math.ceil(len(two_tasks.split(0, "train")[1]) / 50)
