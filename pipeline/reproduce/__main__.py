@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         taken = collect(given.origin, given.name, {pair: keys[pair] for pair in missing})
         print(f"{taken} runs taken from {given.origin}")
     elif missing and not given.report:
-        status = _run(given.name, experiment, configuration, {pair: keys[pair] for pair in missing}, given)
+        status = _run(given.name, experiment, configuration, keys, missing, given)
     records = _records(given.name, experiment, configuration)
     if not records:
         raise UserError(
@@ -83,22 +83,24 @@ def _run(
     experiment: Experiment,
     configuration: Configuration,
     keys: dict[tuple[str, int], Key],
+    missing: list[tuple[str, int]],
     given: argparse.Namespace,
 ) -> int:
-    """Run what is missing; what an interrupted call left finished is kept first."""
+    """Run what is missing. What an interrupted call left finished is kept first, whatever this one asks for: a clone at
+    another commit forgets it. keys: of all runs of the experiment."""
     from pipeline.reproduce.workspace import FOLDER
 
     if (FOLDER / name).exists():
-        for pair in [pair for pair in keys if collect(FOLDER / name, name, {pair: keys[pair]})]:
-            del keys[pair]
-    if not keys:
+        collect(FOLDER / name, name, {pair: key for pair, key in keys.items() if not read_record(name, *pair, key)})
+        missing = [pair for pair in missing if not read_record(name, *pair, keys[pair])]
+    if not missing:
         return 0
     folder = prepare(name, configuration)
     options = ["--scheduler", given.scheduler] if given.scheduler else []
     try:
-        return run(folder, list(keys), experiment.eigenspectrum, given.jobs, options)
+        return run(folder, missing, experiment.eigenspectrum, given.jobs, options)
     finally:
-        collect(folder, name, keys)
+        collect(folder, name, {pair: keys[pair] for pair in missing})
         if records := _records(name, experiment, configuration):
             save_experiment(folder, name, summarize(tables([as_run(record) for record in records.values()])["runs"]))
 

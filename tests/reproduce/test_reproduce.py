@@ -48,7 +48,7 @@ def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -
     assert record["commit"] == project.run("git", "rev-parse", "HEAD").strip()
     assert len(record["spectrum"]["tasks"]) == 2
     assert {"plan", "data", "images", "machine", "seconds", "eigenspectrum"} <= set(record)
-    assert "small                          1 of 2 runs" in reproduce(project)
+    assert "small                            1 of 2 runs" in reproduce(project)
     (project.folder / "params.yaml").write_bytes((project.folder / "params.yaml").read_bytes() + b"# mine\n")
     text = reproduce(project, "small")
     assert "train@tag-1" in text
@@ -83,6 +83,16 @@ def test_finished_runs_of_another_clone_are_taken(project: Clone, tmp_path: Path
     assert "1 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
     assert record.read_bytes() == kept
     assert "no runs/data.yaml there" in one_line(reproduce(project, "small", "--from", str(tmp_path), status=2))
+
+
+def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(project: Clone) -> None:
+    records = {path: path.read_bytes() for path in (project.folder / "results/small/runs").iterdir()}
+    for path in records:
+        path.unlink()
+    text = reproduce(project, "small", "--methods", "tag")
+    assert "train@" not in text
+    assert "small: 2 of 2 runs" in text
+    assert {path: path.read_bytes() for path in records} == records
 
 
 def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(project: Clone) -> None:
