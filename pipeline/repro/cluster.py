@@ -16,12 +16,19 @@ from pipeline.repro.orders import HANDS, end_hands, gpus
 
 #: Dask's own pages: of this machine alone, at a free port. Its default is every network the machine has.
 HERE = "127.0.0.1:0"
+#: Dask watches itself a hundred times a second, which takes 4 % of a core from the stages. Once a second is 1 %.
+SELDOM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "1s",
+}
 
 
 @contextlib.contextmanager
 def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
     """A Dask client of the scheduler at an address, or of `jobs` threads of this process. However the block ends, nothing
     that the workers ran for it is left running. Raises UserError."""
+    import dask
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -30,6 +37,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
             raise UserError("--gpu: PyTorch finds none on this machine; leave --gpu out")
         HANDS.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
         with (
+            dask.config.set(SELDOM),
             LocalCluster(
                 n_workers=1, threads_per_worker=jobs, processes=False, memory_limit=0,
                 dashboard_address=HERE, worker_dashboard_address=HERE,

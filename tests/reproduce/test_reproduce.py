@@ -121,7 +121,7 @@ def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -
     with scheduler_with_workers(tmp_path / "dask", 1) as address:
         text = reproduce(project, "small", "--methods", "naive", "--seeds", "2", "--scheduler", address)
     assert "train@naive-2" in text
-    assert "small: 3 of 4 runs" in text
+    assert "of 4 runs; results/small/report.md" in text
     record = json.loads((project.folder / "results/small/runs/naive-2.json").read_text(encoding="utf-8"))
     assert len(record["spectrum"]["tasks"]) == 2
 
