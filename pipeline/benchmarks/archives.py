@@ -55,9 +55,12 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: an encrypted zip. NotImplementedError: a compression that this Python lacks.
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: damaged or not readable ({error}); fetch it again") from None
+    except RuntimeError as error:  # zipfile's way to refuse a password, or a compression that this Python lacks
+        raise UserError(
+            f"{path}: not readable ({error}); pack it again, without a password, as tar or zip do"
+        ) from None
     except OSError as error:
         if error.filename is None:  # gzip's way to say that the bytes are none of its own
             raise UserError(f"{path}: damaged ({error}); fetch it again") from None

@@ -119,6 +119,25 @@ def test_a_truncated_archive_is_one_line(tmp_path: Path, suffix: str, keep: floa
         listing(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"), [((0, 1), "password required"), ((2, 97), "compression method is not supported")]
+)
+def test_a_zip_that_is_locked_or_packed_otherwise_is_one_line(
+    change: tuple[int, int], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/1.png", b"pixels")
+    data = bytearray(path.read_bytes())
+    offset, value = change  # from a header's flags, which the compression follows
+    for flags in (data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8):
+        data[flags + offset] = value
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"own\.zip: not readable \(.*{told}.*\); pack it again") as caught:
+        listing(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_archive_and_another_kind_of_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.zip: missing"):
         list(members(tmp_path / "none.zip"))
