@@ -186,6 +186,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     decays = value["lr_decay"] < 1
     if value["fisher"] == "exact":
         value.pop("fisher_batch")
+    if method.passes is not None and method.visits is not None:
+        raise UserError(
+            f"methods.yaml: {name}.visits: stands in place of passes, and both are given; remove one of them"
+        )
     if "visits" in value:
         value.pop("passes")
     value["extra_forward"] = value.get("extra_forward") or None

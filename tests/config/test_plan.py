@@ -106,6 +106,12 @@ def test_a_plan_holds_only_what_its_strategy_has(configured: Path) -> None:
         plan(configured, "ewc")
 
 
+def test_passes_and_visits_together_are_refused(configured: Path) -> None:
+    edit(configured / "methods.yaml", "  visits: 100\n", "  visits: 100\n  passes: 3\n")
+    with pytest.raises(UserError, match=r"methods\.yaml: multitask-visits\.visits: .* remove one of them"):
+        plan(configured, "multitask-visits")
+
+
 def test_values_without_effect_are_told(configured: Path) -> None:
     assert without_effect(read_configuration(configured)) == []
     edit(configured / "params.yaml", "  - tag\n", "")
