@@ -21,7 +21,8 @@ def main() -> None:
     data = {**tasks.manifest["plan"], "tasks": len(tasks), "benchmark": params.benchmark}
     with whole_folder("figures") as folder:
         drawn = draw_all(tables, params.figures, folder, (tasks.first_images(), tasks.names))
-        options = {"reference": params.figures.reference, "seeds": len(params.seeds), "device": params.compute.device}
+        seeds = dict.fromkeys(params.methods, len(params.seeds))
+        options = {"reference": params.figures.reference, "seeds": seeds, "device": params.compute.device}
         sections = report(tables, plans, data, read_published(), options, drawn)
         (folder / "report.md").write_text(as_markdown(params.benchmark, sections), encoding="utf-8")
         (folder / "report.html").write_text(as_html(params.benchmark, sections, folder), encoding="utf-8")

@@ -74,12 +74,12 @@ def report(
     drawn: Sequence[str],
 ) -> list[Section]:
     """The sections. plans: of each configured method. data: the plan of the tasks' manifest, with `tasks`, their number, and
-    `benchmark`. options: `reference`, the method that others are compared with, `seeds`, their number, and `device`. drawn:
-    names of the figures. A run that is not there is told as missing."""
+    `benchmark`. options: `reference`, the method that others are compared with, `seeds`, the number planned of each
+    method, and `device`. drawn: names of the figures. A run that is not there is told as missing."""
     runs = tables["runs"]
     sections = [
         Section("What was run", _what(runs, data, options)),
-        _methods(runs, plans, str(options["reference"]), int(options["seeds"])),
+        _methods(runs, plans, str(options["reference"]), options["seeds"]),
         Section("Settings", ["As resolved for each method; what a method does not use is left out."], _settings(plans)),
     ]
     if beside := _published(runs, plans, str(data["benchmark"]), published):
@@ -102,7 +102,7 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
     ]
 
 
-def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, expected: int) -> Section:
+def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, expected: Mapping[str, int]) -> Section:
     measures = [name for name in MEASURES if name in runs and runs[name].notna().any()]
     compared = reference in set(runs["method"])
     headings = ["method", "seeds", *(MEASURES[name][0] for name in measures)]
@@ -120,7 +120,7 @@ def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, e
         if not len(of_method):
             rows.append([method, "missing", *["missing"] * (len(headings) - 2)])
             continue
-        seeds = str(len(of_method)) + (f" of {expected}" if len(of_method) < expected else "")
+        seeds = str(len(of_method)) + (f" of {expected[method]}" if len(of_method) < expected[method] else "")
         row = [method, seeds]
         for name in measures:
             _, factor, digits = MEASURES[name]

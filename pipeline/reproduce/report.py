@@ -55,9 +55,8 @@ def write_results(
     published = published_rows(experiment)
     stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark}
     number = len(next(iter(records.values()))["accuracy"][0])
-    most = max(len(entry.seeds) for entry in experiment.tables)
     params = configuration.params
-    options = {"reference": params.figures.reference, "seeds": most, "device": params.compute.device}
+    options = {"reference": params.figures.reference, "seeds": _planned(experiment), "device": params.compute.device}
     sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
     sections.insert(1, _how(experiment, records))
     if experiment.notes:
@@ -126,9 +125,14 @@ def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPl
     return "\n".join([*lines, *parts])
 
 
+def _planned(experiment: Experiment) -> Counter[str]:
+    """Runs that each method is to have."""
+    return Counter(method for method, _ in experiment.runs)
+
+
 def _missing(experiment: Experiment, runs: pd.DataFrame) -> dict[str, int]:
     """Runs that each method still lacks."""
-    wanted = Counter(method for method, _ in experiment.runs)
+    wanted = _planned(experiment)
     return {method: wanted[method] - int((runs["method"] == method).sum()) for method in experiment.methods}
 
 

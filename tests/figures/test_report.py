@@ -33,8 +33,13 @@ def runs(**accuracy: dict[int, float]) -> dict[str, pd.DataFrame]:
 
 
 def sections(
-    tables: dict[str, pd.DataFrame], methods: dict[str, RunPlan], benchmark: str = "split-cifar100", seeds: int = 3
+    tables: dict[str, pd.DataFrame],
+    methods: dict[str, RunPlan],
+    benchmark: str = "split-cifar100",
+    seeds: int = 3,
+    **more: int,
 ) -> dict[str, Section]:
+    """more: of the methods that are to have another number of seeds."""
     data = {
         "benchmark": benchmark,
         "tasks": 20,
@@ -42,7 +47,7 @@ def sections(
         "evaluation": "test",
         "stream": {"name": "split", "tasks": 20, "order": "labelled", "seed": 0},
     }
-    options = {"reference": "naive", "seeds": seeds, "device": "cpu"}
+    options = {"reference": "naive", "seeds": {**dict.fromkeys(methods, seeds), **more}, "device": "cpu"}
     made = report(tables, methods, data, PUBLISHED, options, ["average_accuracy", "contact_sheet"])
     return {section.title: section for section in made}
 
@@ -69,6 +74,8 @@ def test_one_seed_says_so_and_a_missing_run_is_missing_not_zero() -> None:
     methods = sections(tables, plans("split-cifar100", "naive", "tag", "er"))["Methods"]
     assert row(methods, "tag") == ["tag", "1 of 3", "62.0 (one seed)", "10.0 (one seed)", "+8.0 (one seed)"]
     assert row(methods, "er") == ["er", "missing", "missing", "missing", "missing"]
+    more = sections(tables, plans("split-cifar100", "naive", "tag"), tag=5)["Methods"]
+    assert (row(more, "tag")[1], row(more, "naive")[1]) == ("1 of 5", "3")
     apart = sections(runs(naive=NAIVE, tag={7: 0.62}), plans("split-cifar100", "naive", "tag"))["Methods"]
     assert row(apart, "tag")[-1] == "no seed in common"
     fewer = sections(runs(naive=NAIVE, tag={1: 0.6, 2: 0.63, 9: 0.7}), plans("split-cifar100", "naive", "tag"))[
