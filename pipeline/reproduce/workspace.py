@@ -89,15 +89,26 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
 
 
 def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
-    """Whether DVC made the outputs of a run from the plan and tasks that lie there: an interrupted call may have renewed
-    those and left outputs of earlier ones."""
+    """Whether DVC made the outputs of a run from the plan, tasks, checkpoints and parameters that lie there: an interrupted
+    call may have renewed those and left outputs of earlier ones."""
     stages = (read_yaml(folder / "dvc.lock") or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
-    if not train or not split or (eigenspectrum and f"eigenspectrum@{method}-{seed}" not in stages):
+    if not train or not split:
         return False
-    made_from = {entry["path"]: entry["md5"] for entry in train["deps"]}
-    tasks = {entry["path"]: entry["md5"] for entry in split["outs"]}["data/tasks"]
-    return (made_from[f"runs/{method}.yaml"], made_from["data/tasks"]) == (digest(plan, "md5"), tasks)
+    lies = {f"runs/{method}.yaml": digest(plan, "md5"), **_sums(split["outs"]), **_sums(train["outs"])}
+    made = [train]
+    if eigenspectrum:
+        spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
+        params = read_yaml(folder / "params.yaml")["eigenspectrum"]
+        if not spectrum or spectrum["params"]["params.yaml"]["eigenspectrum"] != params:
+            return False
+        made.append(spectrum)
+    return all(lies.get(path, found) == found for stage in made for path, found in _sums(stage["deps"]).items())
+
+
+def _sums(entries: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Path -> DVC's checksum."""
+    return {entry["path"]: entry["md5"] for entry in entries}
 
 
 def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:

@@ -115,6 +115,35 @@ def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(proje
     assert "2 of 2 runs" in reproduce(project)
 
 
+def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(project: Clone) -> None:
+    """What an interrupted call leaves where the training is new and the eigenspectrum is that of before."""
+    workspace = Clone(project.folder / "scratch/reproduce/small")
+    record = project.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    lock = workspace.folder / "dvc.lock"
+    whole = lock.read_text(encoding="utf-8")
+    head, name, rest = whole.partition("  eigenspectrum@naive-1:\n")
+    entry, following, tail = rest.partition("\n  eigenspectrum@")
+    assert name and following
+    checkpoints = entry.index("md5: ", entry.index("path: models/naive/1\n")) + len("md5: ")
+    others = {
+        "parameters": entry.replace("tolerance: 0.001", "tolerance: 0.01"),
+        "checkpoints": entry[:checkpoints] + "0" * 32 + entry[checkpoints + 32 :],
+    }
+    record.unlink()
+    try:
+        for what, other in others.items():
+            assert other != entry, what
+            lock.write_text(head + name + other + following + tail, encoding="utf-8")
+            assert "0 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small"), what
+        lock.write_text(whole, encoding="utf-8")
+        assert "1 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
+        assert record.read_bytes() == kept
+    finally:
+        lock.write_text(whole, encoding="utf-8")
+        record.write_bytes(kept)
+
+
 def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -> None:
     project.edit("experiments.yaml", "seeds: [1]", "seeds: [1, 2]")
     project.commit("another seed")
