@@ -30,7 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.compute import prepare
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
+from pipeline.config.schema import Compute
 from pipeline.evaluation import accuracy_row, evaluate
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
@@ -153,8 +155,7 @@ def _plain(network: TaskModel, images: Tensor, task: int) -> None:
 def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
     """Train one run; its seconds, where they went, and the ratios."""
     folder, method, count, seed = arguments
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    device = prepare(Compute(device="cpu", threads=1))  # as the pipeline's stages
     plan, tasks = resolve_run(configured(method, count), method), Tasks.open(folder)
     clock = Clock()
     begun = time.perf_counter()
@@ -164,7 +165,7 @@ def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
         patch("pipeline.training.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
         patch("pipeline.training.build_optimizer", _on(clock, build_optimizer, "step", "update")),
     ):
-        train(plan, tasks, seed, torch.device("cpu"), after_task=probe.after_task)
+        train(plan, tasks, seed, device, after_task=probe.after_task)
     whole = time.perf_counter() - begun - clock.outside
     return {"whole": whole, **clock.seconds, "rest": whole - sum(clock.seconds.values()), **probe.ratios()}
 
