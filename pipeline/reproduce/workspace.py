@@ -99,8 +99,8 @@ def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool
     made = [train]
     if eigenspectrum:
         spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
-        params = read_yaml(folder / "params.yaml")["eigenspectrum"]
-        if not spectrum or spectrum["params"]["params.yaml"]["eigenspectrum"] != params:
+        params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")
+        if not spectrum or spectrum.get("params", {}).get("params.yaml", {}).get("eigenspectrum") != params:
             return False
         made.append(spectrum)
     return all(lies.get(path, found) == found for stage in made for path, found in _sums(stage["deps"]).items())
