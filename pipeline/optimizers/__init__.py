@@ -1,9 +1,11 @@
-"""Update rules by name: TAG, and PyTorch's own SGD, RMSprop, Adagrad and Adam.
+"""Update rules by name: TAG, RMSprop, and PyTorch's own SGD, Adagrad and Adam.
 
-This package imports torch alone: it can be lifted out.
+On a CPU each gives the same bits on every processor, if the gradients do. This package imports torch and numpy alone: it can
+be lifted out.
 """
 
 from pipeline.optimizers.build import build_optimizer
+from pipeline.optimizers.rmsprop import RMSprop
 from pipeline.optimizers.tag import TAG
 
-__all__ = ["TAG", "build_optimizer"]
+__all__ = ["TAG", "RMSprop", "build_optimizer"]

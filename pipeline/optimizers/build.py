@@ -8,16 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.optimizers.rmsprop import RMSprop
 from pipeline.optimizers.tag import TAG
 
 #: PyTorch's defaults apart from what a plan gives, as TAG's experiments used them.
 UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
+    "rmsprop": RMSprop,
     "adagrad": torch.optim.Adagrad,
     "adam": torch.optim.Adam,
     "tag": TAG,
 }
+
+#: Their default loops take square roots that differ from processor to processor; their fused kernels do not.
+FUSED_ON_CPU = ("adagrad", "adam")
 
 
 def build_optimizer(
@@ -32,4 +36,8 @@ def build_optimizer(
         values["bank_dtype"] = getattr(torch, values["bank_dtype"])
     if name not in UPDATE_RULES:
         raise ValueError(f"unknown update rule '{name}'; there are {', '.join(UPDATE_RULES)}")
-    return UPDATE_RULES[name](params, lr=lr, **values)
+    given: list[Any] = list(params)
+    tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
+    if name in FUSED_ON_CPU and all(tensor.device.type == "cpu" for tensor in tensors):
+        values["fused"] = True
+    return UPDATE_RULES[name](given, lr=lr, **values)

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pipeline.optimizers.roots import sqrt_
+
 Base = Literal["rmsprop", "adagrad", "adam"]
 BETA2 = {"rmsprop": 0.99, "adagrad": 1.0, "adam": 0.999}
 
@@ -279,7 +281,9 @@ def _update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str,
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
         counts = torch.stack(steps)
-        torch._foreach_div_(roots, _one_minus_power(beta2, counts).sqrt_().unbind())
+        corrections = _one_minus_power(beta2, counts)
+        sqrt_([corrections])
+        torch._foreach_div_(roots, corrections.unbind())
         numerators = torch._foreach_div(directions, _one_minus_power(beta1, counts).unbind())
     torch._foreach_add_(roots, group["eps"])
     if isinstance(lr, Tensor) or params[0].dtype != dtype:
@@ -298,7 +302,7 @@ def _one_minus_power(beta: float, step: Tensor) -> Tensor:
 
 def _alphas_and_roots(
     directions: list[Tensor], second_moments: list[Tensor], states: list[dict[str, Any]], b: float
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, list[Tensor] | tuple[Tensor, ...]]:
     """alpha (parameters, tasks), and for each parameter sqrt(sum_tau alpha(t, tau) V_tau).
 
     Two matrix-vector products a parameter, whatever the number of tasks: with the bank of unit directions, and with the
@@ -307,7 +311,9 @@ def _alphas_and_roots(
     past = states[0]["past_directions"].shape[0]
     cosines = directions[0].new_zeros(len(states), past + 1)
     if past == 0:
-        return cosines.fill_(1), torch._foreach_sqrt(second_moments)
+        roots = [moment.clone() for moment in second_moments]
+        sqrt_(roots)
+        return cosines.fill_(1), roots
     earlier, present = cosines[:, :-1], cosines[:, -1]
     for row, state, direction in zip(earlier.unbind(), states, directions, strict=True):
         for bank, part in _blocks(state["past_directions"], direction.view(-1)):
@@ -321,7 +327,7 @@ def _alphas_and_roots(
     for total, state, alpha in zip(sums, states, earlier.unbind(), strict=True):
         for bank, part in _blocks(state["past_second_moments"], total.view(-1)):
             part.addmv_(bank.T, alpha)
-    torch._foreach_sqrt_(sums)
+    sqrt_(sums)
     return alphas, sums
 
 

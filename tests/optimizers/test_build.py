@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.optimizers import TAG, build_optimizer
+from pipeline.optimizers import TAG, RMSprop, build_optimizer
 from tests.optimizers.gradients import make_params
 
 
@@ -13,7 +13,7 @@ from tests.optimizers.gradients import make_params
     ("name", "values", "kind"),
     [
         ("sgd", {"momentum": 0.8}, torch.optim.SGD),
-        ("rmsprop", {}, torch.optim.RMSprop),
+        ("rmsprop", {}, RMSprop),
         ("adagrad", {}, torch.optim.Adagrad),
         ("adam", {}, torch.optim.Adam),
         ("tag", {"base": "adam", "b": 7.0}, TAG),

@@ -1,0 +1,75 @@
+"""RMSprop is PyTorch's but for the last bit of its root."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pipeline.optimizers import RMSprop, build_optimizer
+from tests.optimizers.gradients import make_params
+
+RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.Adam,
+}
+
+
+def steps(optimizer: torch.optim.Optimizer, count: int, seed: int = 0) -> None:
+    """Some steps with seeded gradients; the last parameter has none in every other."""
+    generator = torch.Generator().manual_seed(seed)
+    params = optimizer.param_groups[0]["params"]
+    for step in range(count):
+        for number, param in enumerate(params):
+            draw = torch.randn(param.shape, generator=generator, dtype=torch.float64).to(param.dtype)
+            param.grad = None if number == len(params) - 1 and step % 2 else draw
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_takes_pytorchs_steps(name: str, dtype: torch.dtype) -> None:
+    ours = [param.detach().to(dtype).requires_grad_() for param in make_params()]
+    theirs = copy.deepcopy(ours)
+    steps(build_optimizer(ours, name, lr=0.01), 50)
+    steps(RULES[name](theirs, lr=0.01), 50)
+    rtol, atol = (2e-5, 1e-6) if dtype == torch.float32 else (1e-12, 1e-13)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=atol)
+
+
+def test_it_goes_on_from_a_state_bit_for_bit() -> None:
+    whole, first = make_params(), make_params()
+    optimizer = RMSprop(whole, lr=0.01)
+    steps(optimizer, 5)
+    steps(optimizer, 5, seed=1)
+    before = RMSprop(first, lr=0.01)
+    steps(before, 5)
+    second = copy.deepcopy(first)
+    after = RMSprop(second, lr=0.5)
+    after.load_state_dict(before.state_dict())
+    steps(after, 5, seed=1)
+    assert all(torch.equal(one, other) for one, other in zip(whole, second, strict=True))
+
+
+def test_a_closure_is_called_and_its_loss_returned() -> None:
+    (param,) = params = [torch.nn.Parameter(torch.ones(3))]
+    optimizer = RMSprop(params, lr=0.1)
+
+    def closure() -> float:
+        loss = (param**2).sum()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    assert optimizer.step(closure) == 3.0
+    assert (param < 1).all()
+
+
+@pytest.mark.parametrize("values", [{"lr": -1.0}, {"alpha": 1.0}, {"eps": -1e-8}, {"lr": float("nan")}])
+def test_values_out_of_range_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        RMSprop(make_params(), **values)
