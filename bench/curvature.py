@@ -24,8 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.tag import measure
-from pipeline.benchmarks.sources import SPLITS, fetch
-from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.benchmarks.naming import SPLITS
+from pipeline.benchmarks.sources import fetch
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import Configuration, read_configuration, resolve_data, resolve_run
 from pipeline.curvature import (
     EigenResult,

@@ -29,7 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.compute import prepare
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.schema import Compute

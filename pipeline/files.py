@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline.errors import UserError
 
@@ -114,10 +111,3 @@ def read_json(path: str | Path, mend: str) -> Any:
 def significant(value: float, digits: int = 5) -> float:
     """Round to `digits` significant digits: metrics keep their bytes where only the last bits of weights differ."""
     return float(f"{value:.{digits}g}")
-
-
-def sha256_of_arrays(images: np.ndarray, labels: np.ndarray) -> str:
-    """sha256 of the images' bytes followed by the labels as little-endian int64 (DESIGN: one dataset, one byte sequence)."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return digest.hexdigest()

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.benchmarks.weights import FILE, fetch_weights
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.benchmarks.raw import write_raw
+from pipeline.process import begin
+
+begin(__name__)
+
+from pipeline.benchmarks.raw_writer import write_raw
 from pipeline.benchmarks.weights import write_weights
 from pipeline.config import read_data_plan
 from pipeline.errors import run_stage

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pipeline.benchmarks.raw import read_raw
-from pipeline.benchmarks.store import write_tasks
+from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import read_data_plan
 from pipeline.errors import run_stage
 from pipeline.files import whole_folder

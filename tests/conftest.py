@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks, write_tasks
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.schema import Mlp, RotatedStream
 from tests.clones import base, clone
 from tests.paths import ROOT, edit
+from tests.skips import pytest_runtest_makereport
 
-__all__ = ["ROOT", "base", "clone", "edit"]  # fixtures, and what tests import from here
+__all__ = [
+    "ROOT",
+    "base",
+    "clone",
+    "edit",
+    "pytest_runtest_makereport",
+]  # fixtures, a hook, what tests import from here
 
 
 @pytest.fixture

@@ -75,3 +75,10 @@ def write_split(
     sha256.update(np.ascontiguousarray(labels, dtype="<i8").data)
     np.save(folder / f"{split}_labels.npy", labels.astype(np.int64))
     return sha256.hexdigest()
+
+
+def sha256_of_arrays(images: np.ndarray, labels: np.ndarray) -> str:
+    """sha256 of the images' bytes followed by the labels as little-endian int64."""
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return digest.hexdigest()

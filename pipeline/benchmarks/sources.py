@@ -7,24 +7,22 @@ order: the official files below TAG_DATASETS, class folders there, the user's ca
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.benchmarks import local, official
+from pipeline.benchmarks.arrays import sha256_of_arrays
 from pipeline.benchmarks.folders import ClassFolder, write_class_folder
 from pipeline.benchmarks.local import OfficialFile
 from pipeline.benchmarks.spool import Written
 from pipeline.config.schema import Folder
 from pipeline.errors import UserError
-from pipeline.files import sha256_of_arrays
 
 Split = tuple[np.ndarray, np.ndarray]
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -218,14 +216,6 @@ def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     # As fixed-length byte strings images are compared in place, without a copy of each.
     by_bytes = np.argsort(rows.view(f"S{rows.shape[1]}")[:, 0], kind="stable")
     return by_bytes[np.argsort(labels[by_bytes], kind="stable")]
-
-
-def name_of(dataset: str | Folder) -> str:
-    """A public dataset's name, or the last part of a folder's path, as a file name."""
-    if isinstance(dataset, str):
-        return dataset
-    stem = PurePath(dataset.path).name.partition(".")[0]
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "folder"
 
 
 def fetch(dataset: str | Folder) -> dict[str, Split]:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.benchmarks.arrays import sha256_of_arrays
 from pipeline.benchmarks.folders import ClassFolder, write_class_folder
-from pipeline.benchmarks.raw import write_splits
+from pipeline.benchmarks.raw_writer import write_splits
 from pipeline.benchmarks.sources import canonical_order
 from pipeline.benchmarks.spool import Spool, Written
 from pipeline.errors import UserError
-from pipeline.files import sha256_of_arrays
 from tests.benchmarks.test_archives import pack
 
 SHAPE = (4, 3, 3)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline.benchmarks import download, local, official, sources
-from pipeline.benchmarks.raw import write_raw
+from pipeline.benchmarks.arrays import sha256_of_arrays
+from pipeline.benchmarks.naming import SPLITS, name_of
+from pipeline.benchmarks.raw_writer import write_raw
 from pipeline.benchmarks.spool import Written
 from pipeline.config.schema import Folder, PublicDataset
 from pipeline.errors import UserError
-from pipeline.files import sha256_of_arrays
 from tests.benchmarks.test_archives import pack
 from tests.benchmarks.test_folders import lay
 from tests.benchmarks.test_official import write_idx
@@ -28,7 +29,7 @@ def tiny_splits() -> dict[str, sources.Split]:
     """Twenty images a split, of three classes, in canonical order."""
     generator = np.random.default_rng(0)
     splits = {}
-    for split in sources.SPLITS:
+    for split in SPLITS:
         images, labels = generator.integers(0, 256, (20, 4, 3), np.uint8), np.arange(20) % 3
         order = sources.canonical_order(images, labels)
         splits[split] = (images[order], labels[order])
@@ -92,7 +93,7 @@ def test_official_files_and_class_folders_give_the_same_raw_files(tiny: Path, tm
 
 def test_class_folders_with_other_images_are_refused_by_place(tiny: Path) -> None:
     other = np.zeros((2, 4, 3), np.uint8)
-    lay(tiny / "tiny", {split: {"a": other, "b": other} for split in sources.SPLITS})
+    lay(tiny / "tiny", {split: {"a": other, "b": other} for split in SPLITS})
     with pytest.raises(UserError, match=r"tiny \(train\): sha256 .* expected .*datasets/tiny gave other images"):
         sources.fetch(TINY)
 
@@ -225,12 +226,12 @@ def test_an_own_folder_is_found_below_the_folder_of_datasets_or_from_here(
     here, there = np.full((2, 4, 3), 1, np.uint8), np.full((2, 4, 3), 2, np.uint8)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(local.VARIABLE, raising=False)
-    lay(tmp_path / "mine", {split: {"a": here, "b": here} for split in sources.SPLITS})
+    lay(tmp_path / "mine", {split: {"a": here, "b": here} for split in SPLITS})
     assert sources.fetch(own("mine"))["train"][0].max() == 1
     assert sources.fetch(own(tmp_path / "mine"))["train"][0].shape == (4, 4, 3)
     datasets = tmp_path / "datasets"
     datasets.mkdir()
-    lay(datasets / "mine", {split: {"a": there, "b": there} for split in sources.SPLITS})
+    lay(datasets / "mine", {split: {"a": there, "b": there} for split in SPLITS})
     monkeypatch.setenv(local.VARIABLE, str(datasets))
     assert sources.fetch(own("mine"))["train"][0].max() == 2
     assert sources.fetch(own("mine", colour="rgb"))["train"][0].shape == (4, 4, 3, 3)
@@ -239,6 +240,6 @@ def test_an_own_folder_is_found_below_the_folder_of_datasets_or_from_here(
 
 
 def test_a_dataset_has_a_name_that_is_a_file_name() -> None:
-    assert [sources.name_of(dataset) for dataset in ("mnist", own("../My Birds.tar.gz"), own("/"), own("~/x"))] == [
+    assert [name_of(dataset) for dataset in ("mnist", own("../My Birds.tar.gz"), own("/"), own("~/x"))] == [
         "mnist", "my-birds", "folder", "x",
     ]  # fmt: skip

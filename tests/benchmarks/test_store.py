@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.benchmarks import store
+from pipeline.benchmarks import task_writer
 from pipeline.benchmarks.arrays import Split
-from pipeline.benchmarks.raw import read_raw, write_raw
+from pipeline.benchmarks.raw import read_raw
+from pipeline.benchmarks.raw_writer import write_raw
 from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks, held_out, write_tasks
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import held_out, write_tasks
 from pipeline.config import DataPlan
 from pipeline.config.schema import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
 from pipeline.errors import UserError
@@ -128,7 +130,7 @@ def test_only_a_chunk_of_images_is_in_memory_at_once(
     splits = fetch("digits")
     write_tasks(tmp_path / "whole", plan(fraction), [splits])
     counted = {split: (Counted(images), labels) for split, (images, labels) in splits.items()}
-    monkeypatch.setattr(store, "CHUNK", 64 * 100)
+    monkeypatch.setattr(task_writer, "CHUNK", 64 * 100)
     write_tasks(tmp_path / "chunks", plan(fraction), [counted])
     assert counted["train"][0].asked == 100
     assert counted["test"][0].asked == (100 if fraction is None else 0)
