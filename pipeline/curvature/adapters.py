@@ -29,6 +29,20 @@ class DenseOperator:
         return self.matrix @ vectors
 
 
+class _Torch:
+    """shape and matvec of somebody's own, whose vectors are torch's."""
+
+    def __init__(
+        self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, matvec: Callable[[Tensor], Any]
+    ):
+        self.shape, self.dtype, self.device = shape, dtype, device
+        self._matvec = matvec
+
+    def matvec(self, v: Tensor) -> Tensor:
+        product: Tensor = self._matvec(v)
+        return product
+
+
 class _Foreign:
     """shape and matvec of another library, whose vectors are numpy's."""
 
@@ -43,9 +57,9 @@ class _Foreign:
 def as_operator(thing: Any) -> SymmetricOperator:
     """`thing` as an operator.
 
-    A tensor or numpy array (n, n), a SciPy LinearOperator, or anything with `shape` and `matvec`: with a torch dtype and a
-    device it is taken as it is, otherwise its vectors are numpy's (float64 where it has no dtype). Raises ValueError for
-    what is not square, TypeError for what has no products.
+    A tensor or numpy array (n, n), a SciPy LinearOperator, or anything with `shape` and `matvec`. With a torch dtype its
+    vectors are torch's, on its `device` (the CPU where it names none); otherwise they are numpy's (float64 where it has no
+    dtype). Raises ValueError for what is not square, TypeError for what has no products or a dtype that is neither's.
     """
     if isinstance(thing, Tensor | np.ndarray):
         matrix = torch.as_tensor(thing)
@@ -54,11 +68,18 @@ def as_operator(thing: Any) -> SymmetricOperator:
     if not hasattr(thing, "shape") or not hasattr(thing, "matvec"):
         raise TypeError(f"neither a matrix nor an operator with shape and matvec: {type(thing).__name__}")
     _square(tuple(thing.shape))
-    if isinstance(thing, SymmetricOperator) and isinstance(thing.dtype, torch.dtype):
-        return thing
-    kind = np.dtype(getattr(thing, "dtype", None) or np.float64)
+    shape = (int(thing.shape[0]), int(thing.shape[1]))
+    given = getattr(thing, "dtype", None)
+    if isinstance(given, torch.dtype):
+        if isinstance(thing, SymmetricOperator):
+            return thing
+        return _Torch(shape, given, torch.device(getattr(thing, "device", None) or "cpu"), thing.matvec)
+    try:
+        kind = np.dtype(given or np.float64)
+    except TypeError:
+        raise TypeError(f"the operator's dtype must be torch's or numpy's, is {given!r}") from None
     dtype = torch.float32 if kind == np.float32 else torch.float64
-    return _Foreign((int(thing.shape[0]), int(thing.shape[1])), dtype, thing.matvec)
+    return _Foreign(shape, dtype, thing.matvec)
 
 
 def _square(shape: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse.linalg import aslinearoperator
 
-from pipeline.curvature import DenseOperator, as_operator, deflated_power_iteration
+from pipeline.curvature import DenseOperator, as_operator, deflated_power_iteration, lanczos, spectral_density
 from tests.curvature import SPECTRA, check, with_spectrum
 
 
@@ -126,3 +126,30 @@ def test_the_published_procedure_finds_what_is_well_separated() -> None:
 def test_the_published_procedure_takes_at_most_18_steps_a_pair() -> None:
     close = with_spectrum(SPECTRA["gaps of five percent"])
     assert deflated_power_iteration(close, 3, published=True).matvecs == 3 * 18
+
+
+class OnesOwn:
+    """The least that an operator needs: a shape, products, and torch's dtype."""
+
+    shape = (30, 30)
+    dtype = torch.float64
+
+    def __init__(self) -> None:
+        self.matrix = with_spectrum([5.0, -3.0, 1.0], size=30).matrix
+
+    def matvec(self, v: torch.Tensor) -> torch.Tensor:
+        return self.matrix @ v
+
+
+def test_an_operator_of_torch_vectors_needs_no_device_and_no_matmat() -> None:
+    wanted = torch.tensor([5.0, -3.0], dtype=torch.float64)
+    for solver in (deflated_power_iteration, lanczos):
+        torch.testing.assert_close(solver(OnesOwn(), 2, tolerance=1e-8).eigenvalues, wanted)
+    assert spectral_density(OnesOwn(), probes=1, steps=30).nodes.max() == pytest.approx(5.0)
+
+
+def test_a_dtype_of_nobody_is_told() -> None:
+    operator = OnesOwn()
+    operator.dtype = "thirty bits"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="the operator's dtype must be torch's or numpy's, is 'thirty bits'"):
+        as_operator(operator)
