@@ -11,6 +11,7 @@ import torch
 
 from pipeline.config.schema import Compute
 from pipeline.errors import UserError
+from pipeline.portable import in_force
 
 #: Of glibc's mallopt(3), and the largest value that each takes: before version 2.35 the second took 32 MB at most.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -46,12 +47,18 @@ def _keep_freed_memory() -> None:
         mallopt(TRIM_THRESHOLD, LARGEST_TRIM)
 
 
+def portable(device: torch.device) -> bool:
+    """Whether what this process computes on `device` is the same bytes on every x86-64 processor with AVX2."""
+    return in_force() and device.type == "cpu" and torch.get_num_threads() == 1
+
+
 def machine(device: torch.device) -> dict[str, str | int]:
     """What the run ran on, for logs/."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "portable": portable(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": platform.platform(),

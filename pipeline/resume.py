@@ -11,9 +11,8 @@ import hashlib
 import os
 import shutil
 import sys
-import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,8 +27,6 @@ from pipeline.files import whole_file
 INTERVAL = 120.0
 #: The same, for tests of runs that are over sooner.
 VARIABLE = "TAG_SAVE_SECONDS"
-#: What a process that runs DVC is called: DVC's own command, and what `pipeline.repro` runs it in.
-NAMES = ("dvc", "pipeline.repro.hand")
 
 
 def fingerprint(files: Iterable[Path], *words: object) -> str:
@@ -109,30 +106,3 @@ class Scratch:
         """Forget everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-
-
-def end_with_dvc() -> None:
-    """End this process when the DVC that started it is gone: killed, it leaves its command behind, which would write beside
-    the next one."""
-    import psutil
-
-    dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-    if dvc is None:
-        return
-
-    def watch() -> None:
-        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.5)
-        os._exit(143)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _is_dvc(process: Any) -> bool:
-    import psutil
-
-    try:
-        words: Sequence[str] = process.cmdline()[:3]
-    except psutil.Error:
-        return False
-    return any(Path(word).name in NAMES for word in words)

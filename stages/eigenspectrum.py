@@ -6,22 +6,19 @@ for), and the distance of all weights from those after the first task.
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
+from pipeline.config.reading import read_sections
 from pipeline.errors import UserError, run_stage
 from pipeline.files import whole_folder, write_json
-from stages.runs import checkpoint, read_sections, run_from_arguments
-
-#: What the spectra depend on besides plan, data, weights and settings.
-CODE = (
-    Path("pipeline/curvature"),
-    Path("pipeline/models"),
-    Path("pipeline/eigenspectrum.py"),
-    Path("pipeline/resume.py"),
-)
+from stages.runs import checkpoint, code_of, run_from_arguments
 
 
 def main() -> None:
@@ -34,12 +31,11 @@ def main() -> None:
     from safetensors.torch import save_file
     from tqdm import tqdm
 
-    from pipeline.compute import machine, prepare
+    from pipeline.compute import machine, portable, prepare
     from pipeline.eigenspectrum import Examiner
     from pipeline.models import build_model, load_checkpoint
-    from pipeline.resume import Scratch, end_with_dvc, fingerprint
+    from pipeline.resume import Scratch, fingerprint
 
-    end_with_dvc()
     device = prepare(sections.compute)
     if settings.polish and device.type == "mps":
         raise UserError("params.yaml: eigenspectrum.polish: an mps device has no float64; set it to false")
@@ -52,8 +48,9 @@ def main() -> None:
         bar.update()
 
     weights = [checkpoint(run.checkpoints, task) for task in range(len(tasks))]
-    inputs = [run.plan, tasks.folder / "manifest.json", *weights, *CODE]
-    key = fingerprint(inputs, settings, device.type, sections.compute.threads, torch.__version__)
+    inputs = [run.plan, tasks.folder / "manifest.json", *weights, *code_of("eigenspectrum")]
+    words = (settings, device.type, sections.compute.threads, portable(device), torch.__version__)
+    key = fingerprint(inputs, *words)
     name = f"eigenspectrum {run.name}"
     with (
         run.logged("eigenspectrum") as log,

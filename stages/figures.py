@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 from pathlib import Path
 
 from pipeline.benchmarks.store import Tasks

@@ -5,6 +5,10 @@ With --check nothing is written: only what is wrong is told.
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 import sys
 
 from ruamel.yaml import YAML

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
-
-from pipeline.config.reading import check, read_yaml
-from pipeline.config.schema import Compute, Eigenspectrum, Strict
+from pipeline.config.reading import read_yaml
 from pipeline.errors import UserError
 from pipeline.files import write_json
 
@@ -72,22 +69,17 @@ def checkpoint(folder: Path, task: int) -> Path:
     return folder / f"task-{task + 1:02d}.safetensors"
 
 
+def code_of(stage: str) -> list[Path]:
+    """The project's files that a stage depends on, as dvc.yaml lists them. Raises UserError."""
+    try:
+        listed = read_yaml("dvc.yaml")["stages"][stage]["deps"]
+    except (KeyError, TypeError):
+        raise UserError(f"dvc.yaml: no dependencies of the stage '{stage}'; restore it from git") from None
+    return [Path(path) for path in listed if path.startswith(("pipeline/", "stages/"))]
+
+
 def run_from_arguments() -> Run:
     """METHOD SEED from the command line. Raises UserError."""
     if len(sys.argv) != 3 or not sys.argv[2].isdigit():
         raise UserError(f"usage: python -m {sys.argv[0]} METHOD SEED, as in 'naive 1'")
     return Run(sys.argv[1], int(sys.argv[2]))
-
-
-class _Sections(Strict):
-    """The sections of params.yaml that stages read by themselves; the plan stage has checked the rest."""
-
-    model_config = ConfigDict(**{**Strict.model_config, "extra": "ignore"})
-
-    compute: Compute
-    eigenspectrum: Eigenspectrum
-
-
-def read_sections() -> _Sections:
-    """The sections of params.yaml that runs read. Raises UserError."""
-    return check(_Sections, read_yaml("params.yaml"), "params.yaml:")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 import sys
 from pathlib import Path
 

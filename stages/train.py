@@ -5,6 +5,10 @@ Killed, it goes on from scratch/ when it is started again.
 
 from __future__ import annotations
 
+from pipeline.process import begin
+
+begin(__name__)
+
 import shutil
 from math import isnan
 from pathlib import Path
@@ -12,16 +16,12 @@ from typing import Any
 
 from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
+from pipeline.config.reading import read_sections
 from pipeline.errors import run_stage
 from pipeline.files import significant, whole_file, whole_folder, write_json
-from stages.runs import checkpoint, read_sections, run_from_arguments
+from stages.runs import checkpoint, code_of, run_from_arguments
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
-#: What a run's numbers depend on besides its plan, its data and its seed.
-CODE = (
-    *(Path("pipeline", name) for name in ("models", "optimizers", "strategies")),
-    *(Path("pipeline", f"{name}.py") for name in ("evaluation", "feeding", "randomness", "resume", "training")),
-)
 
 
 def main() -> None:
@@ -32,16 +32,16 @@ def main() -> None:
     # torch costs seconds: only once everything cheap is known to be right.
     import torch
 
-    from pipeline.compute import machine, prepare
+    from pipeline.compute import machine, portable, prepare
     from pipeline.metrics import all_metrics
     from pipeline.models import TaskModel, save_checkpoint
-    from pipeline.resume import Scratch, end_with_dvc, fingerprint
+    from pipeline.resume import Scratch, fingerprint
     from pipeline.training import train
 
-    end_with_dvc()
     device = prepare(compute)
     inputs = [run.plan, tasks.folder / "manifest.json", WEIGHTS.with_name("manifest.json")]
-    key = fingerprint([*inputs, *CODE], run.seed, device.type, compute.threads, torch.__version__)
+    words = (run.seed, device.type, compute.threads, portable(device), torch.__version__)
+    key = fingerprint([*inputs, *code_of("train")], *words)
     with run.logged("train") as log, Scratch(run.scratch("train"), key, f"train {run.name}") as scratch:
         log["machine"] = machine(device)
         weights = WEIGHTS if plan.pretrained else None

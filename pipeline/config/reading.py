@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.config.schema import Benchmark, Method, Name, Params
+from pipeline.config.schema import Benchmark, Compute, Eigenspectrum, Method, Name, Params, Strict
 from pipeline.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
@@ -96,6 +96,20 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
                 f"params.yaml: figures.{role}: methods.yaml has no '{method}'; {nearest(method, methods, 40)}"
             )
     return Configuration(params, benchmarks, methods)
+
+
+class Sections(Strict):
+    """The sections of params.yaml that stages read by themselves; the plan stage has checked the rest."""
+
+    model_config = ConfigDict(**{**Strict.model_config, "extra": "ignore"})
+
+    compute: Compute
+    eigenspectrum: Eigenspectrum
+
+
+def read_sections(folder: str | Path = ".") -> Sections:
+    """The sections of params.yaml that stages read by themselves. Raises UserError."""
+    return check(Sections, read_yaml(Path(folder) / "params.yaml"), "params.yaml:")
 
 
 def _check_each(model: type[M], value: Any, file: str) -> dict[str, M]:

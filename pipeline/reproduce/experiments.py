@@ -92,6 +92,8 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
             "methods": experiment.methods,
             "seeds": sorted({seed for _, seed in experiment.runs}),
             "figures": base.params.figures.model_copy(update=roles),
+            # A quarter faster on the networks of the papers; verdicts are about means over seeds, not about last bits.
+            "compute": base.params.compute.model_copy(update={"portable": False}),
         }
     )
     return Configuration(

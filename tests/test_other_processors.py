@@ -1,0 +1,185 @@
+"""The same bytes on other processors, which qemu-user shows to a process: no second machine is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.clones import ENVIRONMENT, Clone
+
+QEMU = shutil.which("qemu-x86_64")
+#: One of each maker. Both have AVX2; qemu 7.2 knows no AVX-512.
+PROCESSORS = ("Haswell", "EPYC")
+
+pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64 here (Debian's package qemu-user)")
+
+#: Runs the stages of some runs in one process: an import of PyTorch takes a quarter of a minute there. Each argument: stage,
+#: method and seed, joined by colons.
+DRIVER = """
+import sys
+from pipeline.process import begin
+begin("__main__")
+import importlib
+for word in sys.argv[1:]:
+    stage, method, seed = word.split(":")
+    module = importlib.import_module(f"stages.{stage}")
+    sys.argv = [stage, method, seed]
+    module.main()
+"""
+#: Steps of the reduced ResNet-18 with all that the published experiments use: batch normalisation, dropout, images in colour.
+#: Writes the bytes of its weights, and the accuracies and losses.
+CONVOLUTIONS = """
+import sys
+from pipeline.process import begin
+begin("__main__")
+from pathlib import Path
+import numpy as np, torch
+from pipeline.benchmarks.store import Tasks
+from pipeline.benchmarks.task_writer import write_tasks
+from pipeline.compute import portable, prepare
+from pipeline.config import DataPlan, RunPlan
+from pipeline.config.reading import read_sections
+from pipeline.training import train
+
+device = prepare(read_sections().compute)
+assert portable(device)
+draw = np.random.default_rng(0)
+raw = {
+    split: (draw.integers(0, 256, (n, 32, 32, 3), np.uint8), np.arange(n) % 4)
+    for split, n in (("train", 40), ("test", 20))
+}
+folder = Path("made-up")
+folder.mkdir()
+stream = {"name": "split", "tasks": 2}
+write_tasks(folder, DataPlan.model_validate({"datasets": ["cifar100"], "stream": stream, "evaluation": "test"}), [raw])
+for name, optimizer in {
+    "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.8}, "rmsprop": {"name": "rmsprop", "lr": 0.001},
+    "tag": {"name": "tag", "lr": 0.001, "base": "rmsprop", "b": 5.0},
+}.items():
+    plan = RunPlan.model_validate({
+        "method": name, "optimizer": optimizer, "strategy": {"name": "naive"}, "regime": {"lr_decay": 1.0, "dropout": 0.1},
+        "training": {"batch_size": 10, "epochs": 1}, "model": {"name": "resnet18-reduced", "outputs": "task"},
+    })
+    with open(f"made-up/{name}", "wb") as file:
+        record = train(plan, Tasks.open(folder), 1, device, after_task=lambda task, model: [
+            file.write(value.numpy().tobytes()) for value in model.state_dict().values()] and None)
+        file.write(repr(vars(record)).encode())
+"""
+
+
+def small(clone: Clone, methods: Sequence[str], *edits: tuple[str, str, str]) -> None:
+    """Two tasks in fewer steps than the default benchmark takes, and spectra of few images."""
+    clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in methods))
+    clone.edit("params.yaml", "stable: stable-ewc", f"stable: {methods[0]}")
+    clone.edit("benchmarks.yaml", "    batch_size: 5 ", "    batch_size: 20 ")
+    clone.edit("params.yaml", "  examples: null", "  examples: 60")
+    clone.edit("params.yaml", "  k: 3 ", "  k: 1 ")
+    for edit in edits:
+        clone.edit(*edit)
+    clone.stage("plan")
+
+
+def run_on(processor: str | None, clone: Clone, code: str, *arguments: str) -> dict[str, bytes]:
+    """Run code in a copy of the clone, on this processor or an emulated one; the bytes of all that it made."""
+    folder = clone.folder.with_name(f"{clone.folder.name}-{processor or 'here'}")
+    shutil.copytree(clone.folder, folder, symlinks=True)
+    for made in ("models", "metrics", "eigenvectors", "scratch"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    emulator = [str(QEMU), "-cpu", processor] if processor else []
+    # The interpreter itself, not the environment's link to it, which would look for its libraries beside the emulator.
+    python = str(Path(sys.executable).resolve())
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(["", sysconfig.get_path("purelib")])}
+    command = [*emulator, python, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "note:" not in done.stderr
+    files = [path for made in ("models", "metrics", "eigenvectors", "made-up") for path in (folder / made).rglob("*")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.is_file()}
+
+
+def test_of_training_and_spectra_every_byte_is_the_same(clone: Clone, processor: str) -> None:
+    small(clone, ["naive", "tag"])
+    work = ["train:naive:1", "train:tag:1", "eigenspectrum:tag:1"]
+    here = run_on(None, clone, DRIVER, *work)
+    assert len([name for name in here if name.endswith(".safetensors")]) == 4
+    assert "metrics/runs/tag/1.eigenspectrum.json" in here
+    assert run_on(processor, clone, DRIVER, *work) == here
+
+
+@pytest.fixture(params=PROCESSORS)
+def processor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+#: Every update rule, every strategy with its options, and every regime.
+METHODS = (
+    "naive", "stable", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam", "ewc", "rmsprop-ewc", "agem", "er",
+    "tag-er", "multitask", "multitask-passes",
+)  # fmt: skip
+SPECTRA = (
+    ("power", "density_probes: 0 ", "density_probes: 2 "),
+    ("lanczos", "solver: power ", "solver: lanczos "),
+    ("polish", "polish: false ", "polish: true "),
+)
+
+
+@pytest.mark.slow
+def test_of_every_update_rule_and_strategy_every_byte_is_the_same(clone: Clone, processor: str) -> None:
+    small(clone, METHODS, ("benchmarks.yaml", "      dropout: 0.0", "      dropout: 0.2"))
+    options = "  fisher: exact\n"
+    text = (clone.folder / "methods.yaml").read_text(encoding="utf-8")
+    (clone.folder / "methods.yaml").write_text(
+        re.sub(r"(?m)^rmsprop-ewc:\n", "rmsprop-ewc:\n" + options, text), encoding="utf-8"
+    )
+    clone.stage("plan")
+    work = [f"train:{name}:1" for name in METHODS]
+    here = run_on(None, clone, DRIVER, *work)
+    assert len([name for name in here if name.endswith(".safetensors")]) == 2 * len(METHODS)
+    assert run_on(processor, clone, DRIVER, *work) == here
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "old", "new"), SPECTRA)
+def test_of_every_kind_of_spectrum_every_byte_is_the_same(
+    clone: Clone, processor: str, name: str, old: str, new: str
+) -> None:
+    small(clone, ["naive"], ("params.yaml", old, new), ("params.yaml", "save_vectors: false", "save_vectors: true"))
+    work = ["train:naive:1", "eigenspectrum:naive:1"]
+    here = run_on(None, clone, DRIVER, *work)
+    assert any(path.startswith("eigenvectors/") and path.endswith(".safetensors") for path in here)
+    assert run_on(processor, clone, DRIVER, *work) == here
+
+
+@pytest.mark.slow
+def test_of_convolutions_with_batch_normalisation_and_dropout_every_byte_is_the_same(
+    clone: Clone, processor: str
+) -> None:
+    here = run_on(None, clone, CONVOLUTIONS)
+    assert {"made-up/sgd", "made-up/rmsprop", "made-up/tag"} <= set(here)
+    assert run_on(processor, clone, CONVOLUTIONS) == here
+
+
+@pytest.mark.slow
+def test_tables_and_figures_are_the_same_bytes(clone: Clone, processor: str) -> None:
+    code = "import sys; from pipeline.process import begin; begin('__main__'); from stages import split, summarize, figures; "
+    code += "split.main(); summarize.main(); figures.main()"
+
+    def made(on: str | None) -> dict[str, bytes]:
+        shutil.copytree(clone.folder, clone.folder.with_name(f"tables-{on}"), symlinks=True)
+        folder = clone.folder.with_name(f"tables-{on}")
+        emulator = [str(QEMU), "-cpu", on] if on else []
+        environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(["", sysconfig.get_path("purelib")])}
+        command = [*emulator, str(Path(sys.executable).resolve()), "-c", code]
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        files = [path for name in ("data/tasks", "plots", "metrics", "figures") for path in (folder / name).rglob("*")]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.is_file()}
+
+    assert made(processor) == made(None)
