@@ -12,9 +12,16 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from pipeline.errors import run_stage
+
+try:
+    import psutil
+except ImportError:  # every Python but the environment's
+    print(
+        f"{Path(sys.argv[0]).stem}: {sys.executable} lacks the project's packages; run 'source .venv/bin/activate' first",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 #: What DVC sets for the commands that it runs, to the name of the stage.
 STAGE = "DVC_STAGE"

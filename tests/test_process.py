@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.clones import ENVIRONMENT, Clone
+from tests.clones import ENVIRONMENT, Clone, one_line
+from tests.paths import ROOT
 
 #: Seconds after which a test is given up.
 PATIENCE = 120
@@ -56,8 +57,6 @@ def started(folder: Path, before: str = "", name: str = "dvc") -> Iterator[tuple
 
 
 def environment() -> dict[str, str]:
-    from tests.paths import ROOT
-
     return {**{key: value for key, value in ENVIRONMENT.items() if key != "DVC_STAGE"}, "PYTHONPATH": str(ROOT)}
 
 
@@ -150,3 +149,12 @@ def test_no_stage_trains_on_when_its_dvc_is_killed(clone: Clone, victim: str, ki
         hit, finished = kill_dvc(clone, command[victim], victim, moments.uniform(0, 5))
         assert hit
         assert not finished
+
+
+def test_a_python_without_the_packages_gets_a_line() -> None:
+    """As where somebody calls .venv/bin/dvc without activating the environment."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "stages.plan"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("lacks the project's packages; run 'source .venv/bin/activate' first\n")
