@@ -28,9 +28,7 @@ HARMLESS_FOR = {
         stage,
     ): "checks values that reach the stage through runs/ or DVC's params, which are dependencies"
     for stage in STAGES[1:]
-} | {
-    ("pipeline.portable", stage): "this stage reads and writes text and whole numbers" for stage in ("plan", "download")
-}
+} | {("pipeline.portable", stage): "reads and writes text and whole numbers" for stage in ("plan", "download")}
 
 #: In a folder that a stage depends on, but not imported by it: a change of them reruns it in vain.
 IN_VAIN = {

@@ -169,7 +169,7 @@ def test_of_convolutions_with_batch_normalisation_and_dropout_every_byte_is_the_
 
 @pytest.mark.slow
 def test_tables_and_figures_are_the_same_bytes(clone: Clone, processor: str) -> None:
-    code = "import sys; from pipeline.process import begin; begin('__main__'); from stages import split, summarize, figures; "
+    code = "from pipeline.process import begin; begin('__main__'); from stages import split, summarize, figures; "
     code += "split.main(); summarize.main(); figures.main()"
 
     def made(on: str | None) -> dict[str, bytes]:

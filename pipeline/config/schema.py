@@ -136,7 +136,7 @@ class Figures(Strict):
 
 class Compute(Strict):
     """How, not what: nothing depends on it. memory: GiB that an eigenspectrum may keep for its Hessian-vector products.
-    portable: whether one thread of a CPU gives the same bytes on every x86-64 processor with AVX2 (`pipeline.portable`)."""
+    portable: whether one thread of a CPU gives the same bytes on every x86-64 processor with AVX2."""
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: Count
