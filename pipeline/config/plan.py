@@ -26,10 +26,10 @@ from pipeline.config.schema import (
     Fisher,
     Fraction,
     Held,
+    LearningRate,
     Method,
     Model,
     OptimizerName,
-    Positive,
     Resnet,
     Settings,
     Sharpness,
@@ -37,6 +37,7 @@ from pipeline.config.schema import (
     Stream,
     Strict,
     TagBase,
+    Weight,
     Weights,
 )
 from pipeline.errors import UserError
@@ -70,7 +71,7 @@ class OptimizerPlan(Strict):
     """The update rule and its values; those it does not have are None and left out of the file."""
 
     name: OptimizerName
-    lr: Positive
+    lr: LearningRate
     momentum: Fraction | None = None
     base: TagBase | None = None
     b: Sharpness | None = None
@@ -83,8 +84,8 @@ class RegimePlan(Strict):
     dropout_at_test: None for no.
     """
 
-    lr_decay: float
-    min_lr: float | None = None
+    lr_decay: Annotated[float, Field(gt=0, le=1)]
+    min_lr: LearningRate | None = None
     dropout: Fraction
     dropout_at_test: Literal[True] | None = None
 
@@ -96,10 +97,10 @@ class StrategyPlan(Strict):
     """
 
     name: StrategyName
-    ewc_lambda: float | None = None
+    ewc_lambda: Weight | None = None
     fisher: Fisher | None = None
     fisher_batch: Count | None = None
-    penalty_clip: float | None = None
+    penalty_clip: Weight | None = None
     memory_per_class: Count | None = None
     extra_forward: Literal[True] | None = None
     passes: Count | None = None

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.config.parsing import read_yaml as read_yaml
 from pipeline.config.schema import Benchmark, Compute, Eigenspectrum, Method, Name, Params, Strict
 from pipeline.errors import UserError, nearest
 
@@ -35,25 +34,6 @@ class Configuration:
     def benchmark(self) -> Benchmark:
         """The benchmark that params.yaml names."""
         return self.benchmarks[self.params.benchmark]
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Parse one YAML file. Raises UserError naming file, line and column."""
-    try:
-        # DVC's own parser (YAML 1.2: 1e-3 is a number, on and no are words, no key stands twice).
-        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; restore it, e.g. with 'git checkout -- {path}'") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{path}{where}: not valid YAML: {' '.join(str(error.problem).split())}; mend that line"
-        ) from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}; mend it") from None
 
 
 def check(model: type[M], value: Any, where: str) -> M:
@@ -211,5 +191,8 @@ def _inner(annotation: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python shows no number of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

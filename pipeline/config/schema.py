@@ -19,12 +19,24 @@ Fisher = Literal["batch", "exact", "published"]
 BankDtype = Literal["float32", "bfloat16"]
 RegimeName = Literal["plain", "plastic", "stable"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Every number has an upper bound, far above any that is of use: a slip of the keyboard must not take a machine down.
+LearningRate = Annotated[float, Field(gt=0, le=1e6)]
+#: Of a penalty, or of the norm that it is clipped to; 0 for none.
+Weight = Annotated[float, Field(ge=0, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 #: Of TAG's alpha; beyond it exp(b) leaves float32.
 Sharpness = Annotated[float, Field(ge=-80, le=80)]
-Count = Annotated[int, Field(ge=1)]
+#: Of examples, epochs, products.
+Count = Annotated[int, Field(ge=1, le=10**6)]
+#: Of tasks.
+Tasks = Annotated[int, Field(ge=1, le=1000)]
+#: Of units in a layer.
+Width = Annotated[int, Field(ge=1, le=65_536)]
+#: Of an image's rows or columns.
+Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: Threads of a process, or processes side by side.
+Threads = Annotated[int, Field(ge=1, le=1024)]
 Evaluated = Literal["test", "validation"]
 Colour = Literal["grey", "rgb"]
 Pixels = Literal["unit", "symmetric", "imagenet"]
@@ -47,7 +59,7 @@ def _combination(text: str) -> str:
 
 Combination = Annotated[str, AfterValidator(_combination)]
 #: Names become file and stage names.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
 
 
 class Strict(BaseModel):
@@ -68,7 +80,7 @@ class Settings(Strict):
     passes: of multitask-passes over the stream. visits: instead of passes, so many visits of tasks drawn at random.
     """
 
-    lr: Positive | None = None
+    lr: LearningRate | None = None
     lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     momentum: Fraction | None = None
     base: TagBase | None = None
@@ -78,10 +90,10 @@ class Settings(Strict):
     batch_size: Count | None = None
     epochs: Count | None = None
     bank_dtype: BankDtype | None = None
-    ewc_lambda: Annotated[float, Field(ge=0)] | None = None
+    ewc_lambda: Weight | None = None
     fisher: Fisher | None = None
     fisher_batch: Count | None = None
-    penalty_clip: Annotated[float, Field(ge=0)] | None = None
+    penalty_clip: Weight | None = None
     memory_per_class: Count | None = None
     extra_forward: bool | None = None
     passes: Count | None = None
@@ -95,7 +107,7 @@ class Optimizer(Strict):
     """The update rule of the methods that pin none; a null value means the benchmark's tuned one."""
 
     name: OptimizerName
-    lr: Positive | None = None
+    lr: LearningRate | None = None
     lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     momentum: Fraction | None = None
     base: TagBase | None = None
@@ -110,7 +122,7 @@ class Eigenspectrum(Strict):
     float64. save_vectors: keep the eigenvectors. density_probes, density_steps: of the spectral density; 0 probes: none."""
 
     solver: Literal["power", "lanczos"] = "power"
-    k: Count
+    k: Annotated[int, Field(ge=1, le=10_000)]
     tolerance: Annotated[float, Field(gt=0, lt=1)]
     max_products: Count
     images: Literal["test", "train"]
@@ -120,8 +132,8 @@ class Eigenspectrum(Strict):
     published: bool = False
     polish: bool = False
     save_vectors: bool = False
-    density_probes: Annotated[int, Field(ge=0)] = 0
-    density_steps: Annotated[int, Field(ge=2)] = 60
+    density_probes: Annotated[int, Field(ge=0, le=1000)] = 0
+    density_steps: Annotated[int, Field(ge=2, le=10_000)] = 60
 
 
 class Figures(Strict):
@@ -138,9 +150,9 @@ class Compute(Strict):
     """How, not what: nothing depends on it. memory: GiB that an eigenspectrum may keep for its Hessian-vector products.
     portable: whether one thread of a CPU gives the same bytes on every x86-64 processor with AVX2."""
 
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-    threads: Count
-    memory: Positive = 2.0
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
+    threads: Threads
+    memory: Annotated[float, Field(gt=0, le=10**6)] = 2.0
     portable: bool = True
 
     @property
@@ -154,8 +166,8 @@ class Params(Strict):
 
     benchmark: str
     optimizer: Optimizer
-    methods: Annotated[list[str], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
     eigenspectrum: Eigenspectrum
     figures: Figures
     compute: Compute
@@ -167,8 +179,8 @@ class Params(Strict):
 class ImageShape(Strict):
     """What images are brought to: pixels, and grey (one value a pixel) or rgb (three)."""
 
-    height: Count
-    width: Count
+    height: Side
+    width: Side
     colour: Colour = "rgb"
 
     @property
@@ -185,7 +197,7 @@ class Folder(ImageShape):
     `seed`.
     """
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]+$")]
     test_fraction: Held | None = None
     seed: Seed = 0
 
@@ -201,7 +213,7 @@ Dataset = Annotated[
 Datasets = Annotated[
     Annotated[PublicDataset, Tag("named")]
     | Annotated[Folder, Tag("folder")]
-    | Annotated[list[Dataset], Field(min_length=1), Tag("several")],
+    | Annotated[list[Dataset], Field(min_length=1, max_length=1000), Tag("several")],
     Discriminator(_kind),
 ]
 
@@ -210,7 +222,7 @@ class RotatedStream(Strict):
     """Task t (from 0) shows every image turned by t * degrees - U(0, jitter) degrees, counter-clockwise."""
 
     name: Literal["rotated"]
-    tasks: Count
+    tasks: Tasks
     degrees: Annotated[float, Field(ge=-360, le=360)]
     jitter: Annotated[float, Field(ge=0, le=360)] = 0.0
     interpolation: Literal["nearest", "bilinear"] = "nearest"
@@ -221,7 +233,7 @@ class PermutedStream(Strict):
     """Every task shows the images with its own fixed permutation of the pixels; the first task's is the identity."""
 
     name: Literal["permuted"]
-    tasks: Count
+    tasks: Tasks
     seed: Seed = 0
 
 
@@ -229,7 +241,7 @@ class SplitStream(Strict):
     """Every task shows its own share of the classes. order: labelled (task 1 the first classes) or seeded (shuffled)."""
 
     name: Literal["split"]
-    tasks: Count
+    tasks: Tasks
     order: Literal["labelled", "seeded"] = "labelled"
     seed: Seed = 0
 
@@ -259,7 +271,7 @@ class Mlp(Network):
     """A multi-layer perceptron. hidden: widths of its hidden layers."""
 
     name: Literal["mlp"]
-    hidden: list[Count]
+    hidden: Annotated[list[Width], Field(max_length=100)]
 
 
 class ReducedResnet(Network):
