@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,20 +36,32 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it takes the place of `path` when the block ends well."""
+    """Yield an empty temporary folder beside `path`; it takes the place of `path` when the block ends well.
+
+    Several outputs belong in one `with`: all are then written before the first takes its place.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+    old = path.with_name(f".{path.name}{_MARK}old-{os.getpid()}")
     try:
         with _named(path):
             partial.mkdir()
             yield partial
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise NotADirectoryError(errno.ENOTDIR, "a link or a file is where a folder belongs", str(path))
             if path.exists():
-                shutil.rmtree(path)
-            partial.replace(path)
+                path.replace(old)  # an instant; to remove it takes as long as it is large
+            try:
+                partial.replace(path)
+            except OSError:
+                if old.exists():
+                    old.replace(path)
+                raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -70,7 +83,7 @@ def _sweep(path: Path) -> None:
     """Remove what a killed process left of `path`; leave alone what a living one is writing."""
     for left in path.parent.glob(f".{path.name}{_MARK}*"):
         owner = left.name.rpartition("-")[2]
-        if owner.isdigit() and not _alive(int(owner)):
+        if re.fullmatch("[0-9]{1,9}", owner) and not _alive(int(owner)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
@@ -93,19 +106,39 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def as_json(value: Any) -> str:
+    """The text of a JSON file, keys sorted, so that equal values give equal bytes. Raises ValueError on NaN or infinity."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON whole, keys sorted, so that equal values give equal bytes. Raises ValueError on NaN or infinity."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write JSON whole. Raises ValueError on NaN or infinity."""
+    write_text(path, as_json(value))
 
 
 def read_json(path: str | Path, mend: str) -> Any:
-    """Read JSON; UserError naming the file and `mend` (what to do) where it is missing or damaged."""
+    """Read JSON; UserError naming the file and `mend` (what to do) where it is missing or damaged: also for a key that
+    stands twice, NaN and infinity, which Python's reader takes and JSON does not have."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {mend}") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); {mend}") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged (nested too deep); {mend}") from None
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def significant(value: float, digits: int = 5) -> float:

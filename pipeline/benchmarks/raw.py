@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.benchmarks.arrays import Split, read_split
-from pipeline.files import read_json
+from pipeline.handover.documents import read_document
+from pipeline.handover.manifests import RawManifest
 
 MEND = "delete data/raw and run 'dvc repro download'"
 
 
 def read_raw(folder: Path) -> list[Mapping[str, Split]]:
     """The splits of each dataset in `data/raw`. Raises UserError for a missing or damaged file."""
+    manifest = read_document(RawManifest, folder / "manifest.json", MEND)
     return [
         {
-            split: read_split(folder / entry["folder"], split, tuple(described["shape"]), MEND)
-            for split, described in entry["splits"].items()
+            split: read_split(folder / entry.folder, split, tuple(described.shape), described.sha256, MEND)
+            for split, described in (("train", entry.splits.train), ("test", entry.splits.test))
         }
-        for entry in read_json(folder / "manifest.json", MEND)["datasets"]
+        for entry in manifest.datasets
     ]

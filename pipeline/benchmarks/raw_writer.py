@@ -13,7 +13,8 @@ from pipeline.benchmarks.naming import name_of
 from pipeline.benchmarks.sources import fetch_into
 from pipeline.benchmarks.spool import Written
 from pipeline.config.schema import Dataset
-from pipeline.files import write_json
+from pipeline.handover.documents import write_document
+from pipeline.handover.manifests import RawManifest
 
 
 def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
@@ -25,7 +26,7 @@ def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
         place.mkdir()
         splits = write_splits(place, fetch_into(place, dataset))
         entries.append({"name": name, "folder": place.name, "splits": splits})
-    write_json(folder / "manifest.json", {"datasets": entries})
+    write_document(RawManifest, {"datasets": entries}, folder / "manifest.json")
 
 
 def write_splits(place: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray] | Written]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.benchmarks.arrays import mapped
+from pipeline.benchmarks.arrays import check_sum, loaded, mapped
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.handover.documents import read_document
+from pipeline.handover.manifests import TasksManifest
 
 MEND = "delete data/tasks and run 'dvc repro split'"
 
@@ -33,7 +34,7 @@ class Tasks:
     def open(cls, folder: str | Path) -> Tasks:
         """Raises UserError where the manifest is missing or damaged."""
         folder = Path(folder)
-        return cls(folder, read_json(folder / "manifest.json", MEND))
+        return cls(folder, read_document(TasksManifest, folder / "manifest.json", MEND).plain())
 
     def __len__(self) -> int:
         return len(self.manifest["tasks"])
@@ -56,23 +57,23 @@ class Tasks:
     def first_images(self) -> np.ndarray:
         """(tasks, n, height, width[, channels]) uint8: the first training images of each task, padded with black ones.
 
-        Raises UserError for a missing or truncated file.
+        Raises UserError for a missing or damaged file.
         """
         path = self.folder / "first_images.npy"
-        try:
-            loaded: np.ndarray = np.load(path, allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: missing or damaged ({error}); {MEND}") from None
-        return loaded
+        count, shape = len(self), self.image_shape
+        return np.array(loaded(path, np.uint8, MEND, lambda found: found[:1] == (count,) and found[2:] == shape))
 
     def split(self, task: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, height, width[, channels]) uint8, memory-mapped, and labels (n,) int64 in 0..classes-1 of a task.
 
-        Raises UserError for a missing or truncated file.
+        Raises UserError for a missing or damaged file, also where only its checksum tells.
         """
         place = self.folder / f"task-{task + 1:02d}"
-        shape = tuple(self.manifest["tasks"][task][split]["shape"])
-        return (
-            mapped(place / f"{split}_images.npy", shape, MEND),
-            mapped(place / f"{split}_labels.npy", shape[:1], MEND),
-        )
+        entry = self.manifest["tasks"][task]
+        shape = tuple(entry[split]["shape"])
+        images = mapped(place / f"{split}_images.npy", shape, np.uint8, MEND)
+        labels = mapped(place / f"{split}_labels.npy", shape[:1], np.int64, MEND)
+        check_sum(images, labels, entry[split]["sha256"], MEND)
+        if labels.max() >= len(entry["classes"]) or labels.min() < 0:
+            raise UserError(f"{place}/{split}_labels.npy: has labels outside 0..{len(entry['classes']) - 1}; {MEND}")
+        return images, labels

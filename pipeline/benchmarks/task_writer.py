@@ -14,7 +14,8 @@ from pipeline.benchmarks.naming import SPLITS, name_of
 from pipeline.benchmarks.streams import RawDataset, TaskView, build_stream
 from pipeline.config.plan import DataPlan
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.handover.documents import write_document
+from pipeline.handover.manifests import TasksManifest
 
 #: Bytes of images that are in memory at once.
 CHUNK = 1 << 25
@@ -88,7 +89,7 @@ def write_tasks(
     columns = max(len(images) for images in shown)
     padded = [np.pad(images, [(0, columns - len(images))] + [(0, 0)] * len(view.shape)) for images in shown]
     np.save(folder / "first_images.npy", np.stack(padded))
-    write_json(folder / "manifest.json", {"plan": plan.model_dump(), "tasks": entries})
+    write_document(TasksManifest, {"plan": plan.model_dump(), "tasks": entries}, folder / "manifest.json")
 
 
 def _made(view: TaskView, images: Images, numbers: np.ndarray) -> Iterator[np.ndarray]:

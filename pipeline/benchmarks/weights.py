@@ -12,7 +12,8 @@ from pipeline.benchmarks import local
 from pipeline.benchmarks.local import OfficialFile
 from pipeline.config.schema import Weights
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.handover.documents import write_document
+from pipeline.handover.manifests import WeightsManifest
 
 #: torchvision's ResNet18_Weights.IMAGENET1K_V1. The names are where torch.hub keeps it below its own cache, too.
 RESNET18 = OfficialFile(
@@ -27,7 +28,7 @@ FILE = "resnet18.safetensors"
 def write_weights(folder: Path, weights: Weights) -> None:
     """Write the weights of a plan into an empty folder: none but a manifest where they are random. Raises UserError."""
     source = fetch_weights(folder, weights)
-    write_json(folder / "manifest.json", {"weights": weights, "source": source})
+    write_document(WeightsManifest, {"weights": weights, "source": source}, folder / "manifest.json")
 
 
 def fetch_weights(folder: Path, weights: Weights) -> str | None:

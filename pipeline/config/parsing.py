@@ -30,7 +30,7 @@ class _Bounded(Composer):
         event = self.parser.peek_event()
         if getattr(event, "ctag", None) is not None:
             raise ComposerError(None, None, f"the tag {event.ctag} is not allowed", event.start_mark)
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         if id(node) not in self._sizes:
             below = node.value if isinstance(node.value, list) else []
             flat = [part for item in below for part in (item if isinstance(item, tuple) else (item,))]

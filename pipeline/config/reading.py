@@ -43,7 +43,7 @@ def check(model: type[M], value: Any, where: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError(_one_line(model, error, where)) from None
+        raise UserError(one_line(model, error, where)) from None
 
 
 def read_configuration(folder: str | Path = ".") -> Configuration:
@@ -119,8 +119,10 @@ def _check_sequence(name: str, benchmark: Benchmark) -> None:
         )
 
 
-def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str:
-    """The first fault as 'file: key: what; remedy'. pydantic orders faults by field; unknown keys tell most, so first."""
+def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: str | None = None) -> str:
+    """The first fault as 'file: key: what; remedy'. pydantic orders faults by field; unknown keys tell most, so first.
+
+    fix: the remedy, for a file that no person writes; None: the one that goes with the fault."""
     faults = error.errors(include_url=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path, owner = _key_path(model, fault["loc"])
@@ -128,9 +130,9 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     value = fault["input"]
     kind = fault["type"]
     if kind == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(fault['loc'][-1], owner.model_fields if owner else (), 40)}"
+        return f"{key}: unknown key; {fix or nearest(fault['loc'][-1], owner.model_fields if owner else (), 40)}"
     if kind == "missing":
-        return f"{key}: missing; add it"
+        return f"{key}: missing; {fix or 'add it'}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = fault.get("ctx", {})
         expected = [tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip()]
@@ -144,7 +146,7 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     message = (
         fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace(" should ", " must ")
     )
-    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; mend it there"
+    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; {fix or 'mend it there'}"
 
 
 def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:

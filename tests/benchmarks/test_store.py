@@ -151,7 +151,7 @@ def test_the_first_images_are_those_of_each_class_in_turn(tmp_path: Path) -> Non
         [21, 23, 22, 24, 25, 26, 27, 28, 29, 0],  # nine images, and a black one
     ]
     (tmp_path / "first_images.npy").write_bytes(b"")
-    with pytest.raises(UserError, match=r"first_images\.npy: missing or damaged .*dvc repro split"):
+    with pytest.raises(UserError, match=r"first_images\.npy: truncated or damaged .*dvc repro split"):
         tasks.first_images()
 
 
