@@ -9,8 +9,6 @@ told: a search must not look at them.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
+from pipeline.arguments import Parser
 from pipeline.config import read_configuration, resolve_data, resolve_run
 from pipeline.errors import UserError, nearest, run_stage
-from pipeline.git import git_or_none
+from pipeline.git import git, git_or_none
+from pipeline.handover.runs import MethodMeasures
 from pipeline.summary import METRICS
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
@@ -44,7 +45,7 @@ class Found:
 
 def experiments() -> list[tuple[str, str]]:
     """Name and commit of every finished experiment here."""
-    listed = git_or_none("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
+    listed = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
     pairs = [line.split() for line in listed.splitlines()]
     # refs/exps/<2 digits>/<38 digits>/<name>; others are DVC's own
     return [
@@ -64,6 +65,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             Path(folder, file).write_text(text, encoding="utf-8")
         try:
             configuration = read_configuration(folder)
+            plans = {method: resolve_run(configuration, method) for method in configuration.params.methods}
         except UserError as error:  # of an older version of the project
             print(f"best: {name} left out: {error}", file=sys.stderr)
             return
@@ -72,14 +74,19 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
         text = git_or_none("show", f"{commit}:metrics/methods/{method}.json")
         if text is None:
             continue
-        plan = resolve_run(configuration, method).model_dump(exclude_none=True, exclude={"method"})
+        try:
+            measured = MethodMeasures.model_validate_json(text, strict=True).root
+        except ValidationError:
+            print(f"best: {name} left out: its metrics/methods/{method}.json is damaged", file=sys.stderr)
+            return
+        plan = plans[method].model_dump(exclude_none=True, exclude={"method"})
         yield Found(
             name,
             method,
             configuration.benchmark.evaluation,
             len(configuration.params.seeds),
             dict(_flat({"benchmark": configuration.params.benchmark, **plan, "data": data})),
-            json.loads(text),
+            measured,
         )
 
 
@@ -112,7 +119,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.best", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser("pipeline.best", __doc__)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all that experiments hold")
     parser.add_argument("--metric", default="average_accuracy", help="default: %(default)s")
     parser.add_argument(

@@ -21,6 +21,7 @@ from pipeline.curvature import (
     lanczos,
     spectral_density,
 )
+from pipeline.errors import UserError
 from pipeline.files import significant
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
 from pipeline.resume import Scratch
@@ -66,6 +67,10 @@ class Examiner:
         self.outputs: Sequence[Sequence[int]] = outputs_of_tasks(tasks.classes, mode)
         self.restore, self.memory, self.tell = restore, memory, tell
         self.device = next(model.parameters()).device
+        if settings.k > (count := sum(parameter.numel() for parameter in model.parameters())):
+            raise UserError(
+                f"params.yaml: eigenspectrum.k: must be at most {count}, the parameters of the network, is {settings.k}"
+            )
 
     def steps(self) -> int:
         """How many spectra there are to compute."""
@@ -158,7 +163,7 @@ class Examiner:
         def show(pair: int, residual: float) -> None:
             self.tell(f"{name}, pair {pair + 1}, residual {residual:.1e}")
 
-        k = min(settings.k, operator.shape[0])
+        k = settings.k
         tolerance = max(settings.tolerance, BEFORE_POLISH) if settings.polish else settings.tolerance
         options: dict[str, Any] = {"max_products": settings.max_products, "seed": settings.seed, "report": show}
         result = solver(operator, k, tolerance=tolerance, **options)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ ROOM = 1 << 20
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block ends well, remove it otherwise."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder is where a file belongs", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
@@ -41,6 +43,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     Several outputs belong in one `with`: all are then written before the first takes its place.
     """
     path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise NotADirectoryError(errno.ENOTDIR, "a link or a file is where a folder belongs", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
@@ -49,8 +53,6 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         with _named(path):
             partial.mkdir()
             yield partial
-            if path.is_symlink() or (path.exists() and not path.is_dir()):
-                raise NotADirectoryError(errno.ENOTDIR, "a link or a file is where a folder belongs", str(path))
             if path.exists():
                 path.replace(old)  # an instant; to remove it takes as long as it is large
             try:
@@ -62,6 +64,28 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     finally:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_files(folder: str | Path, renewed: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield an empty temporary folder; its files take their places in `folder` when the block ends well.
+
+    Other files of `folder` stay as they are, but for those named in `renewed` that the block did not make, which go.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        partial = folder / f".files{_MARK}{os.getpid()}"
+        _sweep(folder / "files")
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        stack.enter_context(_named(folder))
+        partial.mkdir()
+        yield partial
+        made = sorted(path.name for path in partial.iterdir())
+        for name in made:
+            (partial / name).replace(folder / name)
+        for name in set(renewed) - set(made):
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -104,6 +128,15 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) whole."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def marked(path: Path, begin: str, end: str, text: str) -> str:
+    """What is in a file, with `text` between the marks `begin` and `end`. Raises UserError where they are not there."""
+    before, first, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise UserError(f"{path}: the marks {begin} and {end} are not there; put them where the table belongs")
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def as_json(value: Any) -> str:

@@ -30,4 +30,8 @@ def uncommitted(*leave_out: str) -> str:
 
 def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
     command = ["git", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603 - Git, with our own words
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")  # noqa: S603 - Git
+    except FileNotFoundError:
+        where = "" if folder is None or folder.is_dir() else f" in {folder}, which is no folder"
+        return subprocess.CompletedProcess(command, 127, "", f"cannot be run{where}; install Git, or put it on PATH")

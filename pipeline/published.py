@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.config.plan import RunPlan
 from pipeline.errors import UserError
+from pipeline.handover.tables import PUBLISHED, read_table
 from pipeline.statistics import Estimate, described, estimate, verdict, welch_difference
 
 
@@ -54,11 +55,8 @@ def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, ta
 
 
 def read_published(path: str | Path = "published.csv") -> pd.DataFrame:
-    """The table. Raises UserError where it is missing."""
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; restore it, e.g. with 'git checkout -- {path}'") from None
+    """The table. Raises UserError where it is missing, damaged or lacks a column."""
+    return read_table(path, PUBLISHED, f"restore it, e.g. with 'git checkout -- {path}'")
 
 
 def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Published | None:

@@ -8,7 +8,6 @@ accuracy, and machine.json. The report is the one of figures/; seconds and machi
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,23 @@ from typing import Any, cast
 
 import matplotlib as mpl
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 
+from pipeline.arguments import Parser, name
 from pipeline.config import read_configuration
-from pipeline.config.schema import Name
 from pipeline.errors import UserError, run_stage
-from pipeline.figures import cost
+from pipeline.figures import FIGURES, cost
 from pipeline.figures.style import STYLE
-from pipeline.files import read_json, whole_folder, write_json
+from pipeline.files import whole_folder, write_json
 from pipeline.git import git_or_none
+from pipeline.handover.documents import read_document
+from pipeline.handover.logs import Log
+from pipeline.handover.tables import PLOTS, read_table
+from pipeline.reproduce.experiments import read_experiments
 
 COST = "cost"
+#: All that a record holds: a folder with anything else is somebody's, and stays.
+PICTURES = {f"{picture}.png" for picture in (*FIGURES, "contact_sheet", COST)}
+FILES = {"runs.csv", "summary.csv", "report.md", "machine.json"}
 
 
 def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -36,11 +41,24 @@ def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dic
     for method, seed in zip(runs["method"], runs["seed"], strict=True):
         for stage, column in seconds.items():
             path = logs / stage / f"{method}-{seed}.json"
-            log = read_json(path, "delete it") if path.exists() else {}
-            column.append(log.get("seconds"))
-            if log.get("machine") and log["machine"] not in machines:
-                machines.append(log["machine"])
+            log = read_document(Log, path, "delete it") if path.exists() else Log()
+            column.append(log.seconds)
+            if log.machine and log.machine not in machines:
+                machines.append(log.machine)
     return runs.assign(seconds=seconds["train"], eigenspectrum_seconds=seconds["eigenspectrum"]), machines
+
+
+def free_place(name: str) -> Path:
+    """results/NAME, where nothing is or what this command made. Raises UserError where it is taken by anything else."""
+    place = Path("results") / name
+    if name == "tuning" or name in (read_experiments() if Path("experiments.yaml").exists() else ()):
+        raise UserError(f"{place}: this name is that of an experiment or of the searches; choose another")
+    held = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    if held - FILES - PICTURES or (held and "machine.json" not in held) or (place.exists() and not place.is_dir()):
+        other = sorted(held - FILES - PICTURES)
+        told = f" (it holds {other[0]})" if other else ""
+        raise UserError(f"{place}: not made by this command{told}; choose another name, or move it away")
+    return place
 
 
 def commit() -> str:
@@ -50,22 +68,20 @@ def commit() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.record", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser("pipeline.record", __doc__)
     parser.add_argument("name", help="of the folder below results/")
-    name = parser.parse_args(arguments).name
-    try:
-        TypeAdapter(Name).validate_python(name)
-    except ValidationError:
-        raise UserError(f"'{name}': use lower-case letters, digits and single dashes") from None
-    table, figures = Path("plots/runs.csv"), Path("figures")
-    if not table.exists() or not (figures / "report.md").exists():
-        raise UserError(f"{table} or figures/report.md: missing; run 'make repro' first")
-    runs, machines = with_seconds(pd.read_csv(table), Path("logs"))
-    with whole_folder(Path("results") / name) as folder:
+    place = free_place(name(parser.parse_args(arguments).name, "NAME"))
+    figures = Path("figures")
+    for needed in (figures / "report.md", Path("metrics/summary.csv")):
+        if not needed.exists():
+            raise UserError(f"{needed}: missing; run 'make repro' first")
+    runs, machines = with_seconds(read_table("plots/runs.csv", PLOTS["runs"], "run 'make repro' first"), Path("logs"))
+    with whole_folder(place) as folder:
         runs.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
         shutil.copy("metrics/summary.csv", folder / "summary.csv")
         for picture in sorted(figures.glob("*.png")):
-            shutil.copy(picture, folder / picture.name)
+            if picture.name in PICTURES:
+                shutil.copy(picture, folder / picture.name)
         report = (figures / "report.md").read_text(encoding="utf-8")
         if runs["seconds"].notna().any():
             with mpl.rc_context(cast("Any", STYLE)):
@@ -75,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (folder / "report.md").write_text(report, encoding="utf-8")
         benchmark = read_configuration().params.benchmark
         write_json(folder / "machine.json", {"benchmark": benchmark, "commit": commit(), "machines": machines})
-    print(f"results/{name}: {len(runs)} runs")
+    print(f"{place}: {len(runs)} runs")
 
 
 if __name__ == "__main__":

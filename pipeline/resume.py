@@ -40,6 +40,18 @@ def fingerprint(files: Iterable[Path], *words: object) -> str:
     return digest.hexdigest()
 
 
+def _interval() -> float:
+    """Seconds between two states. Raises UserError where the environment says no such number."""
+    given = os.environ.get(VARIABLE)
+    try:
+        seconds = float(given) if given else INTERVAL
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise UserError(f"{VARIABLE}: must be a number of seconds from 0 up, is '{given}'; fix or unset it")
+    return seconds
+
+
 class Scratch:
     """A place for the state of one run, to be used in a with block.
 
@@ -51,7 +63,7 @@ class Scratch:
     def __init__(self, folder: Path, key: str, name: str) -> None:
         self.folder, self.key, self.name = folder, key, name
         self.state = folder / "state.pt"
-        self.interval = float(os.environ.get(VARIABLE) or INTERVAL)
+        self.interval = _interval()
         self.begun = self.saved = time.monotonic()
         self.resumed, self.seconds_before = False, 0.0
         self._lock = FileLock(folder.parent / f"{folder.name}.lock", timeout=0)

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.handover.documents import read_document
+from pipeline.handover.runs import Trained, check_tasks
+from pipeline.handover.spectra import Spectra
 from pipeline.metrics import average_accuracy_course
 
 #: What the summary holds for each method: the mean over the seeds, and beside it the standard deviation.
@@ -63,15 +65,20 @@ def read_runs(
     missing: list[tuple[str, int, str]] = []
     for method in methods:
         for seed in seeds:
-            found: dict[str, Any] = {}
-            for stage, name in (("train", f"{seed}.json"), ("eigenspectrum", f"{seed}.eigenspectrum.json")):
-                path = folder / method / name
-                if path.exists():
-                    found[stage] = read_json(path, f"run 'dvc repro {stage}@{method}-{seed}'")
-                else:
-                    missing.append((method, seed, stage))
-            if "train" in found:
-                runs.append(RunMetrics(method, seed, found["train"], found.get("eigenspectrum")))
+            metrics, spectrum = (folder / method / f"{seed}{kind}.json" for kind in ("", ".eigenspectrum"))
+            trained, spectra = None, None
+            if metrics.exists():
+                trained = read_document(Trained, metrics, f"run 'dvc repro train@{method}-{seed}'")
+            else:
+                missing.append((method, seed, "train"))
+            fix = f"run 'dvc repro eigenspectrum@{method}-{seed}'"
+            if spectrum.exists():
+                spectra = read_document(Spectra, spectrum, fix)
+            else:
+                missing.append((method, seed, "eigenspectrum"))
+            if trained is not None:
+                check_tasks(trained, spectra, spectrum, fix)
+                runs.append(RunMetrics(method, seed, trained.plain(), spectra.plain() if spectra else None))
     if not runs:
         raise UserError(f"{folder}: no run is there; run 'dvc repro'")
     return runs, missing

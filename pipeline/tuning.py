@@ -9,8 +9,8 @@ benchmarks.yaml by hand.
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import Parser, jobs, name, seeds
 from pipeline.benchmarks.sources import fetch
 from pipeline.benchmarks.store import Tasks
 from pipeline.benchmarks.task_writer import write_tasks
@@ -33,6 +34,10 @@ from pipeline.files import write_text
 SEEDS = (101, 102, 103)
 
 Point = dict[str, Any]
+#: What is kept of a run.
+MEASURES = ("average_accuracy", "forgetting", "learning_accuracy")
+#: Points of a grid, at most.
+MOST = 100_000
 
 
 def grid(assignments: Sequence[str]) -> list[Point]:
@@ -44,7 +49,11 @@ def grid(assignments: Sequence[str]) -> list[Point]:
             raise UserError(f"'{assignment}': write KEY=VALUE,VALUE as in lr=0.1,0.2")
         if key not in Settings.model_fields:
             raise UserError(f"'{key}': unknown setting; {nearest(key, Settings.model_fields, 40)}")
+        if key in axes:
+            raise UserError(f"'{key}' stands twice; write all its values after one {key}=")
         axes[key] = [_value(word) for word in values.split(",")]
+    if math.prod(map(len, axes.values())) > MOST:
+        raise UserError(f"the grid has more than {MOST:,} points; leave some values out")
     return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
 
 
@@ -91,7 +100,7 @@ def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
         metrics = all_metrics(train(plan, Tasks.open(folder), seed, torch.device("cpu"), weights=weights).accuracy)
     except DivergenceError:
         return {}
-    return {key: round(metrics[key], 6) for key in ("average_accuracy", "forgetting", "learning_accuracy")}
+    return {key: round(metrics[key], 6) for key in MEASURES if key in metrics}
 
 
 def search(configuration: Configuration, method: str, points: Sequence[Point], seeds: Sequence[int], jobs: int) -> Any:
@@ -113,13 +122,40 @@ def search(configuration: Configuration, method: str, points: Sequence[Point], s
             found = [future.result() for future in tqdm(futures, desc=f"tune {method}", unit="run", disable=None)]
     keys = list(points[0])
     table = pd.DataFrame(
-        [{**point, "seed": seed, **metrics} for (point, _, seed), metrics in zip(work, found, strict=True)]
+        [{**point, "seed": seed, **metrics} for (point, _, seed), metrics in zip(work, found, strict=True)],
+        columns=[*keys, "seed", *MEASURES],  # also where every run diverged
     )
     score = table.groupby(keys)["average_accuracy"].transform(lambda values: values.mean(skipna=False))
     order = table.assign(score=score).sort_values(
         ["score", *keys, "seed"], ascending=[False, *[True] * len(keys), True]
     )
     return order.drop(columns="score").reset_index(drop=True)
+
+
+def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[int]) -> None:
+    """UserError where `path` holds anything that this search would not find again: it would be lost."""
+    import pandas as pd
+
+    if not path.exists():
+        return
+    kept = {"seed", *points[0]}
+    try:
+        held = pd.read_csv(path, index_col=False, float_precision="round_trip")
+        found = {tuple(_plain(row[key]) for key in sorted(kept)) for row in held.to_dict("records")}
+        only = set(held.columns) - set(MEASURES) == kept
+    except (ValueError, KeyError, OSError):
+        found, only = set(), False
+    ours = {tuple(_plain({**point, "seed": seed}[key]) for key in sorted(kept)) for point in points for seed in seeds}
+    if not only or not found <= ours:
+        raise UserError(f"{path}: holds another search, which would be lost; name this one with --record NAME")
+
+
+def _plain(value: Any) -> str:
+    """A number alike, whether it was written as 1 or as 1.0."""
+    try:
+        return repr(float(value))
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _on_validation(configuration: Configuration) -> Configuration:
@@ -130,12 +166,12 @@ def _on_validation(configuration: Configuration) -> Configuration:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.tuning", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser("pipeline.tuning", __doc__)
     parser.add_argument("benchmark")
     parser.add_argument("method")
     parser.add_argument("grid", nargs="+", metavar="KEY=VALUE,VALUE")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument("--jobs", type=jobs, default=2, help="runs side by side (default: %(default)s)")
     parser.add_argument("--record", help="name of the record (default: the method's)")
     given = parser.parse_args(arguments)
     configuration = read_configuration()
@@ -145,16 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     params = configuration.params.model_copy(update={"benchmark": given.benchmark})
     configuration = Configuration(params, configuration.benchmarks, configuration.methods)
-    try:
-        seeds = [int(word) for word in given.seeds.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds {given.seeds}: write whole numbers as in 101,102,103") from None
-    points = grid(given.grid)
-    table = search(configuration, given.method, points, seeds, given.jobs)
-    path = Path("results/tuning") / given.benchmark / f"{given.record or given.method}.csv"
+    chosen, points = seeds(given.seeds, "--seeds"), grid(given.grid)
+    plans(configuration, given.method, points)
+    record = name(given.record, "--record") if given.record is not None else given.method
+    path = Path("results/tuning") / given.benchmark / f"{record}.csv"
+    refuse_another_search(path, points, chosen)
+    table = search(configuration, given.method, points, chosen, given.jobs)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     keys = list(points[0])
-    means = table.groupby(keys, sort=False)[["average_accuracy", "forgetting", "learning_accuracy"]].mean()
+    means = table.groupby(keys, sort=False)[list(MEASURES)].mean()
     print(means.round(4).head(10).to_string(), f"\nall {len(table)} runs: {path}", file=sys.stdout)
 
 

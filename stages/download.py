@@ -16,10 +16,9 @@ from pipeline.files import whole_folder
 def main() -> None:
     """Fetch, check, write."""
     plan = read_data_plan("runs/data.yaml")
-    with whole_folder("data/raw") as folder:
-        write_raw(folder, plan.datasets)
-    with whole_folder("data/weights") as folder:
-        write_weights(folder, plan.weights)
+    with whole_folder("data/raw") as raw, whole_folder("data/weights") as weights:
+        write_raw(raw, plan.datasets)
+        write_weights(weights, plan.weights)
 
 
 if __name__ == "__main__":

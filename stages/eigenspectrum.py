@@ -17,7 +17,10 @@ from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
 from pipeline.errors import UserError, run_stage
-from pipeline.files import whole_folder, write_json
+from pipeline.files import whole_file, whole_folder
+from pipeline.handover.documents import text_of, write_document
+from pipeline.handover.manifests import EigenvectorsManifest
+from pipeline.handover.spectra import Spectra
 from stages.runs import checkpoint, code_of, run_from_arguments
 
 
@@ -74,14 +77,19 @@ def main() -> None:
         }
         if found.end_of_stream:
             record["end_of_stream"] = found.end_of_stream
-        with whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder:
+        text = text_of(Spectra, record, run.eigenspectrum)
+        with (
+            whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder,
+            whole_file(run.eigenspectrum) as file,
+        ):
             # A DVC output must be there, also where nothing is kept.
-            write_json(folder / "manifest.json", {"saved": settings.save_vectors, "k": settings.k})
+            manifest = {"saved": settings.save_vectors, "k": settings.k}
+            write_document(EigenvectorsManifest, manifest, folder / "manifest.json")
             for task, vectors in enumerate(found.vectors):
                 kept = {"eigenvectors": vectors.T.contiguous()}  # a row a pair
                 kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
                 save_file(kept, checkpoint(folder, task))
-        write_json(run.eigenspectrum, record)
+            file.write_text(text, encoding="utf-8")
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
 

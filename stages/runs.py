@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import name, seed
 from pipeline.config.reading import read_yaml
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.handover.documents import write_document
+from pipeline.handover.logs import Log
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Run:
         start = time.perf_counter()
         yield log
         log["seconds"] = round(time.perf_counter() - start + log.get("seconds_before", 0.0), 3)
-        write_json(Path("logs") / stage / f"{self.name}.json", log)
+        write_document(Log, log, Path("logs") / stage / f"{self.name}.json")
 
 
 def checkpoint(folder: Path, task: int) -> Path:
@@ -80,6 +82,6 @@ def code_of(stage: str) -> list[Path]:
 
 def run_from_arguments() -> Run:
     """METHOD SEED from the command line. Raises UserError."""
-    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
-        raise UserError(f"usage: python -m {sys.argv[0]} METHOD SEED, as in 'naive 1'")
-    return Run(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) != 3:
+        raise UserError(f"usage: python -m stages.{Path(sys.argv[0]).stem} METHOD SEED, as in 'naive 1'")
+    return Run(name(sys.argv[1], "usage: METHOD SEED: METHOD"), seed(sys.argv[2], "usage: METHOD SEED: SEED"))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.config import read_configuration
 from pipeline.errors import run_stage
-from pipeline.files import whole_folder, write_json, write_text
+from pipeline.files import as_json, whole_file, whole_folder, write_json
+from pipeline.handover.tables import PLOTS, SUMMARY, check_table
 from pipeline.summary import COMPARED, read_runs, summarize, summary_table, tables
 
 
@@ -23,17 +24,22 @@ def main() -> None:
         print(f"summarize: note: {stage}@{method}-{seed} is missing and left out", file=sys.stderr)
     made = tables(runs)
     summary = summarize(made["runs"])
-    with whole_folder("plots") as folder:
+    of_methods = summary_table(summary, params.benchmark, made["runs"])
+    with (  # all is written before the first takes its place
+        whole_folder("plots") as plots,
+        whole_file("metrics/summary.csv") as csv,
+        whole_file("metrics/summary.json") as json,
+        whole_folder("metrics/methods") as methods,
+    ):
         for name, table in made.items():
-            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    write_text(
-        "metrics/summary.csv",
-        summary_table(summary, params.benchmark, made["runs"]).to_csv(index=False, lineterminator="\n"),
-    )
-    write_json("metrics/summary.json", summary)
-    with whole_folder("metrics/methods") as folder:
+            path = plots / f"{name}.csv"
+            check_table(table, PLOTS[name], f"plots/{name}.csv", "nothing was written")
+            table.to_csv(path, index=False, lineterminator="\n")
+        check_table(of_methods, SUMMARY, "metrics/summary.csv", "nothing was written")
+        of_methods.to_csv(csv, index=False, lineterminator="\n")
+        json.write_text(as_json(summary), encoding="utf-8")
         for method, entry in summary.items():
-            write_json(folder / f"{method}.json", {name: entry[name] for name in COMPARED if name in entry})
+            write_json(methods / f"{method}.json", {name: entry[name] for name in COMPARED if name in entry})
 
 
 if __name__ == "__main__":

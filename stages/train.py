@@ -18,7 +18,9 @@ from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
 from pipeline.errors import run_stage
-from pipeline.files import significant, whole_file, whole_folder, write_json
+from pipeline.files import significant, whole_file, whole_folder
+from pipeline.handover.documents import text_of
+from pipeline.handover.runs import Trained
 from stages.runs import checkpoint, code_of, run_from_arguments
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
@@ -62,10 +64,11 @@ def main() -> None:
             metrics["alpha"] = [
                 [[significant(value) for value in point] for point in course] for course in record.alpha
             ]
-        with whole_folder(run.checkpoints) as folder:
+        text = text_of(Trained, metrics, run.metrics)
+        with whole_folder(run.checkpoints) as folder, whole_file(run.metrics) as file:
             for task in range(len(tasks)):
                 shutil.copyfile(checkpoint(scratch.folder, task), checkpoint(folder, task))
-        write_json(run.metrics, metrics)
+            file.write_text(text, encoding="utf-8")
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
 

@@ -18,7 +18,10 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a run leaves, as far as a record needs it."""
     for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    write_text(tmp_path / "plots/runs.csv", "method,seed,average_accuracy\nnaive,1,0.6\nnaive,2,0.7\ntag,1,0.8\n")
+    write_text(
+        tmp_path / "plots/runs.csv",
+        "method,seed,average_accuracy,learning_accuracy\nnaive,1,0.6,0.7\nnaive,2,0.7,0.7\ntag,1,0.8,0.9\n",
+    )
     write_text(tmp_path / "metrics/summary.csv", "method\nnaive\n")
     write_text(tmp_path / "figures/report.md", "# report\n")
     write_text(tmp_path / "figures/eigenvalues.png", "picture")

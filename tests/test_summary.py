@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
+from pipeline.metrics import all_metrics
 from pipeline.summary import RunMetrics, read_runs, summarize, summary_table, tables
 
 
@@ -20,14 +21,27 @@ def run(method: str, seed: int, last: float, eigenvalue: float = 2.0) -> RunMetr
         "train_loss": [[2.0, 1.0], [1.5, 0.5]],
     }
     spectra: list[dict[str, Any]] = [
-        {"task": task, "eigenvalues": [-9.0, eigenvalue], "relative_residuals": [0.0, 0.1], "converged": [True, False]}
+        {
+            "task": task,
+            "eigenvalues": [-9.0, eigenvalue],
+            "relative_residuals": [0.0, 0.1],
+            "converged": [True, False],
+            "products": 9,
+            "examples": 4,
+            "parameters": 5,
+        }
         for task in (1, 2)
     ]
     spectra[0]["movement"] = [{"task": 2, "distance": 1.5, "overlap": last / 10, "lambda_distance_squared": 4.5}]
     spectra[0]["density"] = {"nodes": [[-1.0, 2.0], [0.0, 1.0]], "weights": [[0.25, 0.75], [0.5, 0.5]]}
-    return RunMetrics(
-        method, seed, train, {"tasks": spectra, "distance_from_task_1": [0.0, 1.5], "end_of_stream": spectra}
-    )
+    spectrum = {"tasks": spectra, "distance_from_task_1": [0.0, 1.5], "end_of_stream": spectra}
+    told = {"dtype": "float32", "images": "test", "seed": 0, "solver": "power"}
+    return RunMetrics(method, seed, train, spectrum | told)
+
+
+def written(found: RunMetrics) -> dict[str, Any]:
+    """The metrics of a run as its training writes them: all of them."""
+    return {**found.train, **{name: round(value, 6) for name, value in all_metrics(found.train["accuracy"]).items()}}
 
 
 RUNS = [run("naive", 1, 0.5), run("naive", 2, 0.7, 4.0), run("tag", 1, 0.8)]
@@ -82,9 +96,9 @@ def test_the_csv_has_a_row_a_method() -> None:
 
 def test_only_configured_runs_are_read_and_missing_ones_are_told(tmp_path: Path) -> None:
     for method in ("naive", "removed"):
-        write_json(tmp_path / method / "1.json", dict(RUNS[0].train))
+        write_json(tmp_path / method / "1.json", written(RUNS[0]))
         write_json(tmp_path / method / "1.eigenspectrum.json", dict(RUNS[0].eigenspectrum or {}))
-    write_json(tmp_path / "tag" / "1.json", dict(RUNS[2].train))
+    write_json(tmp_path / "tag" / "1.json", written(RUNS[2]))
     runs, missing = read_runs(tmp_path, ["naive", "tag"], [1, 2])
     assert [(found.method, found.seed) for found in runs] == [("naive", 1), ("tag", 1)]
     assert missing == [

@@ -6,16 +6,21 @@ absolute one, one with ..), links and devices are refused all the same: such an 
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from tarfile import EmptyHeaderError  # type: ignore[attr-defined]  # public, but for __all__
+from typing import IO, cast
 
 from pipeline.errors import UserError
 
@@ -55,7 +60,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise UserError(f"{path}: damaged or not readable ({error}); fetch it again") from None
     except RuntimeError as error:  # zipfile's way to refuse a password, or a compression that this Python lacks
         raise UserError(
@@ -65,6 +70,9 @@ def _told(path: Path) -> Iterator[None]:
         if error.filename is None:  # gzip's way to say that the bytes are none of its own
             raise UserError(f"{path}: damaged ({error}); fetch it again") from None
         raise
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, struct.error) as error:
+        # What tarfile and zipfile make of odd headers, as of sparse files with a word for a number.
+        raise UserError(f"{path}: damaged (a header cannot be read: {error!r}); fetch it again") from None
 
 
 def _of_folder(root: Path) -> Iterator[Member]:
@@ -87,7 +95,7 @@ def _of_folder(root: Path) -> Iterator[Member]:
 
 
 def _of_tar(path: Path) -> Iterator[Member]:
-    with tarfile.open(path, "r|*") as archive:
+    with _unpacked(path) as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_Entry) as archive:
         for entry in archive:
             name = _safe(path, entry.name)
             if not (entry.isreg() or entry.isdir()):
@@ -101,6 +109,39 @@ def _of_tar(path: Path) -> Iterator[Member]:
 
             yield Member(name, entry.isdir(), read)
             archive.members = []  # type: ignore[attr-defined]  # it would keep every header otherwise
+        _read_to_the_end(file)
+
+
+class _Entry(tarfile.TarInfo):
+    """A header of a tar file. Without the empty block that ends every tar, the file was cut between two members."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Entry:
+        """The next one."""
+        try:
+            return super().fromtarfile(tarfile)
+        except EmptyHeaderError:
+            raise EOFError("it ends without the mark of its end") from None
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The bytes of a tar file, unpacked by what it is, whatever its name says. tarfile's own way does not look at the
+    checksum that ends a compressed file."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open)):
+        if head.startswith(magic):
+            return cast("IO[bytes]", opened(path, "rb"))
+    return path.open("rb")
+
+
+def _read_to_the_end(file: IO[bytes]) -> None:
+    """Read what follows the last member, up to the checksum of a compressed file."""
+    read = 0
+    while piece := file.read(1 << 20):
+        read += len(piece)
+        if read > MAX_BYTES:
+            raise EOFError("it goes on after its end")
 
 
 def _of_zip(path: Path) -> Iterator[Member]:

@@ -6,11 +6,23 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import UserError
+
+#: Pixels of a side. Pillow itself bounds their product at 89 million, but a line of so many takes a minute to resize.
+LONGEST = 32_768
+#: Formats that are programs, which Pillow gives to an interpreter.
+PROGRAMS = ("EPS",)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in Image.ID if kind not in PROGRAMS)
 
 
 @contextlib.contextmanager
@@ -31,8 +43,15 @@ def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
     Raises UserError where Pillow cannot read the image, or refuses to because it would unpack to a bomb.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+            if max(opened.size) > LONGEST:
+                raise UserError(
+                    f"{name}: too large an image ({opened.width:,} x {opened.height:,} pixels, at most {LONGEST:,} a side "
+                    "are read); shrink or remove it"
+                )
             image = bring_to(_eight_bits(opened), shape)
+    except UserError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{name}: too large an image ({error}); shrink or remove it") from None
     except Exception as error:  # each of Pillow's readers fails in its own ways

@@ -40,15 +40,23 @@ def datasets_folder() -> Path | None:
     named = os.environ.get(VARIABLE)
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = _expanded(named, VARIABLE)
     if not folder.is_dir():
         raise UserError(f"{VARIABLE}: no folder {named}; name one that holds the datasets, or unset it")
     return folder
 
 
+def _expanded(path: str, where: str) -> Path:
+    """The path with ~ and ~user followed. where: what it was given in. Raises UserError for a user that is not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{where}: {path}: {error}; write the whole path") from None
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: outside the project, so that every copy of it (a DVC experiment) finds them again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tag-pipeline"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "tag-pipeline"
 
 
 def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
@@ -82,7 +90,7 @@ def own_folder(path: str) -> Path:
 
     Raises UserError where there is none.
     """
-    given, datasets = Path(path).expanduser(), datasets_folder()
+    given, datasets = _expanded(path, "benchmarks.yaml: dataset.path"), datasets_folder()
     places = [given] if datasets is None else [datasets / given, given]
     for place in places:
         if place.exists():

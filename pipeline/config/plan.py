@@ -247,8 +247,35 @@ def without_effect(configuration: Configuration) -> list[str]:
 
 
 def read_run_plan(path: str | Path) -> RunPlan:
-    """Read back what the plan stage wrote. Raises UserError."""
-    return check(RunPlan, _read_plan(path), f"{path}:")
+    """Read back what the plan stage wrote. Raises UserError, also for a plan that no configuration resolves to."""
+    plan = check(RunPlan, _read_plan(path), f"{path}:")
+    wrong = _incomplete(plan)
+    if plan.method != Path(path).stem:
+        wrong = f"method: is '{plan.method}', which has a file of its own"
+    if wrong:
+        raise UserError(f"{path}: {wrong}; run 'dvc repro plan'")
+    return plan
+
+
+def _incomplete(plan: RunPlan) -> str | None:
+    """A setting that the plan's update rule or strategy needs and lacks, or has no use for."""
+    needed = {"sgd": {"momentum"}, "tag": {"base", "b"}, "ewc": {"ewc_lambda", "fisher", "penalty_clip"}}
+    needed |= {"agem": {"memory_per_class"}, "er": {"memory_per_class"}}
+    parts: list[tuple[str, OptimizerPlan | StrategyPlan, dict[str, tuple[str, ...]]]] = [
+        ("optimizer", plan.optimizer, OF_UPDATE_RULE),
+        ("strategy", plan.strategy, OF_STRATEGY),
+    ]
+    for part, section, owners in parts:
+        given = {key for key, value in section if value is not None} - {"name", "lr"}
+        if lacking := needed.get(section.name, set()) - given:
+            return f"{part}.{min(lacking)}: missing, {section.name} needs it"
+        if idle := given - set(owners.get(section.name, ())):
+            return f"{part}.{min(idle)}: {section.name} has no use for it"
+    if plan.strategy.name == "multitask-passes" and (plan.strategy.passes is None) == (plan.strategy.visits is None):
+        return "strategy: needs passes or visits, one of them"
+    if (plan.regime.lr_decay < 1) != (plan.regime.min_lr is not None):
+        return "regime.min_lr: belongs to a learning rate that decays, and only to that"
+    return None
 
 
 def read_data_plan(path: str | Path) -> DataPlan:

@@ -50,8 +50,8 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
     """Read params.yaml, benchmarks.yaml and methods.yaml of `folder`. Raises UserError at the first mistake."""
     folder = Path(folder)
     params = check(Params, read_yaml(folder / "params.yaml"), "params.yaml:")
-    benchmarks = _check_each(Benchmark, read_yaml(folder / "benchmarks.yaml"), "benchmarks.yaml")
-    methods = _check_each(Method, read_yaml(folder / "methods.yaml"), "methods.yaml")
+    benchmarks = check_each(Benchmark, read_yaml(folder / "benchmarks.yaml"), "benchmarks.yaml")
+    methods = check_each(Method, read_yaml(folder / "methods.yaml"), "methods.yaml")
     for name, benchmark in benchmarks.items():
         _check_sequence(name, benchmark)
     for name in RESERVED:
@@ -92,7 +92,8 @@ def read_sections(folder: str | Path = ".") -> Sections:
     return check(Sections, read_yaml(Path(folder) / "params.yaml"), "params.yaml:")
 
 
-def _check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
+def check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
+    """Validate every entry of a file whose keys are names. Raises UserError."""
     if not isinstance(value, dict) or not value:
         raise UserError(f"{file}: must be a mapping with at least one name, is {_shown(value)}")
     name_adapter = TypeAdapter(Name)

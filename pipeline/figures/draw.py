@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.errors import UserError
 from pipeline.figures import (
     accuracy_and_forgetting,
     accuracy_matrix,
@@ -27,7 +26,9 @@ from pipeline.figures import (
     stable_plastic,
 )
 from pipeline.figures.style import STYLE
+from pipeline.handover.tables import PLOTS, check_plots, read_table
 
+MEND = "run 'dvc repro summarize'"
 Tables = Mapping[str, pd.DataFrame]
 #: Of each task: (tasks, n, height, width[, 3]) uint8, and its name.
 FirstImages = tuple[np.ndarray, Sequence[str]]
@@ -48,10 +49,9 @@ FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every table of `folder` by name. Raises UserError where there is none."""
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-    if not tables:
-        raise UserError(f"{folder}: no tables; run 'dvc repro summarize'")
+    """Every table of `folder` by name. Raises UserError where one is missing, damaged or does not fit the others."""
+    tables = {name: read_table(folder / f"{name}.csv", table, MEND) for name, table in PLOTS.items()}
+    check_plots(tables, folder, MEND)
     return tables
 
 

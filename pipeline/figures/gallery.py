@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import UserError, run_stage
-from pipeline.files import write_text
+from pipeline.files import marked, whole_file, write_text
+from pipeline.handover.tables import SUMMARY, read_table
 
 BEGIN, END = "<!-- summary -->", "<!-- /summary -->"
 
@@ -45,18 +46,14 @@ def markdown(summary: pd.DataFrame) -> str:
 def main() -> None:
     """Renew both."""
     readme, summary = Path("README.md"), Path("metrics/summary.csv")
-    if not summary.exists():
-        raise UserError(f"{summary}: missing; run 'make repro' first")
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"README.md: the marks {BEGIN} and {END} are not there; put them where the table belongs")
-    write_text(readme, f"{before}{BEGIN}\n{markdown(pd.read_csv(summary))}\n{END}{after}")
-    images = Path("docs/images")
-    images.mkdir(parents=True, exist_ok=True)
-    for picture in sorted(Path("figures").glob("*.png")):
-        shutil.copy(picture, images / picture.name)
+    table = read_table(summary, SUMMARY, "run 'make repro' first")
+    pictures = sorted(Path("figures").glob("*.png"))
+    if not pictures:
+        raise UserError("figures: no pictures; run 'make repro' first")
+    write_text(readme, marked(readme, BEGIN, END, markdown(table)))
+    for picture in pictures:
+        with whole_file(Path("docs/images") / picture.name) as partial:
+            shutil.copy(picture, partial)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from pipeline.config.reading import one_line
 from pipeline.config.schema import Strict
 from pipeline.errors import UserError
 from pipeline.files import as_json, read_json, write_text
+
+#: Of an error, a distance, seconds.
+Size = Annotated[float, Field(ge=0)]
+#: Of tasks, counted from 1.
+Number = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Document(Strict):

@@ -8,8 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.config.plan import DataPlan
 from pipeline.config.schema import Name, Weights
-from pipeline.handover.documents import Document
-from pipeline.handover.runs import Number, Sha256
+from pipeline.handover.documents import Document, Number, Sha256
 
 
 class Described(Document):
@@ -62,7 +61,9 @@ class TasksManifest(Document):
     def _agrees(self) -> TasksManifest:
         shapes = {tuple(split.shape[1:]) for task in self.tasks for split in (task.train, task.test)}
         if len(shapes) != 1:
-            raise ValueError(f"the images of all tasks must have one shape, not {' and '.join(map(str, sorted(shapes)))}")
+            raise ValueError(
+                f"the images of all tasks must have one shape, not {' and '.join(map(str, sorted(shapes)))}"
+            )
         for number, task in enumerate(self.tasks, start=1):
             if len(set(task.classes)) != len(task.classes):
                 raise ValueError(f"task {number} must name each class once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from torch import nn
@@ -14,6 +15,9 @@ from pipeline.models.heads import TaskModel, outputs_of_tasks
 from pipeline.models.mlp import MLP
 from pipeline.models.pretrained import resnet18
 from pipeline.models.resnet import ReducedResNet18
+
+#: Weights of a network, 4 GB of them: more is a slip of the keyboard.
+MOST = 10**9
 
 
 def build_model(
@@ -38,6 +42,9 @@ def build_model(
         )
     network: nn.Module
     if isinstance(model, Mlp):
+        widths = [math.prod(image_shape), *model.hidden, count]
+        if (parameters := sum((a + 1) * b for a, b in pairwise(widths))) > MOST:
+            raise UserError(f"benchmarks.yaml: model.hidden: makes {parameters:,} weights, at most {MOST:,}; narrow it")
         network = MLP(math.prod(image_shape), model.hidden, count, dropout)
     elif isinstance(model, Resnet):
         network = resnet18(count, dropout, weights)

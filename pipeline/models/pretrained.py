@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.checkpoints import check_weights
 
 
 def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) -> nn.Module:
@@ -27,7 +28,8 @@ def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) ->
     if weights is not None:
         try:
             loaded = load_file(weights)
-        except (FileNotFoundError, SafetensorError) as error:
+            check_weights(loaded, network.state_dict())
+        except (FileNotFoundError, SafetensorError, ValueError) as error:
             raise UserError(f"{weights}: missing or damaged ({error}); run 'dvc repro -f download'") from None
         missing, unexpected = network.load_state_dict(loaded, strict=False)
         if unexpected or any(not name.startswith("fc.") for name in missing):

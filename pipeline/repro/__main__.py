@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.arguments import Parser, jobs
+from pipeline.config import read_configuration, resolve_run
 from pipeline.errors import UserError, run_stage
 from pipeline.files import write_text
 from pipeline.repro.graph import lock_order, locked, read_graph
@@ -17,13 +18,13 @@ from pipeline.repro.orders import Result
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is stale."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.repro",
-        description="Run the stale stages of dvc.yaml side by side, on this machine or on a Dask cluster.",
+    parser = Parser(
+        "pipeline.repro",
+        "Run the stale stages of dvc.yaml side by side, on this machine or on a Dask cluster.",
         epilog="docs/running.md tells more.",
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as train or train@tag-1 (default: all)")
-    parser.add_argument("-j", "--jobs", type=int, default=_cores(), help="stages at once (default: the cores)")
+    parser.add_argument("-j", "--jobs", type=jobs, default=_cores(), help="stages at once (default: the cores)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
     parser.add_argument(
         "--clone-from", metavar="URL", help="workers run in clones of this Git repository; results come by DVC's remote"
@@ -34,9 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="only list what would be handed out")
     parser.add_argument("--keep-going", action="store_true", help="after a failure run what does not depend on it")
     given = parser.parse_args(arguments)
-    if given.jobs < 1:
-        raise UserError(f"--jobs {given.jobs}: at least 1")
     start = time.monotonic()
+    _check_files()
     graph = read_graph(given.targets)
     if given.dry or not graph.stale():
         print("\n".join(graph.stale()) or "nothing to do: everything is up to date")
@@ -67,6 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if text := _lock():
             write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
     print(_summary(board.done, time.monotonic() - start))
+
+
+def _check_files() -> None:
+    """UserError where `plan` would refuse params.yaml and its kin: DVC's own words for that take a screen."""
+    if not Path(".dvc").is_dir():
+        raise UserError("no DVC repository here; run it in the project's folder")
+    if Path("params.yaml").exists():
+        configuration = read_configuration()
+        for method in configuration.params.methods:
+            resolve_run(configuration, method)
 
 
 def _cores() -> int:

@@ -61,7 +61,16 @@ class Graph:
 
 
 def read_graph(targets: Sequence[str]) -> Graph:
-    """Ask DVC. Raises UserError for an unknown target."""
+    """Ask DVC. Raises UserError for an unknown target, and for what DVC cannot read."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return _read_graph(targets)
+    except DvcException as error:
+        raise UserError(f"DVC: {str(error).strip() or type(error).__name__}; fix it and run again") from None
+
+
+def _read_graph(targets: Sequence[str]) -> Graph:
     import networkx as nx
     from dvc.repo import Repo
 

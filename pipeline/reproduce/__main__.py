@@ -13,6 +13,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.arguments import Parser, jobs
+from pipeline.arguments import seeds as seeds_of
 from pipeline.config import Configuration, read_configuration
 from pipeline.errors import UserError, nearest, run_stage
 from pipeline.reproduce.experiments import Experiment, configured, plans, read_experiments
@@ -24,11 +26,11 @@ from pipeline.summary import summarize, tables
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.reproduce", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = Parser("pipeline.reproduce", __doc__)
     parser.add_argument("name", nargs="?", help="of an experiment in experiments.yaml; none: list them")
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="runs at once (default: the cores)")
+    parser.add_argument(
+        "-j", "--jobs", type=jobs, default=os.cpu_count() or 1, help="runs at once (default: the cores)"
+    )
     parser.add_argument("--methods", help="only these, as tag,er")
     parser.add_argument("--seeds", help="only these, as 1,2")
     parser.add_argument(
@@ -121,14 +123,11 @@ def _records(name: str, experiment: Experiment, configuration: Configuration) ->
 
 def _wanted(methods: str | None, seeds: str | None, experiment: Experiment) -> list[tuple[str, int]]:
     """Those of the experiment's runs that were asked for. Raises UserError."""
-    chosen = methods.split(",") if methods else experiment.methods
+    chosen = methods.split(",") if methods is not None else experiment.methods
     for method in chosen:
         if method not in experiment.methods:
             raise UserError(f"--methods {method}: not in this experiment; {nearest(method, experiment.methods, 40)}")
-    try:
-        numbers = [int(word) for word in seeds.split(",")] if seeds else None
-    except ValueError:
-        raise UserError(f"--seeds {seeds}: write whole numbers as in 1,2,3") from None
+    numbers = seeds_of(seeds, "--seeds") if seeds is not None else None
     found = [pair for pair in experiment.runs if pair[0] in chosen and (numbers is None or pair[1] in numbers)]
     if not found:
         raise UserError(f"--seeds {seeds}: the experiment has none of these for {', '.join(chosen)}")

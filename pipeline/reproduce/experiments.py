@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config import Configuration, DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
-from pipeline.config.reading import check, read_yaml
+from pipeline.config.reading import check, check_each, read_yaml
 from pipeline.config.schema import Count, Method, Name, Seed, Settings, Strict
 from pipeline.errors import UserError, nearest
 
@@ -19,8 +19,8 @@ class PaperTable(Strict):
     """Rows that the paper shows together. seeds: of each of them."""
 
     title: str
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    methods: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    methods: Annotated[list[Name], Field(min_length=1, max_length=1000)]
 
 
 class Experiment(Strict):
@@ -52,10 +52,7 @@ class Experiment(Strict):
 def read_experiments(folder: str | Path = ".") -> dict[str, Experiment]:
     """Read and check experiments.yaml against the other files. Raises UserError."""
     folder = Path(folder)
-    value = read_yaml(folder / FILE)
-    if not isinstance(value, dict) or not value:
-        raise UserError(f"{FILE}: must be a mapping with at least one name")
-    found = {name: check(Experiment, entry, f"{FILE}: {name}.") for name, entry in value.items()}
+    found = check_each(Experiment, read_yaml(folder / FILE), FILE)
     configuration = read_configuration(folder)
     for name, experiment in found.items():
         if experiment.benchmark not in configuration.benchmarks:

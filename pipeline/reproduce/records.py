@@ -18,7 +18,9 @@ import numpy as np
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.schema import Eigenspectrum
 from pipeline.errors import UserError
-from pipeline.files import read_json, significant, write_text
+from pipeline.files import significant, write_text
+from pipeline.handover.documents import checked, read_document
+from pipeline.handover.runs import Record
 from pipeline.summary import RunMetrics
 
 RESULTS = Path("results")
@@ -64,7 +66,8 @@ def write_record(
     eigenspectrum: Mapping[str, Any] | None,
 ) -> None:
     """Keep a run. made: commit, images (hash of the task's files), machine, seconds."""
-    value = {
+    path = path_of(experiment, method, seed)
+    value: dict[str, Any] = {
         "method": method,
         "seed": seed,
         **{name: word for name, word in vars(key).items() if word},
@@ -76,7 +79,8 @@ def write_record(
     if eigenspectrum is not None:
         value["spectrum"] = eigenspectrum
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value[name], allow_nan=False)}" for name in sorted(value))
-    write_text(path_of(experiment, method, seed), f"{{\n{lines}\n}}\n")
+    checked(Record, value, path, "nothing was written")
+    write_text(path, f"{{\n{lines}\n}}\n")
 
 
 def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, Any] | None:
@@ -84,12 +88,13 @@ def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, 
     path = path_of(experiment, method, seed)
     if not path.exists():
         return None
-    value: dict[str, Any] = read_json(path, "restore it from Git, or delete it to run it again")
-    try:
-        same = (value["plan"], value["data"], value.get("eigenspectrum", "")) == (key.plan, key.data, key.eigenspectrum)
-        return value if same and value["accuracy"] else None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: {error} is missing; restore it from Git, or delete it to run it again") from None
+    fix = "restore it from Git, or delete it to run it again"
+    record = read_document(Record, path, fix)
+    if (record.method, record.seed) != (method, seed):
+        raise UserError(f"{path}: is the record of {record.method}, seed {record.seed}; {fix}")
+    if (record.plan, record.data, record.eigenspectrum or "") != (key.plan, key.data, key.eigenspectrum):
+        return None
+    return {"seconds": None, **record.plain()}
 
 
 def as_run(record: Mapping[str, Any]) -> RunMetrics:

@@ -11,9 +11,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from pipeline.config import Configuration, RunPlan
-from pipeline.figures import draw_all
+from pipeline.figures import FIGURES, draw_all
 from pipeline.figures.report import Section, Table, as_markdown, difference_shown, report
-from pipeline.files import write_json, write_text
+from pipeline.files import marked, whole_files, write_json, write_text
 from pipeline.published import Comparison, compare, read_published
 from pipeline.reproduce.experiments import Experiment, plans
 from pipeline.reproduce.records import RESULTS, as_run
@@ -30,7 +30,6 @@ def write_results(
     name: str, experiment: Experiment, configuration: Configuration, records: Records
 ) -> list[Comparison]:
     """Write everything but the runs themselves; the published rows beside ours."""
-    folder = RESULTS / name
     data, methods = plans(configuration)
     made = tables([as_run(record) for record in records.values()])
     runs = made["runs"]
@@ -39,29 +38,29 @@ def write_results(
         seconds=[seconds[key] for key in zip(runs["method"], runs["seed"], strict=True)],
         commit=[records[key]["commit"][:12] for key in zip(runs["method"], runs["seed"], strict=True)],
     )
-    write_text(folder / "runs.csv", listed.to_csv(index=False, lineterminator="\n"))
     summary = summarize(runs)
     table = summary_table(summary, experiment.benchmark, runs)
-    write_text(folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / "summary.json", summary)
-    with (folder / "settings.yaml").open("w", encoding="utf-8") as file:
-        plain = {method: plan.model_dump(exclude_none=True) for method, plan in methods.items()}
-        YAML().dump({"data": data.model_dump(exclude_none=True), "methods": plain}, file)
-    for old in folder.glob("*.png"):
-        old.unlink()
-    drawn = draw_all(made, configuration.params.figures, folder, None)
-    for picture in folder.glob("*.svg"):
-        picture.unlink()
     published = published_rows(experiment)
     stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark}
     number = len(next(iter(records.values()))["accuracy"][0])
     params = configuration.params
     options = {"reference": params.figures.reference, "seeds": _planned(experiment), "device": params.compute.device}
-    sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
-    sections.insert(1, _how(experiment, records))
-    if experiment.notes:
-        sections.append(Section("What was found", experiment.notes))
-    write_text(folder / "report.md", as_markdown(f"{experiment.paper}: {experiment.description}", sections))
+    with whole_files(RESULTS / name, [f"{figure}.png" for figure in FIGURES]) as folder:
+        listed.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
+        table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
+        write_json(folder / "summary.json", summary)
+        with (folder / "settings.yaml").open("w", encoding="utf-8") as file:
+            plain = {method: plan.model_dump(exclude_none=True) for method, plan in methods.items()}
+            YAML().dump({"data": data.model_dump(exclude_none=True), "methods": plain}, file)
+        drawn = draw_all(made, params.figures, folder, None)
+        for picture in folder.glob("*.svg"):
+            picture.unlink()
+        sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
+        sections.insert(1, _how(experiment, records))
+        if experiment.notes:
+            sections.append(Section("What was found", experiment.notes))
+        text = as_markdown(f"{experiment.paper}: {experiment.description}", sections)
+        (folder / "report.md").write_text(text, encoding="utf-8")
     return compare(runs, methods, experiment.benchmark, published)
 
 
@@ -194,7 +193,4 @@ def _mean(values: pd.Series, factor: float = 100, digits: int = 1) -> str:
 
 def renew_document(table: str) -> None:
     """Put the overall table between the marks of docs/reproductions.md."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_text(DOCUMENT, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    write_text(DOCUMENT, marked(DOCUMENT, BEGIN, END, table))

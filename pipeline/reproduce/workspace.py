@@ -13,10 +13,14 @@ from ruamel.yaml import YAML
 
 from pipeline.benchmarks.download import digest
 from pipeline.config import Configuration, read_configuration, read_data_plan, read_run_plan
-from pipeline.config.reading import read_yaml
+from pipeline.config.parsing import LARGEST_LOCK, read_yaml
 from pipeline.errors import UserError
-from pipeline.files import read_json, whole_file, whole_folder, write_json, write_text
+from pipeline.files import whole_file, whole_folder, write_json, write_text
 from pipeline.git import git, git_or_none, uncommitted
+from pipeline.handover.documents import read_document
+from pipeline.handover.logs import Log
+from pipeline.handover.runs import Trained
+from pipeline.handover.spectra import Spectra
 from pipeline.repro.clones import OUTPUTS
 from pipeline.reproduce.records import Key, write_record
 from pipeline.summary import COMPARED
@@ -91,7 +95,9 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
 def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
     """Whether DVC made the outputs of a run from the plan, tasks, checkpoints and parameters that lie there: an interrupted
     call may have renewed those and left outputs of earlier ones."""
-    stages = (read_yaml(folder / "dvc.lock") or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
+    stages = (
+        (read_yaml(folder / "dvc.lock", LARGEST_LOCK) or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
+    )
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
     if not train or not split:
         return False
@@ -131,9 +137,10 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
             continue
         mend = f"delete it, and run {experiment} again"
         log_path = folder / f"logs/train/{method}-{seed}.json"
-        log = read_json(log_path, mend) if log_path.exists() else {}
-        made = {"commit": commit, "images": images, "machine": log.get("machine", {}), "seconds": log.get("seconds")}
-        curvature = read_json(spectrum, mend) if key.eigenspectrum else None
-        write_record(experiment, method, seed, key, made, read_json(metrics, mend), curvature)
+        log = read_document(Log, log_path, mend) if log_path.exists() else Log()
+        made = {"commit": commit, "images": images, "machine": log.machine or {}, "seconds": log.seconds}
+        trained = read_document(Trained, metrics, mend).plain()
+        curvature = read_document(Spectra, spectrum, mend).plain() if key.eigenspectrum else None
+        write_record(experiment, method, seed, key, made, trained, curvature)
         found += 1
     return found
