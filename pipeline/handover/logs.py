@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.handover.documents import Document, Size
 
 #: What a run ran on: see `pipeline.compute.machine`.
-Machine = dict[str, str | int]
+Machine = dict[str, str | int | bool]
 
 
 class Log(Document):
