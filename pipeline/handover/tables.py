@@ -5,6 +5,8 @@ pandas alone would take a table without its last columns, a name that looks like
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -229,6 +231,7 @@ def read_table(path: str | Path, table: Table, fix: str) -> pd.DataFrame:
     """
     words: dict[Any, Any] = {name: str for name, column in table.columns.items() if column.kind in ("name", "text")}
     try:
+        _check_shape(Path(path).read_text(encoding="utf-8"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             # An empty cell is missing, and nothing else is: a method may be called nan.
@@ -237,9 +240,20 @@ def read_table(path: str | Path, table: Table, fix: str) -> pd.DataFrame:
         raise UserError(f"{path}: missing; {fix}") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: empty; {fix}") from None
-    except (ValueError, pd.errors.ParserWarning, pd.errors.DtypeWarning, OverflowError) as error:
+    except (ValueError, csv.Error, pd.errors.ParserWarning, pd.errors.DtypeWarning, OverflowError) as error:
         raise UserError(f"{path}: not such a table ({' '.join(str(error).split())[:200]}); {fix}") from None
     return check_table(frame, table, path, fix)
+
+
+def _check_shape(text: str) -> None:
+    """ValueError where a line has other cells than the first, or the last line was cut: pandas fills in what is missing."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    width = len(next(rows, []))
+    for row in rows:
+        if len(row) != width:
+            raise ValueError(f"line {rows.line_num} has {len(row)} cells, not {width}")
+    if text and not text.endswith("\n"):
+        raise ValueError("its last line was cut")
 
 
 def check_plots(tables: Mapping[str, pd.DataFrame], folder: Path, fix: str) -> None:
