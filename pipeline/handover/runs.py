@@ -29,7 +29,7 @@ class Trained(Document):
 
     accuracy, test_loss: (T + 1, T), row 0 the untrained network, null where a task was not evaluated: neither learnt nor
     the next one. train_loss: for each task the mean loss of stretches of its steps. alpha: TAG's alpha(t, tau), for each
-    task t in such stretches, each with a value for every tau <= t. The other numbers are `pipeline.metrics` of the matrix;
+    task t in such stretches, each with a value for every tau <= t. The other numbers are the metrics of the matrix;
     those of a single task lack what needs two.
     """
 
