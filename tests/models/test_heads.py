@@ -43,8 +43,9 @@ def test_other_tasks_outputs_have_no_probability_and_no_gradient() -> None:
 def test_a_batch_may_mix_tasks() -> None:
     network, images = model(), torch.rand(4, 3)
     mixed = network(images, torch.tensor([0, 1, 1, 0]))
-    assert torch.equal(mixed[[0, 3]], network(images[[0, 3]], 0))
-    assert torch.equal(mixed[[1, 2]], network(images[[1, 2]], 1))
+    # Of four rows and of two: another kernel may multiply them, and round otherwise in the last bit.
+    torch.testing.assert_close(mixed[[0, 3]], network(images[[0, 3]], 0))
+    torch.testing.assert_close(mixed[[1, 2]], network(images[[1, 2]], 1))
 
 
 def test_an_mlp_has_the_parameters_it_should() -> None:

@@ -16,8 +16,7 @@ from pipeline.strategies.agem import AGEM, project
 from pipeline.strategies.batch import cross_entropy
 from tests.strategies import OWN, PLANS, SHARED, batch_of, gradients, network, random_task, strategy
 
-# The same examples on every run: what fails here fails everywhere.
-properties = settings(deadline=None, max_examples=100, derandomize=True, database=None)
+properties = settings(max_examples=100)
 vectors = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=3, max_size=12)
 
 
@@ -54,7 +53,12 @@ def test_without_conflict_the_gradient_is_the_plain_one(pairs: list[tuple[float,
     gradient, reference = (np.array(values) for values in zip(*pairs, strict=True))
     if gradient @ reference < 0:
         reference = -reference
-    assert np.array_equal(vector(project(tensors(gradient), tensors(reference))), gradient)
+    found = vector(project(tensors(gradient), tensors(reference)))
+    rounding = 1e-12 * float(np.linalg.norm(gradient))
+    if gradient @ reference > rounding * np.linalg.norm(reference):
+        assert np.array_equal(found, gradient)
+    else:  # a sum in another order may have the other sign
+        np.testing.assert_allclose(found, gradient, rtol=0, atol=rounding)
 
 
 @properties
