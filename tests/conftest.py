@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
 
 from pipeline.benchmarks.sources import fetch
 from pipeline.benchmarks.store import Tasks
@@ -23,6 +25,28 @@ __all__ = [
     "edit",
     "pytest_runtest_makereport",
 ]  # fixtures, a hook, what tests import from here
+
+# As in the stages. Several threads for networks as small as these cost ten times the processor time of one, since they wait
+# for each other on cores that other processes use too; and sums then depend on how many cores there are.
+torch.set_num_threads(1)
+
+# The same examples on every run, and no limit on seconds: what fails here fails everywhere, on busy machines as on idle ones.
+settings.register_profile(
+    "anywhere", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("anywhere")
+
+
+#: The files whose tests take longest. They begin first, so that the two processes of a run end at about the same time.
+LONGEST = (
+    "test_reproduce", "test_clones", "test_side_by_side", "test_made_up", "test_killed", "test_figures", "test_pipeline",
+    "test_mistakes", "test_pages", "test_full_disk", "test_resume", "test_tuning", "test_compute", "test_imports",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from tests.clones import Clone, fresh_clone, one_line
 from tests.cluster import scheduler_with_workers
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # one process, one clone
+
 SMALL = """
 small:
   paper: Stable SGD
@@ -34,6 +36,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.commit("small")
     reproduce(clone, "small", "--methods", "naive")
     return clone
+
+
+@pytest.fixture(scope="module")
+def complete(project: Clone) -> Clone:
+    """The same clone, once all runs of the experiment are there."""
+    if not (project.folder / "results/small/runs/tag-1.json").exists():
+        reproduce(project, "small")
+    return project
 
 
 def reproduce(clone: Clone, *arguments: str, status: int = 0) -> str:
@@ -67,58 +77,58 @@ def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -
     assert "small" in project.run("dvc", "exp", "list", "--name-only")
 
 
-def test_a_run_of_another_plan_counts_as_not_run(project: Clone) -> None:
-    project.edit("benchmarks.yaml", "      lr: 0.2\n", "      lr: 0.3\n")
+def test_a_run_of_another_plan_counts_as_not_run(complete: Clone) -> None:
+    complete.edit("benchmarks.yaml", "      lr: 0.2\n", "      lr: 0.3\n")
     try:
-        assert "1 of 2 runs" in reproduce(project)  # naive alone takes that rate
-        assert "benchmarks.yaml is not committed; commit it first" in one_line(reproduce(project, "small", status=2))
+        assert "1 of 2 runs" in reproduce(complete)  # naive alone takes that rate
+        assert "benchmarks.yaml is not committed; commit it first" in one_line(reproduce(complete, "small", status=2))
     finally:
-        project.edit("benchmarks.yaml", "      lr: 0.3\n", "      lr: 0.2\n")
+        complete.edit("benchmarks.yaml", "      lr: 0.3\n", "      lr: 0.2\n")
 
 
-def test_finished_runs_of_another_clone_are_taken(project: Clone, tmp_path: Path) -> None:
-    record = project.folder / "results/small/runs/naive-1.json"
+def test_finished_runs_of_another_clone_are_taken(complete: Clone, tmp_path: Path) -> None:
+    record = complete.folder / "results/small/runs/naive-1.json"
     kept = record.read_bytes()
     record.unlink()
-    assert "1 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
+    assert "1 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
     assert record.read_bytes() == kept
-    assert "no runs/data.yaml there" in one_line(reproduce(project, "small", "--from", str(tmp_path), status=2))
+    assert "no runs/data.yaml there" in one_line(reproduce(complete, "small", "--from", str(tmp_path), status=2))
 
 
-def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(project: Clone) -> None:
-    records = {path: path.read_bytes() for path in (project.folder / "results/small/runs").iterdir()}
+def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(complete: Clone) -> None:
+    records = {path: path.read_bytes() for path in (complete.folder / "results/small/runs").iterdir()}
     for path in records:
         path.unlink()
-    text = reproduce(project, "small", "--methods", "tag")
+    text = reproduce(complete, "small", "--methods", "tag")
     assert "train@" not in text
     assert "small: 2 of 2 runs" in text
     assert {path: path.read_bytes() for path in records} == records
 
 
-def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(project: Clone) -> None:
+def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(complete: Clone) -> None:
     """What an interrupted call leaves: the new plan, beside the checkpoints and metrics of the old one."""
-    workspace = Clone(project.folder / "scratch/reproduce/small")
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
 
     def change(old: str, new: str) -> None:
-        project.edit("benchmarks.yaml", f"      lr: {old}\n", f"      lr: {new}\n")
-        project.commit(new)
+        complete.edit("benchmarks.yaml", f"      lr: {old}\n", f"      lr: {new}\n")
+        complete.commit(new)
         workspace.edit("benchmarks.yaml", f"lr: {old}\n", f"lr: {new}\n")
         workspace.run("dvc", "repro", "plan")
 
     change("0.2", "0.3")
     try:
         assert (workspace.folder / "metrics/runs/naive/1.json").exists()
-        assert "0 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
-        assert "1 of 2 runs" in reproduce(project)
+        assert "0 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
+        assert "1 of 2 runs" in reproduce(complete)
     finally:
         change("0.3", "0.2")
-    assert "2 of 2 runs" in reproduce(project)
+    assert "2 of 2 runs" in reproduce(complete)
 
 
-def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(project: Clone) -> None:
+def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(complete: Clone) -> None:
     """What an interrupted call leaves where the training is new and the eigenspectrum is that of before."""
-    workspace = Clone(project.folder / "scratch/reproduce/small")
-    record = project.folder / "results/small/runs/naive-1.json"
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
+    record = complete.folder / "results/small/runs/naive-1.json"
     kept = record.read_bytes()
     lock = workspace.folder / "dvc.lock"
     whole = lock.read_text(encoding="utf-8")
@@ -135,9 +145,9 @@ def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(projec
         for what, other in others.items():
             assert other != entry, what
             lock.write_text(head + name + other + following + tail, encoding="utf-8")
-            assert "0 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small"), what
+            assert "0 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small"), what
         lock.write_text(whole, encoding="utf-8")
-        assert "1 runs taken" in reproduce(project, "small", "--from", "scratch/reproduce/small")
+        assert "1 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
         assert record.read_bytes() == kept
     finally:
         lock.write_text(whole, encoding="utf-8")
