@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.clones import ENVIRONMENT
+from tests.waiting import LIMIT
+
+#: Ends once the scheduler of a file knows so many workers.
+KNOWN = """
+import sys
+from distributed import Client
+file, workers, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with Client(scheduler_file=file, timeout=seconds) as client:
+    client.wait_for_workers(workers, timeout=seconds)
+"""
 
 
 @contextmanager
@@ -39,7 +48,7 @@ def scheduler_with_workers(folder: Path, workers: int) -> Iterator[str]:
                 [*dask, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1", *common],
                 folder / f"worker-{number}",
             )
-        deadline = time.monotonic() + 60
-        while not address.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        # A worker that comes late finds nothing left to do.
+        command = [sys.executable, "-c", KNOWN, str(address), str(workers), str(LIMIT)]
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=True)
         yield str(json.loads(address.read_text(encoding="utf-8"))["address"])

@@ -74,7 +74,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def get(urls: list[str], path: Path, checksum: str = MD5, retries: int = 2) -> list[float]:
     """Download without waiting; the pauses that would have been made."""
     slept: list[float] = []
-    download(urls, path, checksum, pauses=[1.0, 2.0, 3.0][:retries], sleep=slept.append, timeout=5)
+    download(urls, path, checksum, pauses=[1.0, 2.0, 3.0][:retries], sleep=slept.append, timeout=300)
     return [pause for pause in slept if pause]
 
 
