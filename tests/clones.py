@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.paths import ROOT, edit
 
@@ -68,7 +70,8 @@ def fresh_clone(folder: Path) -> Clone:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists() and not name.startswith(("metrics/", "dvc.lock", "docs/", "results/")):
+        # Files alone: an environment that is a link to another one is listed too, as .gitignore names folders.
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock", "docs/", "results/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     clone = Clone(folder)
@@ -80,6 +83,7 @@ def fresh_clone(folder: Path) -> Clone:
     clone.edit("params.yaml", "stable: stable ", "stable: stable-ewc ")
     clone.edit("params.yaml", "  - 2\n  - 3\n", "")
     clone.edit("benchmarks.yaml", "    tasks: 5", "    tasks: 2")
+    clone.edit("benchmarks.yaml", "    batch_size: 5 ", "    batch_size: 20 ")
     clone.run("git", "init", "--quiet")
     clone.commit("base")
     return clone
@@ -96,17 +100,44 @@ def everything(clone: Clone, method: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the whole test run: the process of pytest-xdist that asks first makes it, the others wait for it.
+
+    It belongs to all of them, so nobody may write there, not even by a command that only reads: Git and DVC keep locks and
+    caches beside what they look at.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.made"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
+def copy_of(folder: Path, place: Path) -> Clone:
+    """A clone copied, cache included."""
+    shutil.copytree(folder, place, symlinks=True)
+    return Clone(place)
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone whose pipeline has run. Tests take copies of it."""
-    clone = fresh_clone(tmp_path_factory.mktemp("base"))
-    assert clone.repro() == stages("plan", "download", "split", "summarize", "figures", runs=RUNS)
-    clone.commit("run")
-    return clone
+    """A clone whose pipeline has run, to be looked at. Tests that run something take a copy, `clone`."""
+
+    def make(folder: Path) -> None:
+        clone = fresh_clone(folder)
+        assert clone.repro() == stages("plan", "download", "split", "summarize", "figures", runs=RUNS)
+        clone.commit("run")
+
+    return Clone(made_once(tmp_path_factory, "base", make))
 
 
 @pytest.fixture
 def clone(base: Clone, tmp_path: Path) -> Clone:
     """A copy of the finished base, cache included."""
-    shutil.copytree(base.folder, tmp_path / "clone", symlinks=True)
-    return Clone(tmp_path / "clone")
+    return copy_of(base.folder, tmp_path / "clone")
