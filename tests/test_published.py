@@ -11,6 +11,7 @@ from pipeline.published import published_row, read_published
 from tests.conftest import ROOT
 
 TABLE = read_published(ROOT / "published.csv")
+PROJECT = read_configuration(ROOT)
 BENCHMARKS = ("split-cifar100", "split-miniimagenet", "split-cub", "5-datasets")
 ROWS = {
     "naive": "Naive SGD", "stable": "Stable SGD", "rmsprop": "Naive RMSProp", "adagrad": "Naive Adagrad",
@@ -22,9 +23,8 @@ ROWS = {
 
 
 def plan(benchmark: str, method: str) -> RunPlan:
-    project = read_configuration(ROOT)
-    params = project.params.model_copy(update={"benchmark": benchmark})
-    return resolve_run(Configuration(params, project.benchmarks, project.methods), method)
+    params = PROJECT.params.model_copy(update={"benchmark": benchmark})
+    return resolve_run(Configuration(params, PROJECT.benchmarks, PROJECT.methods), method)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)

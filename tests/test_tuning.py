@@ -9,7 +9,7 @@ import pytest
 from pipeline import tuning
 from pipeline.config import read_configuration
 from pipeline.errors import UserError
-from tests.conftest import ROOT
+from tests.paths import ROOT, edit
 
 
 def test_a_grid_is_every_combination() -> None:
@@ -32,6 +32,7 @@ def test_a_search_records_every_run_best_first_and_divergence_last(
 ) -> None:
     for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
         shutil.copy(ROOT / name, tmp_path)
+    edit(tmp_path / "benchmarks.yaml", "    tasks: 5", "    tasks: 2")
     monkeypatch.chdir(tmp_path)
     tuning.main(["rotated-digits", "naive", "lr=0.00001,1000000.0,0.2", "--seeds", "7,8", "--jobs", "1"])
     table = pd.read_csv(tmp_path / "results/tuning/rotated-digits/naive.csv")

@@ -13,12 +13,12 @@ from pipeline.statistics import estimate
 from tests.conftest import ROOT
 
 PUBLISHED = read_published(ROOT / "published.csv")
+PROJECT = read_configuration(ROOT)
 
 
 def plans(benchmark: str, *methods: str) -> dict[str, RunPlan]:
-    project = read_configuration(ROOT)
-    params = project.params.model_copy(update={"benchmark": benchmark})
-    configuration = Configuration(params, project.benchmarks, project.methods)
+    params = PROJECT.params.model_copy(update={"benchmark": benchmark})
+    configuration = Configuration(params, PROJECT.benchmarks, PROJECT.methods)
     return {method: resolve_run(configuration, method) for method in methods}
 
 

@@ -15,13 +15,13 @@ from pipeline.reproduce.report import published_rows
 from tests.paths import ROOT, edit
 
 EXPERIMENTS = read_experiments(ROOT)
+BASE = read_configuration(ROOT)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_resolves(name: str) -> None:
-    base = read_configuration(ROOT)
     experiment = EXPERIMENTS[name]
-    data, methods = plans(configured(base, name, experiment))
+    data, methods = plans(configured(BASE, name, experiment))
     assert list(methods) == experiment.methods
     assert data.evaluation == "test"
     assert all(plan.training.epochs == experiment.epochs for plan in methods.values() if experiment.epochs)
@@ -38,7 +38,7 @@ DESCRIBED = "tag-split-cifar100-as-described"
 def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name: str) -> None:
     table = read_published(ROOT / "published.csv")
     benchmark = EXPERIMENTS[name].benchmark
-    _, methods = plans(configured(read_configuration(ROOT), name, EXPERIMENTS[name]))
+    _, methods = plans(configured(BASE, name, EXPERIMENTS[name]))
     found = [published_row(table, benchmark, plan) for plan in methods.values()]
     assert [row.differs for row in found if row is not None] == [()] * len(methods)
     assert (
@@ -48,11 +48,10 @@ def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name:
 
 
 def test_the_quirks_of_tags_code_are_in_its_experiments_alone() -> None:
-    base = read_configuration(ROOT)
-    _, described = plans(configured(base, DESCRIBED, EXPERIMENTS[DESCRIBED]))
+    _, described = plans(configured(BASE, DESCRIBED, EXPERIMENTS[DESCRIBED]))
     for name, experiment in EXPERIMENTS.items():
         scripted = experiment.paper == "TAG" and name != DESCRIBED
-        for plan in plans(configured(base, name, experiment))[1].values():
+        for plan in plans(configured(BASE, name, experiment))[1].values():
             assert plan.strategy.extra_forward == (True if scripted and plan.strategy.name == "agem" else None)
             if plan.strategy.name == "ewc":
                 assert plan.strategy.fisher == ("published" if scripted else "batch")
@@ -68,11 +67,10 @@ def test_stable_sgd_is_not_held_against_the_rows_of_tag() -> None:
 
 
 def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
-    base = read_configuration(ROOT)
-    optimizer = base.params.optimizer.model_copy(update={"name": "adam", "lr": 0.5, "b": 1.0})
-    other = type(base)(base.params.model_copy(update={"optimizer": optimizer}), base.benchmarks, base.methods)
+    optimizer = BASE.params.optimizer.model_copy(update={"name": "adam", "lr": 0.5, "b": 1.0})
+    other = type(BASE)(BASE.params.model_copy(update={"optimizer": optimizer}), BASE.benchmarks, BASE.methods)
     for name, experiment in EXPERIMENTS.items():
-        assert plans(configured(other, name, experiment)) == plans(configured(base, name, experiment))
+        assert plans(configured(other, name, experiment)) == plans(configured(BASE, name, experiment))
 
 
 @pytest.mark.parametrize(
