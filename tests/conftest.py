@@ -26,8 +26,9 @@ __all__ = [
     "pytest_runtest_makereport",
 ]  # fixtures, a hook, what tests import from here
 
-# As in the stages. Several threads for networks as small as these cost ten times the processor time of one, since they wait
-# for each other on cores that other processes use too; and sums then depend on how many cores there are.
+# As in the stages. Threads that share small products wait for each other, and spin while they wait: on two cores that other
+# processes use too, two threads took eight times the processor time of one. And with one thread the order of a sum does not
+# depend on how many cores there are.
 torch.set_num_threads(1)
 
 # The same examples on every run, and no limit on seconds: what fails here fails everywhere, on busy machines as on idle ones.
