@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.benchmarks.arrays import check_sum, loaded, mapped
 from pipeline.errors import UserError
-from pipeline.handover.documents import read_document
+from pipeline.files import read_json
+from pipeline.handover.documents import checked
 from pipeline.handover.manifests import TasksManifest
 
 MEND = "delete data/tasks and run 'dvc repro split'"
@@ -34,7 +35,10 @@ class Tasks:
     def open(cls, folder: str | Path) -> Tasks:
         """Raises UserError where the manifest is missing or damaged."""
         folder = Path(folder)
-        return cls(folder, read_document(TasksManifest, folder / "manifest.json", MEND).plain())
+        path = folder / "manifest.json"
+        manifest = read_json(path, MEND)
+        checked(TasksManifest, manifest, path, MEND)
+        return cls(folder, manifest)  # as it stands: the report tells the stream in the file's own order
 
     def __len__(self) -> int:
         return len(self.manifest["tasks"])
