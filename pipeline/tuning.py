@@ -140,7 +140,7 @@ def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[i
         return
     kept = {"seed", *points[0]}
     try:
-        held = pd.read_csv(path, index_col=False, float_precision="round_trip")
+        held = pd.read_csv(path, index_col=False, dtype=str, keep_default_na=False)
         found = {tuple(_plain(row[key]) for key in sorted(kept)) for row in held.to_dict("records")}
         only = set(held.columns) - set(MEASURES) == kept
     except (ValueError, KeyError, OSError):
