@@ -152,7 +152,7 @@ class Compute(Strict):
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
     threads: Threads
-    memory: Annotated[float, Field(gt=0, le=10**6)] = 2.0
+    memory: Annotated[float, Field(ge=0.01, le=10**6)] = 2.0
     portable: bool = True
 
     @property

@@ -40,9 +40,10 @@ class RawManifest(Document):
 
 
 class TaskEntry(Splits):
-    """A task below data/tasks/. classes: of its dataset, by label. made: how, in its stream's own words."""
+    """A task below data/tasks/. name: without $, which begins a formula in a figure. classes: of its dataset, by label. made:
+    how, in its stream's own words."""
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f$]+$", max_length=10_000)]
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     made: dict[str, Any]
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pipeline.arguments import Parser, jobs
 from pipeline.config import read_configuration, resolve_run
 from pipeline.errors import UserError, run_stage
@@ -47,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pipeline.repro.cluster import connected
     from pipeline.repro.orders import HANDS
 
+    lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another one is at work in this folder ({lock.lock_file} is locked); wait for it or end it"
+        ) from None
     source = source_of_here(given.clone_from) if given.clone_from else None
     before = locked(_lock())
     try:
@@ -64,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if status or "Running stage" in output:
                 raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
     finally:  # nobody writes it any more
+        lock.release()
         if text := _lock():
             write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
     print(_summary(board.done, time.monotonic() - start))

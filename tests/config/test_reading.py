@@ -57,7 +57,7 @@ def test_the_projects_own_files_are_right(configured: Path) -> None:
         ("params.yaml", "solver: power", "solver: qr", ["params.yaml: eigenspectrum.solver", "lanczos, power"]),
         ("params.yaml", "examples: null", "examples: 0", ["params.yaml: eigenspectrum.examples", "equal to 1"]),
         ("params.yaml", "polish: false", "polish: 1", ["params.yaml: eigenspectrum.polish", "boolean"]),
-        ("params.yaml", "memory: 2.0", "memory: 0.0", ["params.yaml: compute.memory", "greater than 0"]),
+        ("params.yaml", "memory: 2.0", "memory: 0.0", ["params.yaml: compute.memory", "equal to 0.01"]),
         ("params.yaml", "  - 3", "  - 2", ["params.yaml: seeds", "2 stands twice"]),
         ("params.yaml", "  - 3", "  - x", ["params.yaml: seeds.2", "integer"]),
         ("params.yaml", "  - tag", "  - naive", ["params.yaml: methods", "naive stands twice"]),
