@@ -24,10 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.tag import measure
-from pipeline.benchmarks.naming import SPLITS
-from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks
-from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import Configuration, read_configuration, resolve_data, resolve_run
 from pipeline.curvature import (
     EigenResult,
@@ -37,9 +33,13 @@ from pipeline.curvature import (
     published_power_iteration,
 )
 from pipeline.curvature.operator import products
-from pipeline.errors import UserError
+from pipeline.datasets.naming import SPLITS
+from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
-from pipeline.training import train
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
+from pipeline.support.errors import UserError
+from pipeline.training.loop import train
 
 K = 3
 GOAL_PRODUCT, GOAL_POWER, GOAL_LANCZOS, GOAL_PRODUCTS = 1.5, 12.0, 4.0, 40

@@ -41,14 +41,14 @@ def work() -> dict[str, Callable[[], object]]:
     import torch
     import torch.nn.functional as F
 
-    from pipeline.compute import prepare
     from pipeline.config.schema import Compute
     from pipeline.curvature import HessianOperator
-    from pipeline.evaluation import evaluate
     from pipeline.models import TaskModel, TaskTensors
     from pipeline.models.mlp import MLP
     from pipeline.models.resnet import ReducedResNet18
     from pipeline.optimizers import build_optimizer
+    from pipeline.support.compute import prepare
+    from pipeline.training.evaluation import evaluate
 
     prepare(Compute(device="cpu", threads=1))
     torch.manual_seed(0)
@@ -107,7 +107,7 @@ def work() -> dict[str, Callable[[], object]]:
 def serve(portable: bool) -> None:
     """Time what is asked for on standard input, a name a line; answer with seconds a call."""
     if portable:
-        from pipeline.portable import make_portable
+        from pipeline.support.portable import make_portable
 
         if reason := make_portable():
             sys.exit(f"bench.portable: {reason}")

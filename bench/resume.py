@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from pipeline.models.resnet import ReducedResNet18
 from pipeline.optimizers import TAG
-from pipeline.resume import INTERVAL, Scratch
+from pipeline.support.scratch import INTERVAL, Scratch
 
 STEPS_A_TASK = 250
 

@@ -29,16 +29,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.benchmarks.store import Tasks
-from pipeline.benchmarks.task_writer import write_tasks
-from pipeline.compute import prepare
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.schema import Compute
-from pipeline.evaluation import accuracy_row, evaluate
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.strategies import build_strategy
-from pipeline.training import train
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
+from pipeline.support.compute import prepare
+from pipeline.training.evaluation import accuracy_row, evaluate
+from pipeline.training.loop import train
 
 BENCHMARK = "split-cifar100"
 #: Classes of a task, and images of each class, as in Split CIFAR-100.
@@ -162,9 +162,9 @@ def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
     begun = time.perf_counter()
     probe = Probe(plan, tasks, clock)
     with (
-        patch("pipeline.training.accuracy_row", clock.timed("evaluation", accuracy_row)),
-        patch("pipeline.training.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
-        patch("pipeline.training.build_optimizer", _on(clock, build_optimizer, "step", "update")),
+        patch("pipeline.training.loop.accuracy_row", clock.timed("evaluation", accuracy_row)),
+        patch("pipeline.training.loop.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
+        patch("pipeline.training.loop.build_optimizer", _on(clock, build_optimizer, "step", "update")),
     ):
         train(plan, tasks, seed, device, after_task=probe.after_task)
     whole = time.perf_counter() - begun - clock.outside

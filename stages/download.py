@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
-from pipeline.benchmarks.raw_writer import write_raw
-from pipeline.benchmarks.weights import write_weights
 from pipeline.config import read_data_plan
-from pipeline.errors import run_stage
-from pipeline.files import whole_folder
+from pipeline.datasets.raw_writer import write_raw
+from pipeline.datasets.weights import write_weights
+from pipeline.support.errors import run_stage
+from pipeline.support.files import whole_folder
 
 
 def main() -> None:

@@ -6,21 +6,21 @@ for), and the distance of all weights from those after the first task.
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
-from pipeline.errors import UserError, run_stage
-from pipeline.files import whole_file, whole_folder
 from pipeline.handover.documents import text_of, write_document
 from pipeline.handover.manifests import EigenvectorsManifest
 from pipeline.handover.spectra import Spectra
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError, run_stage
+from pipeline.support.files import whole_file, whole_folder
 from stages.runs import checkpoint, code_of, run_from_arguments
 
 
@@ -34,10 +34,10 @@ def main() -> None:
     from safetensors.torch import save_file
     from tqdm import tqdm
 
-    from pipeline.compute import machine, portable, prepare
-    from pipeline.eigenspectrum import Examiner
     from pipeline.models import build_model, load_checkpoint
-    from pipeline.resume import Scratch, fingerprint
+    from pipeline.spectra.eigenspectrum import Examiner
+    from pipeline.support.compute import machine, portable, prepare
+    from pipeline.support.scratch import Scratch, fingerprint
 
     device = prepare(sections.compute)
     if settings.polish and device.type == "mps":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
 from pathlib import Path
 
-from pipeline.benchmarks.store import Tasks
+from pipeline.analysis.published import read_published
 from pipeline.config import read_configuration, read_run_plan
-from pipeline.errors import run_stage
 from pipeline.figures import draw_all, read_tables
-from pipeline.figures.report import as_html, as_markdown, report
-from pipeline.files import whole_folder
-from pipeline.published import read_published
+from pipeline.report.report import as_html, as_markdown, report
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import run_stage
+from pipeline.support.files import whole_folder
 
 
 def main() -> None:

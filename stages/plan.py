@@ -5,7 +5,7 @@ With --check nothing is written: only what is wrong is told.
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from pipeline.config import DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
-from pipeline.errors import run_stage
-from pipeline.files import whole_folder
+from pipeline.support.errors import run_stage
+from pipeline.support.files import whole_folder
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.arguments import name, seed
+from pipeline.config.arguments import name, seed
 from pipeline.config.reading import read_yaml
-from pipeline.errors import UserError
 from pipeline.handover.documents import write_document
 from pipeline.handover.logs import Log
+from pipeline.support.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.benchmarks.raw import read_raw
-from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import read_data_plan
-from pipeline.errors import run_stage
-from pipeline.files import whole_folder
+from pipeline.datasets.raw import read_raw
+from pipeline.streams.writer import write_tasks
+from pipeline.support.errors import run_stage
+from pipeline.support.files import whole_folder
 
 
 def main() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
 import sys
 from pathlib import Path
 
+from pipeline.analysis.summary import COMPARED, read_runs, summarize, summary_table, tables
 from pipeline.config import read_configuration
-from pipeline.errors import run_stage
-from pipeline.files import as_json, whole_file, whole_folder, write_json
 from pipeline.handover.tables import PLOTS, SUMMARY, check_table
-from pipeline.summary import COMPARED, read_runs, summarize, summary_table, tables
+from pipeline.support.errors import run_stage
+from pipeline.support.files import as_json, whole_file, whole_folder, write_json
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Killed, it goes on from scratch/ when it is started again.
 
 from __future__ import annotations
 
-from pipeline.process import begin
+from stages.process import begin
 
 begin(__name__)
 
@@ -14,13 +14,13 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
-from pipeline.errors import run_stage
-from pipeline.files import significant, whole_file, whole_folder
 from pipeline.handover.documents import text_of
 from pipeline.handover.runs import Trained
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import run_stage
+from pipeline.support.files import significant, whole_file, whole_folder
 from stages.runs import checkpoint, code_of, run_from_arguments
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
@@ -34,11 +34,11 @@ def main() -> None:
     # torch costs seconds: only once everything cheap is known to be right.
     import torch
 
-    from pipeline.compute import machine, portable, prepare
-    from pipeline.metrics import all_metrics
+    from pipeline.analysis.metrics import all_metrics
     from pipeline.models import TaskModel, save_checkpoint
-    from pipeline.resume import Scratch, fingerprint
-    from pipeline.training import train
+    from pipeline.support.compute import machine, portable, prepare
+    from pipeline.support.scratch import Scratch, fingerprint
+    from pipeline.training.loop import train
 
     device = prepare(compute)
     inputs = [run.plan, tasks.folder / "manifest.json", WEIGHTS.with_name("manifest.json")]

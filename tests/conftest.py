@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from pipeline.benchmarks.sources import fetch
-from pipeline.benchmarks.store import Tasks
-from pipeline.benchmarks.task_writer import write_tasks
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.schema import Mlp, RotatedStream
+from pipeline.datasets.sources import fetch
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
 from tests.clones import base, clone
 from tests.paths import ROOT, edit
 from tests.skips import pytest_runtest_makereport

@@ -14,7 +14,7 @@ from tests.paths import ROOT
 LOCK: dict[str, Any] = {
     "stages": {
         "train@tag-1": {
-            "deps": [{"path": "pipeline/training.py", "md5": "a"}, {"path": "runs/tag.yaml", "md5": "b"}],
+            "deps": [{"path": "pipeline/training/loop.py", "md5": "a"}, {"path": "runs/tag.yaml", "md5": "b"}],
             "outs": [{"path": "metrics/runs/tag/1.json", "md5": "c"}],
         },
         "plan": {"outs": [{"path": "runs/tag.yaml", "md5": "b"}]},
@@ -44,7 +44,7 @@ def test_each_stage_and_file_that_differs_is_named_once(record: ModuleType) -> N
     assert record.differences(LOCK, now) == [
         "plan: output runs/tag.yaml differs",
         "train@tag-1: output metrics/runs/tag/1.json differs",
-        "train@tag-1: dependency pipeline/training.py differs",
+        "train@tag-1: dependency pipeline/training/loop.py differs",
     ]
     del now["stages"]["plan"]
     assert "plan: output runs/tag.yaml is missing" in record.differences(LOCK, now)

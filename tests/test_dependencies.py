@@ -18,9 +18,9 @@ STAGES = ("plan", "download", "split", "train", "eigenspectrum", "summarize", "f
 
 #: What stages import and cannot change a result, and why.
 HARMLESS = {
-    "pipeline.errors": "words for a person, and exit statuses",
-    "pipeline.arguments": "refuses an argument or passes it as it is",
-    "pipeline.process": "ends the process; all that it sets for the arithmetic is in pipeline.portable",
+    "pipeline.support.errors": "words for a person, and exit statuses",
+    "pipeline.config.arguments": "refuses an argument or passes it as it is",
+    "stages.process": "ends the process; all that it sets for the arithmetic is in pipeline.support.portable",
 }
 #: Likewise, for some stages alone.
 HARMLESS_FOR = {
@@ -32,13 +32,13 @@ HARMLESS_FOR = {
         ("download", "split", "train", "eigenspectrum"),
         "refuses a file or passes its values as they are; tests/handover/test_fuzz.py holds that",
     ),
-    "pipeline.portable": (("plan", "download"), "sets arithmetic; these read and write text and whole numbers"),
+    "pipeline.support.portable": (("plan", "download"), "sets arithmetic; these read and write text and whole numbers"),
 }
 
 #: In a folder that a stage depends on, but not imported by it: a change of them reruns it in vain.
 IN_VAIN = {
-    "pipeline.figures.cost": "a figure of a record, drawn by pipeline.record",
-    "pipeline.figures.gallery": "the README's figures, for `make gallery`",
+    "pipeline.figures.cost": "a figure of a record, drawn by pipeline.report.record",
+    "pipeline.config.arguments": "of command lines, not of stages",
 }
 
 
@@ -112,14 +112,14 @@ def test_every_reason_is_needed() -> None:
 #: A file that the stage uses, as few others as possible, and all stages that use it.
 CHANGED = {
     "plan": ("pipeline/config/plan.py", {"plan"}),
-    "download": ("pipeline/benchmarks/sources.py", {"download"}),
-    "split": ("pipeline/benchmarks/task_writer.py", {"split"}),
-    "train": ("pipeline/feeding.py", {"train@naive-1", "train@stable-ewc-1"}),
+    "download": ("pipeline/datasets/sources.py", {"download"}),
+    "split": ("pipeline/streams/writer.py", {"split"}),
+    "train": ("pipeline/training/feeding.py", {"train@naive-1", "train@stable-ewc-1"}),
     "eigenspectrum": ("pipeline/curvature/power.py", {"eigenspectrum@naive-1", "eigenspectrum@stable-ewc-1"}),
-    "summarize": ("pipeline/summary.py", {"summarize"}),
+    "summarize": ("pipeline/analysis/summary.py", {"summarize"}),
     "figures": ("pipeline/figures/style.py", {"figures"}),
     "all that write": (
-        "pipeline/files.py",
+        "pipeline/support/files.py",
         {
             "plan", "download", "split", "summarize", "figures", "train@naive-1", "train@stable-ewc-1",
             "eigenspectrum@naive-1", "eigenspectrum@stable-ewc-1",
@@ -138,6 +138,6 @@ def test_a_change_of_a_file_makes_exactly_the_stages_stale_that_use_it(clone: Cl
 
 
 def test_dvc_reruns_a_stage_whose_code_has_changed_and_none_that_comes_out_the_same(clone: Clone) -> None:
-    file = clone.folder / "pipeline/feeding.py"
+    file = clone.folder / "pipeline/training/feeding.py"
     file.write_text(file.read_text(encoding="utf-8") + "\n# a change\n", encoding="utf-8")
     assert clone.repro() == {"train@naive-1", "train@stable-ewc-1"}

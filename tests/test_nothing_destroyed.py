@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import record, tuning
-from pipeline.arguments import Parser, jobs, name, seed, seeds
 from pipeline.config import read_run_plan
-from pipeline.errors import UserError, run_stage
-from pipeline.files import marked, whole_file, whole_files, whole_folder
+from pipeline.config.arguments import Parser, jobs, name, seed, seeds
+from pipeline.report import record
+from pipeline.search import tuning
+from pipeline.support.errors import UserError, run_stage
+from pipeline.support.files import marked, whole_file, whole_files, whole_folder
 from tests.conftest import ROOT
 
 
@@ -136,7 +137,7 @@ def test_a_plan_that_no_configuration_gives_is_refused(tmp_path: Path, old: str,
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing(tmp_path: Path, closed: str) -> None:
     code = (
-        "from pathlib import Path; from pipeline.errors import run_stage; import tqdm\n"
+        "from pathlib import Path; from pipeline.support.errors import run_stage; import tqdm\n"
         "def main():\n"
         "    file = Path('out').open('w')\n"
         "    list(tqdm.tqdm(range(3))); print('told')\n"

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64 here (Debia
 #: method and seed, joined by colons.
 DRIVER = """
 import sys
-from pipeline.process import begin
+from stages.process import begin
 begin("__main__")
 import importlib
 for word in sys.argv[1:]:
@@ -38,16 +38,16 @@ for word in sys.argv[1:]:
 #: Writes the bytes of its weights, and the accuracies and losses.
 CONVOLUTIONS = """
 import sys
-from pipeline.process import begin
+from stages.process import begin
 begin("__main__")
 from pathlib import Path
 import numpy as np, torch
-from pipeline.benchmarks.store import Tasks
-from pipeline.benchmarks.task_writer import write_tasks
-from pipeline.compute import portable, prepare
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
+from pipeline.support.compute import portable, prepare
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.reading import read_sections
-from pipeline.training import train
+from pipeline.training.loop import train
 
 device = prepare(read_sections().compute)
 assert portable(device)
@@ -169,7 +169,7 @@ def test_of_convolutions_with_batch_normalisation_and_dropout_every_byte_is_the_
 
 @pytest.mark.slow
 def test_tables_and_figures_are_the_same_bytes(clone: Clone, processor: str) -> None:
-    code = "from pipeline.process import begin; begin('__main__'); from stages import split, summarize, figures; "
+    code = "from stages.process import begin; begin('__main__'); from stages import split, summarize, figures; "
     code += "split.main(); summarize.main(); figures.main()"
 
     def made(on: str | None) -> dict[str, bytes]:

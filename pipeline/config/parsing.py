@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 
 #: Bytes of a file that a person writes; the project's largest has 17,000. DVC writes dvc.lock, which grows with the runs.
 LARGEST, LARGEST_LOCK = 1_000_000, 100_000_000

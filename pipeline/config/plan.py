@@ -40,7 +40,7 @@ from pipeline.config.schema import (
     Weight,
     Weights,
 )
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 
 #: Values where no layer gives one. The floor of a decaying learning rate is the Stable SGD code's.
 DEFAULTS = {
@@ -79,7 +79,7 @@ class OptimizerPlan(Strict):
 
 
 class RegimePlan(Strict):
-    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.learning_rate`.
+    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.loop.learning_rate`.
 
     dropout_at_test: None for no.
     """

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 
 from pipeline.config.parsing import read_yaml as read_yaml
 from pipeline.config.schema import Benchmark, Compute, Eigenspectrum, Method, Name, Params, Strict
-from pipeline.errors import UserError, nearest
+from pipeline.support.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
 

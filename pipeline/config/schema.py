@@ -41,7 +41,7 @@ Evaluated = Literal["test", "validation"]
 Colour = Literal["grey", "rgb"]
 Pixels = Literal["unit", "symmetric", "imagenet"]
 Weights = Literal["random", "imagenet"]
-#: `pipeline.benchmarks.sources` knows where each comes from.
+#: `pipeline.datasets.sources` knows where each comes from.
 PublicDataset = Literal[
     "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "notmnist", "miniimagenet", "cub"
 ]

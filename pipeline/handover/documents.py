@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from pipeline.config.reading import one_line
 from pipeline.config.schema import Strict
-from pipeline.errors import UserError
-from pipeline.files import as_json, read_json, write_text
+from pipeline.support.errors import UserError
+from pipeline.support.files import as_json, read_json, write_text
 
 #: Of an error, a distance, seconds.
 Size = Annotated[float, Field(ge=0)]

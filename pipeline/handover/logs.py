@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.handover.documents import Document, Size
 
-#: What a run ran on: see `pipeline.compute.machine`.
+#: What a run ran on: see `pipeline.support.compute.machine`.
 Machine = dict[str, str | int | bool]
 
 

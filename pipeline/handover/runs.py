@@ -8,12 +8,12 @@ from typing import Annotated
 
 from pydantic import Field, RootModel, StringConstraints, model_validator
 
+from pipeline.analysis.metrics import all_metrics
 from pipeline.config.schema import Name, Seed
-from pipeline.errors import UserError
 from pipeline.handover.documents import Document, Sha256, Size
 from pipeline.handover.logs import Machine
 from pipeline.handover.spectra import Spectra
-from pipeline.metrics import all_metrics
+from pipeline.support.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 #: Of accuracy: forgetting and transfer.
@@ -92,7 +92,7 @@ class MethodMeasures(RootModel[Measures]):
 class Record(Trained):
     """results/<experiment>/runs/<method>-<seed>.json: what a run measured, and what it was.
 
-    plan, data, eigenspectrum: hashes, see `pipeline.reproduce.records.Key`. images: hash of the tasks' manifest. spectrum:
+    plan, data, eigenspectrum: hashes, see `pipeline.experiments.records.Key`. images: hash of the tasks' manifest. spectrum:
     its eigenspectrum. alpha: as a single stretch for each task.
     """
 

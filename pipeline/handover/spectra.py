@@ -11,7 +11,7 @@ from pipeline.handover.documents import Document, Number, Size
 
 
 class Movement(Document):
-    """How far the weights went from a task to a later one: see `pipeline.eigenspectrum.Examiner.movement`."""
+    """How far the weights went from a task to a later one: see `pipeline.spectra.eigenspectrum.Examiner.movement`."""
 
     task: Number
     distance: Size

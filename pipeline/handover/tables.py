@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.schema import UpdateRule
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 
 #: name: of a method or benchmark. text: any line. whole, number: within bounds, finite. flag: True or False.
 Kind = Literal["name", "text", "whole", "number", "flag"]
@@ -109,7 +109,7 @@ _METRICS = {
     "movement_overlap": _missing(Column("number", 0, 1.01)),
 }
 
-#: The tables of plots/, which `pipeline.summary.tables` makes.
+#: The tables of plots/, which `pipeline.analysis.summary.tables` makes.
 PLOTS: dict[str, Table] = {
     "runs": _of_runs((), _METRICS, least=1),
     "average_accuracy": _of_runs(("tasks_learnt",), {"tasks_learnt": _TASK, "average_accuracy": _FRACTION}, least=1),

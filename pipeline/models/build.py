@@ -10,11 +10,11 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.config.schema import Mlp, Model, Resnet
-from pipeline.errors import UserError
 from pipeline.models.heads import TaskModel, outputs_of_tasks
 from pipeline.models.mlp import MLP
 from pipeline.models.pretrained import resnet18
 from pipeline.models.resnet import ReducedResNet18
+from pipeline.support.errors import UserError
 
 #: Weights of a network, 4 GB of them: more is a slip of the keyboard.
 MOST = 10**9

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.models.heads import TaskModel
+from pipeline.support.errors import UserError
 
 
 def save_checkpoint(model: TaskModel, path: Path) -> None:

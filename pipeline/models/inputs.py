@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.store import Tasks
+from pipeline.streams.reader import Tasks
 
 
 @dataclass(frozen=True)

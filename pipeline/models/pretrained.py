@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
 from pipeline.models.checkpoints import check_weights
+from pipeline.support.errors import UserError
 
 
 def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) -> nn.Module:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import RunPlan, read_configuration, read_run_plan, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 from tests.conftest import ROOT, edit
 
 

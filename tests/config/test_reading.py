@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import read_configuration
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 from tests.conftest import edit
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.analysis.summary import RunMetrics, tables
 from pipeline.config.schema import Figures
-from pipeline.errors import UserError
 from pipeline.figures import FIGURES, contact_sheet, draw_all, read_tables
 from pipeline.figures.style import colour
-from pipeline.summary import RunMetrics, tables
+from pipeline.support.errors import UserError
 
 OPTIONS = Figures(dpi=60, stable="stable", plastic="naive", reference="naive")
 

@@ -20,13 +20,15 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.benchmarks import official, pickles
-from pipeline.benchmarks.archives import members
-from pipeline.benchmarks.images import decode, quiet
-from pipeline.benchmarks.raw import read_raw
-from pipeline.benchmarks.raw_writer import write_raw
-from pipeline.benchmarks.store import Tasks
+from pipeline.analysis.published import read_published
+from pipeline.analysis.summary import RunMetrics, summarize, summary_table, tables
 from pipeline.config import read_configuration, read_data_plan, read_run_plan
+from pipeline.datasets import official, pickles
+from pipeline.datasets.archives import members
+from pipeline.datasets.images import decode, quiet
+from pipeline.datasets.raw import read_raw
+from pipeline.datasets.raw_writer import write_raw
+from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import read_tables
 from pipeline.handover.documents import Document, read_document
 from pipeline.handover.logs import Log
@@ -34,10 +36,8 @@ from pipeline.handover.runs import Record, Trained
 from pipeline.handover.spectra import Spectra
 from pipeline.handover.tables import SUMMARY, read_table
 from pipeline.models import build_model, load_checkpoint, save_checkpoint
-from pipeline.published import read_published
-from pipeline.reproduce.experiments import read_experiments
-from pipeline.resume import Scratch
-from pipeline.summary import RunMetrics, summarize, summary_table, tables
+from pipeline.streams.reader import Tasks
+from pipeline.support.scratch import Scratch
 from tests.conftest import rotated_digits, run_plan
 from tests.paths import ROOT
 
@@ -60,7 +60,7 @@ class Door:
 def run(name: str, seed: int, tasks: int = 2) -> RunMetrics:
     """A run as its stages write it."""
     matrix = [[round(0.1 + 0.7 * (j < i) - 0.01 * i, 6) for j in range(tasks)] for i in range(tasks + 1)]
-    from pipeline.metrics import all_metrics
+    from pipeline.analysis.metrics import all_metrics
 
     train: dict[str, Any] = {
         **{metric: round(value, 6) for metric, value in all_metrics(matrix).items()},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
+from pipeline.support.errors import UserError
 from tests.handover.doors import ANYTHING, DOORS, Door
 from tests.handover.mutations import mutated
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.benchmarks.store import Tasks
 from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet
-from pipeline.errors import UserError
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
 
 
 def test_repeated_classes_get_a_block_of_outputs_a_task() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from pipeline import strategies
-from pipeline.benchmarks.store import Tasks
 from pipeline.config.plan import StrategyPlan
 from pipeline.models import TaskModel
 from pipeline.strategies import Batch, Naive, Stream
-from pipeline.training import train
+from pipeline.streams.reader import Tasks
+from pipeline.training.loop import train
 from tests.conftest import ROOT, run_plan
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks.store import Tasks
 from pipeline.config import read_configuration
 from pipeline.config.plan import resolve_run
 from pipeline.models import TaskModel
 from pipeline.strategies import STRATEGIES, Naive
-from pipeline.training import CURVE, train
+from pipeline.streams.reader import Tasks
+from pipeline.training.loop import CURVE, train
 from tests.conftest import ROOT
 from tests.optimizers.test_tag import Operations
 from tests.strategies import PLANS, batch_of, network, random_task, strategy

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.store import Tasks
 from pipeline.config.plan import StrategyPlan, TrainingPlan
-from pipeline.feeding import Joint, Sequential
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.strategies import Batch, Naive
-from pipeline.training import Record, train
+from pipeline.streams.reader import Tasks
+from pipeline.training.feeding import Joint, Sequential
+from pipeline.training.loop import Record, train
 from tests.conftest import rotated_digits, run_plan
 from tests.strategies import PLANS, strategy
 

@@ -1,0 +1,1 @@
+"""From single runs to tables: metrics, summary, intervals, published rows."""

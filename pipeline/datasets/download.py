@@ -1,0 +1,149 @@
+"""One file from the network: resumed, retried, verified, and under its final name only when whole."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from pipeline.support.errors import UserError
+
+#: Seconds to wait before each new try of a mirror; their number is the number of retries.
+PAUSES = (1.0, 4.0, 15.0)
+TIMEOUT = 60.0
+_CHUNK = 1 << 16
+#: Answers after which asking the same address again is worth the time: slow down, and the server's own faults.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _FailedError(Exception):
+    """One try failed. again: whether the same address may answer better in a while."""
+
+    def __init__(self, reason: str, again: bool) -> None:
+        super().__init__(reason)
+        self.again = again
+
+
+def download(
+    urls: Sequence[str],
+    path: Path,
+    checksum: str,
+    *,
+    mend: str = "run again: it goes on where it stopped",
+    pauses: Sequence[float] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    timeout: float = TIMEOUT,
+) -> None:
+    """Fetch the first of `urls` (mirrors of the same bytes) that gives them to `path`.
+
+    checksum: "md5:...", "sha256:..." and the like. mend: what a person can do, the end of the error line. What came before an
+    interruption waits in `<name>.part` and is not asked for again. Of several processes that want the same file one fetches
+    it, and the others wait for it. Raises UserError where no mirror gave the right bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():  # another process may have brought it while this one waited
+            _download(urls, path, checksum, mend, PAUSES if pauses is None else pauses, sleep, timeout)
+
+
+def _download(
+    urls: Sequence[str],
+    path: Path,
+    checksum: str,
+    mend: str,
+    pauses: Sequence[float],
+    sleep: Callable[[float], None],
+    timeout: float,
+) -> None:
+    part = path.with_name(path.name + ".part")
+    reasons = []
+    for url in urls:
+        for pause in (0.0, *pauses):
+            sleep(pause)
+            try:
+                _one_try(url, part, checksum, timeout)
+            except _FailedError as failed:
+                reason = f"{url}: {failed}"
+                if not failed.again:
+                    break
+            else:
+                part.replace(path)
+                return
+        reasons.append(reason)
+    raise UserError(f"cannot download {path.name} ({'; '.join(reasons)}); {mend}")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """The file's checksum in hexadecimal. algorithm: as hashlib names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
+    """Bring `part` to its whole length and verify it."""
+    have = part.stat().st_size if part.exists() else 0
+    for start, total, chunks in _answers(url, have, timeout):
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+        ):
+            for chunk in chunks:
+                file.write(chunk)
+                bar.update(len(chunk))
+        size = part.stat().st_size
+        if total is not None and size < total:
+            raise _FailedError(f"ended after {size:,} of {total:,} bytes", again=True)
+    algorithm, _, wanted = checksum.partition(":")
+    found = digest(part, algorithm)
+    if found != wanted:
+        # Wrong bytes are never resumed. Where the first part came from an earlier run it may be the one at fault.
+        part.unlink()
+        raise _FailedError(f"{algorithm} is {found}, expected {wanted}", again=have > 0)
+
+
+def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | None, Iterator[bytes]]]:
+    """At most one (first byte, total size or None, chunks); none where the server says that `have` bytes are all."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url}: neither http nor https")
+    asked = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - checked above
+    try:
+        with urllib.request.urlopen(asked, timeout=timeout) as answer:  # noqa: S310
+            length = answer.headers.get("Content-Length")
+            start = _first_byte(answer.headers.get("Content-Range")) if answer.status == 206 else 0
+            if start not in (0, have):
+                raise _FailedError("the server sent another range than asked", again=False)
+            yield start, None if length is None else start + int(length), _chunks(answer)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 416 or not have:
+            raise _FailedError(f"HTTP {error.code} {error.reason}", again=error.code in _PASSING) from None
+    except urllib.error.URLError as error:
+        raise _FailedError(f"no connection ({error.reason})", again=True) from None
+    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        raise _FailedError(f"the connection broke ({error!r})", again=True) from None
+
+
+def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body piece by piece; a fault of the network is told apart from one of the disk it is written to."""
+    while True:
+        try:
+            chunk = answer.read(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _FailedError(f"the connection broke ({error!r})", again=True) from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _first_byte(content_range: str | None) -> int:
+    """The a of "bytes a-b/total"; -1 where there is none."""
+    unit, _, rest = (content_range or "").partition(" ")
+    first = rest.partition("-")[0]
+    return int(first) if unit == "bytes" and first.isdigit() else -1

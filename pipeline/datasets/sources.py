@@ -1,0 +1,270 @@
+"""Where raw images come from, in one canonical order whatever the source.
+
+A source returns uint8 images and integer labels of the splits `train` and `test`. Each split is sorted by label, then by
+the image's raw bytes, and its sha256 is checked, so that every form of a dataset gives the same arrays. Looked at in this
+order: the official files below TAG_DATASETS, class folders there, the user's cache of downloads, the network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.schema import Folder
+from pipeline.datasets import local, official
+from pipeline.datasets.arrays import sha256_of_arrays
+from pipeline.datasets.folders import ClassFolder, write_class_folder
+from pipeline.datasets.local import OfficialFile
+from pipeline.datasets.spool import Written
+from pipeline.support.errors import UserError
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One public dataset.
+
+    read: takes a folder and the paths of `files` in their order; gives {split: (images uint8 (n, height, width[, 3]), labels
+    (n,))}, or writes a split into the folder in canonical order and tells what it wrote.
+    sha256: of each split in canonical order; empty where it is not known, then the files' own checksum is the check.
+    files: the official ones; none where a package brings the images. shape: of an image; None where class folders cannot
+    stand for the official files, because their sum is not known. manual: where a person finds files that have no address.
+    """
+
+    read: Callable[..., Mapping[str, Split | Written]]
+    sha256: Mapping[str, str]
+    files: tuple[OfficialFile, ...] = ()
+    shape: tuple[int, ...] | None = None
+    manual: str = ""
+
+
+def _in_memory(reader: Callable[..., Mapping[str, Split]]) -> Callable[..., Mapping[str, Split]]:
+    return lambda folder, *paths: reader(*paths)
+
+
+def _digits() -> dict[str, Split]:
+    """scikit-learn's 1,797 handwritten digits (UCI optdigits, 8x8, 17 grey levels), packaged with it.
+
+    They come without a split of their own: a seeded quarter of each class is the test split. Grey levels 0..16 become
+    0..255.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    test = np.zeros(len(labels), dtype=bool)
+    generator = np.random.default_rng(0)
+    for label in np.unique(labels):
+        of_label = generator.permutation(np.flatnonzero(labels == label))
+        test[of_label[: len(of_label) // 4]] = True
+    return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
+
+
+def _idx_files(folder: str, dataset: str, mirrors: tuple[str, ...], *md5: str) -> tuple[OfficialFile, ...]:
+    """Train images, train labels, test images, test labels; gzipped or not, as torchvision or a Linux package lays them."""
+    stems = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    return tuple(
+        OfficialFile(
+            tuple(f"{mirror}{stem}.gz" for mirror in mirrors),
+            f"md5:{sum_}",
+            (f"{folder}/raw/{stem}.gz", f"{folder}/raw/{stem}", f"{dataset}/{stem}.gz"),
+        )
+        for stem, sum_ in zip(stems, md5, strict=True)
+    )
+
+
+def _cifar_file(stem: str, folder: str, md5: str) -> tuple[OfficialFile, ...]:
+    return (
+        OfficialFile((f"https://www.cs.toronto.edu/~kriz/{stem}.tar.gz",), f"md5:{md5}", (f"{stem}.tar.gz", folder)),
+    )
+
+
+def _svhn_file(name: str, md5: str) -> OfficialFile:
+    return OfficialFile(
+        (f"http://ufldl.stanford.edu/housenumbers/{name}",), f"md5:{md5}", (name, f"svhn/{name}"), repacked=False
+    )
+
+
+def _notmnist(folder: Path, archive: Path) -> dict[str, Written]:
+    """notMNIST small: the letters A to J in 18,724 typefaces, 28x28 grey. It has no split of its own: a seeded tenth of each
+    class is the test split (TAG's experiments: an unseeded tenth of all). Two files of it are empty."""
+    broken = frozenset({"RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png", "Q3Jvc3NvdmVyIEJvbGRPYmxpcXVlLnR0Zg==.png"})
+    return write_class_folder(ClassFolder(archive, (28, 28), test_fraction=0.1, broken=broken), folder)
+
+
+def _miniimagenet_file(part: str) -> OfficialFile:
+    name = f"mini-imagenet-cache-{part}.pkl"
+    return OfficialFile((), "", (name, f"miniimagenet/{name}", f"imagenet/{name}"))
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(
+        _in_memory(_digits),
+        {
+            "train": "4a5b3645a29abcd53c8fe77c38350430d55fb57065f3b87560933328df8c1404",
+            "test": "e29db3c2afd0acfc066f416a05a90dd2ab0e44b335dc6660697b4c9aa8e0f84c",
+        },
+    ),
+    "mnist": Source(
+        _in_memory(official.idx),
+        {
+            "train": "96e6697e223719c2a60ac5b71b6ef2cd8677abc5f946c828dd92e6e076188a16",
+            "test": "5149ae28de12f52eeff955ef8fbfa76c3ebe5c3f47673c01a7d847fafff6860c",
+        },
+        _idx_files(
+            "MNIST",
+            "mnist",
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+        (28, 28),
+    ),
+    "fashion-mnist": Source(
+        _in_memory(official.idx),
+        {
+            "train": "dea7bf942a04cef41f1dcdb5c8be376d84f4fa333f9080fa8a342c2a89e7a30a",
+            "test": "3b6e9bad01e561d43d0b941f0c8a83828c800a41ebfb626d7da94f91628ca6d6",
+        },
+        _idx_files(
+            "FashionMNIST",
+            "fashion-mnist",
+            ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        (28, 28),
+    ),
+    "cifar10": Source(
+        _in_memory(official.cifar10),
+        {
+            "train": "949c0b4d951efccff4932f99131cee8ae893f6d2f02f55986989f86deec9b28f",
+            "test": "1c3d67ed25249724d625348474e878f92420fb0f63552feb1fde08e6e1ca76ee",
+        },
+        _cifar_file("cifar-10-python", "cifar-10-batches-py", "c58f30108f718f92721af3b95e74349a"),
+        (32, 32, 3),
+    ),
+    "cifar100": Source(
+        _in_memory(official.cifar100),
+        {
+            "train": "9dc1463b62598c6200aa8d36a5003826a3d6da84b9c431e6eab6431a3d3c8de3",
+            "test": "6d546a337ecdf4e62e0c0c2bbb64a7a0ee2773d53a19ec255744b560f041ce77",
+        },
+        _cifar_file("cifar-100-python", "cifar-100-python", "eb9058c3a382ffc7106e4002c42a8d85"),
+        (32, 32, 3),
+    ),
+    "svhn": Source(
+        _in_memory(official.svhn),
+        {},
+        (
+            _svhn_file("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+            _svhn_file("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+        ),
+    ),
+    "notmnist": Source(
+        _notmnist,
+        {},
+        (
+            OfficialFile(
+                tuple(
+                    f"{mirror}/notMNIST_small.tar.gz"
+                    for mirror in (
+                        "https://commondatastorage.googleapis.com/books1000",
+                        "http://yaroslavvb.com/upload/notMNIST",
+                    )
+                ),
+                "sha1:23db76a71f83982f18a51b855b5746bd52e01f1c",
+                ("notMNIST_small.tar.gz", "notmnist/notMNIST_small.tar.gz"),
+                repacked=False,
+            ),
+        ),
+    ),
+    "miniimagenet": Source(
+        official.miniimagenet,
+        {},
+        tuple(_miniimagenet_file(part) for part in ("train", "test", "val")),
+        manual="from https://www.kaggle.com/datasets/whitemoon/miniimagenet (it asks for an account)",
+    ),
+    "cub": Source(
+        official.cub,
+        {},
+        (
+            OfficialFile(
+                ("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
+                "md5:97eceeb196236b17998738112f37df78",
+                ("CUB_200_2011.tgz", "cub/CUB_200_2011.tgz"),
+                repacked=False,
+            ),
+        ),
+    ),
+}
+
+
+def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Indices that sort by label, then by the image's raw bytes. images: (n, ...) uint8; labels: (n,)."""
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
+    # As fixed-length byte strings images are compared in place, without a copy of each.
+    by_bytes = np.argsort(rows.view(f"S{rows.shape[1]}")[:, 0], kind="stable")
+    return by_bytes[np.argsort(labels[by_bytes], kind="stable")]
+
+
+def fetch(dataset: str | Folder) -> dict[str, Split]:
+    """The splits of `dataset` in canonical order, checked, in memory.
+
+    Raises UserError for a source that cannot be reached or read, or a wrong checksum.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            split: _loaded(Path(folder), split) if isinstance(found, Written) else found
+            for split, found in fetch_into(Path(folder), dataset).items()
+        }
+
+
+def fetch_into(folder: Path, dataset: str | Folder) -> dict[str, Split | Written]:
+    """As `fetch`, but what can stream does: its files are then written into `folder`, and the rest is left to `write_raw`."""
+    if isinstance(dataset, Folder):
+        path = local.own_folder(dataset.path)
+        return dict(write_class_folder(ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed), folder))
+    source = SOURCES[dataset]
+    paths = local.local_files(source.files) if source.files else []
+    if paths is None and source.shape is not None and (copy := local.class_folder(dataset)):
+        written = write_class_folder(ClassFolder(copy, source.shape), folder)
+        for split, entry in written.items():
+            _check(dataset, split, entry.sha256, str(copy))
+        return dict(written)
+    if paths is None:
+        paths = local.fetched_files(dataset, source.files, folders=source.shape is not None, manual=source.manual)
+    splits: dict[str, Split | Written] = {}
+    for split, found in source.read(folder, *paths).items():
+        if not isinstance(found, Written):
+            images, labels = found
+            order = canonical_order(images, labels)
+            images, labels = images[order], labels[order].astype(np.int64)
+            found = (images, labels)
+        sha256 = found.sha256 if isinstance(found, Written) else sha256_of_arrays(*found)
+        _check(dataset, split, sha256, ", ".join(map(str, paths)) or "its package")
+        splits[split] = found
+    return splits
+
+
+def _loaded(folder: Path, split: str) -> Split:
+    return np.load(folder / f"{split}_images.npy"), np.load(folder / f"{split}_labels.npy")
+
+
+def _check(dataset: str, split: str, found: str, where: str) -> None:
+    wanted = SOURCES[dataset].sha256.get(split)
+    if wanted is not None and found != wanted:
+        raise UserError(
+            f"{dataset} ({split}): sha256 {found}, expected {wanted}: {where} gave other images or labels than the published "
+            "ones; replace that copy"
+        )

@@ -1,0 +1,146 @@
+"""Where experiments run: a clone of the commit below scratch/, with its own parameters and the project's DVC cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.analysis.summary import COMPARED
+from pipeline.config import Configuration, read_configuration, read_data_plan, read_run_plan
+from pipeline.config.parsing import LARGEST_LOCK, read_yaml
+from pipeline.datasets.download import digest
+from pipeline.experiments.records import Key, write_record
+from pipeline.handover.documents import read_document
+from pipeline.handover.logs import Log
+from pipeline.handover.runs import Trained
+from pipeline.handover.spectra import Spectra
+from pipeline.parallel.clones import OUTPUTS
+from pipeline.support.errors import UserError
+from pipeline.support.files import whole_file, whole_folder, write_json, write_text
+from pipeline.support.git import git, git_or_none, uncommitted
+
+FOLDER = Path("scratch/reproduce")
+FILES = ("params", "benchmarks", "methods")
+#: Of a commit that only DVC sees, on machines where Git knows nobody.
+AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
+DATASETS = "TAG_DATASETS"
+
+
+def prepare(name: str, configuration: Configuration) -> Path:
+    """The clone of an experiment, at this folder's commit. Raises UserError where that is not all that would run."""
+    if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
+        raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
+    folder = FOLDER / name
+    if (
+        git_or_none("rev-parse", "--git-dir", folder=folder if folder.exists() else None) != ".git"
+        or not folder.exists()
+    ):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        git("clone", "--quiet", "--no-checkout", ".", str(folder))
+    git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
+    git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
+    cache = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    write_text(folder / ".dvc/config.local", f"[cache]\n    dir = {Path(cache).resolve()}\n")
+    values: tuple[dict[str, Any], ...] = (
+        configuration.params.model_dump(),
+        _dumped(configuration.benchmarks),
+        _dumped(configuration.methods),
+    )
+    for file, value in zip(FILES, values, strict=True):
+        with whole_file(folder / f"{file}.yaml") as partial:
+            YAML().dump(value, partial)
+    return folder
+
+
+def _dumped(models: Any) -> dict[str, Any]:
+    return {name: model.model_dump(exclude_none=True) for name, model in models.items()}
+
+
+def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:
+    """Run the training (and eigenspectrum) of methods and seeds side by side; the exit status."""
+    stages = ["train", "eigenspectrum"] if eigenspectrum else ["train"]
+    targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
+    environment = dict(os.environ)
+    if given := environment.get(DATASETS):
+        environment[DATASETS] = str(Path(given).resolve())
+    command = [sys.executable, "-m", "pipeline.parallel", "-j", str(jobs), "--keep-going", *options, *targets]
+    return subprocess.run(command, cwd=folder, env=environment).returncode  # noqa: S603 - this project
+
+
+def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
+    """Make a DVC experiment of what the clone holds, with the metrics of all records, and bring it here.
+
+    `dvc exp save` refuses a pipeline of which a stage has no outputs yet, as here, where a paper's tables take some methods
+    with more seeds than others; so this makes the commit and the reference that it would make.
+    """
+    with whole_folder(folder / "metrics/methods") as methods:
+        for method, entry in summary.items():
+            write_json(methods / f"{method}.json", {key: entry[key] for key in COMPARED if key in entry})
+    base = git("rev-parse", "HEAD", folder=folder)
+    git("add", "--all", "--", "dvc.lock", "metrics", *(f"{file}.yaml" for file in FILES), folder=folder)
+    made = git("write-tree", folder=folder)
+    commit = git(*AUTHOR, "commit-tree", made, "-p", base, "-m", f"experiment {name}", folder=folder)
+    git("reset", "--quiet", folder=folder)
+    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:refs/exps/{base[:2]}/{base[2:]}/{name}")
+
+
+def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
+    """Whether DVC made the outputs of a run from the plan, tasks, checkpoints and parameters that lie there: an interrupted
+    call may have renewed those and left outputs of earlier ones."""
+    stages = (
+        (read_yaml(folder / "dvc.lock", LARGEST_LOCK) or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
+    )
+    train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
+    if not train or not split:
+        return False
+    lies = {f"runs/{method}.yaml": digest(plan, "md5"), **_sums(split["outs"]), **_sums(train["outs"])}
+    made = [train]
+    if eigenspectrum:
+        spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
+        params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")
+        if not spectrum or spectrum.get("params", {}).get("params.yaml", {}).get("eigenspectrum") != params:
+            return False
+        made.append(spectrum)
+    return all(lies.get(path, found) == found for stage in made for path, found in _sums(stage["deps"]).items())
+
+
+def _sums(entries: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Path -> DVC's checksum."""
+    return {entry["path"]: entry["md5"] for entry in entries}
+
+
+def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:
+    """Keep the finished runs of a clone that are of this experiment and not kept yet; their number. keys: of the wanted
+    ones. Raises UserError for a damaged file."""
+    data, manifest = folder / "runs/data.yaml", folder / "data/tasks/manifest.json"
+    if not data.exists() or not manifest.exists():
+        return 0
+    commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
+    found = 0
+    for (method, seed), key in keys.items():
+        plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
+        spectrum = metrics.with_suffix(".eigenspectrum.json")
+        if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
+            continue
+        if not _is_of(folder, method, seed, plan, bool(key.eigenspectrum)):
+            continue
+        settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
+        if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
+            continue
+        mend = f"delete it, and run {experiment} again"
+        log_path = folder / f"logs/train/{method}-{seed}.json"
+        log = read_document(Log, log_path, mend) if log_path.exists() else Log()
+        made = {"commit": commit, "images": images, "machine": log.machine or {}, "seconds": log.seconds}
+        trained = read_document(Trained, metrics, mend).plain()
+        curvature = read_document(Spectra, spectrum, mend).plain() if key.eigenspectrum else None
+        write_record(experiment, method, seed, key, made, trained, curvature)
+        found += 1
+    return found

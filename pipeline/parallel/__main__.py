@@ -1,0 +1,114 @@
+"""The command line of `pipeline.parallel`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.config import read_configuration, resolve_run
+from pipeline.config.arguments import Parser, jobs
+from pipeline.parallel.graph import lock_order, locked, read_graph
+from pipeline.parallel.orders import Result
+from pipeline.support.errors import UserError, run_stage
+from pipeline.support.files import write_text
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is stale."""
+    parser = Parser(
+        "pipeline.parallel",
+        "Run the stale stages of dvc.yaml side by side, on this machine or on a Dask cluster.",
+        epilog="docs/running.md tells more.",
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as train or train@tag-1 (default: all)")
+    parser.add_argument("-j", "--jobs", type=jobs, default=_cores(), help="stages at once (default: the cores)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
+    parser.add_argument(
+        "--clone-from", metavar="URL", help="workers run in clones of this Git repository; results come by DVC's remote"
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help="a stage of train and eigenspectrum waits for a GPU of its own"
+    )
+    parser.add_argument("--dry", action="store_true", help="only list what would be handed out")
+    parser.add_argument("--keep-going", action="store_true", help="after a failure run what does not depend on it")
+    given = parser.parse_args(arguments)
+    start = time.monotonic()
+    _check_files()
+    graph = read_graph(given.targets)
+    if given.dry or not graph.stale():
+        print("\n".join(graph.stale()) or "nothing to do: everything is up to date")
+        return
+
+    from pipeline.parallel.board import Board
+    from pipeline.parallel.clones import source_of_here
+    from pipeline.parallel.cluster import connected
+    from pipeline.parallel.orders import HANDS
+
+    lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another one is at work in this folder ({lock.lock_file} is locked); wait for it or end it"
+        ) from None
+    source = source_of_here(given.clone_from) if given.clone_from else None
+    before = locked(_lock())
+    try:
+        with connected(given.jobs, given.scheduler, given.gpu) as client:
+            board = Board(client, given.keep_going, given.gpu, source)
+            while stages := graph.next():
+                board.run(stages, graph)
+                if board.failed:
+                    raise UserError(f"failed: {', '.join(board.failed)}; mend the cause and run again")
+                # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
+                graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
+                graph = graph.without(board.done)
+            with HANDS.one(Path.cwd()) as hand:
+                status, output = hand.do([["repro", *given.targets]], {})
+            if status or "Running stage" in output:
+                raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
+    finally:  # nobody writes it any more
+        lock.release()
+        if text := _lock():
+            write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
+    print(_summary(board.done, time.monotonic() - start))
+
+
+def _check_files() -> None:
+    """UserError where `plan` would refuse params.yaml and its kin: DVC's own words for that take a screen."""
+    if not Path(".dvc").is_dir():
+        raise UserError("no DVC repository here; run it in the project's folder")
+    if Path("params.yaml").exists():
+        configuration = read_configuration()
+        for method in configuration.params.methods:
+            resolve_run(configuration, method)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lock() -> str:
+    path = Path("dvc.lock")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _summary(done: Mapping[str, Result], seconds: float) -> str:
+    did = Counter(result.did for result in done.values())
+    counts = ", ".join(f"{did[what]} {what}" for what in ("ran", "restored", "unchanged") if did[what])
+    work = sum(result.seconds for result in done.values())
+    longest = max(done, key=lambda name: done[name].seconds)
+    return (
+        f"{len(done)} stages ({counts}) in {seconds:.0f} s, one after the other {work:.0f} s; "
+        f"longest {longest}, {done[longest].seconds:.0f} s; dvc repro finds nothing more to do"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("repro", main)

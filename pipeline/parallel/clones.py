@@ -1,0 +1,101 @@
+"""Workers without a common folder: each clones the commit, pulls what a stage needs, runs it and pushes what it made.
+
+The way between the machines is a Git repository for the commit and a DVC remote for everything else, the run-cache included:
+the first machine then restores a stage without running it. dvc.lock as the first machine has it travels with each stage, for
+it says which versions the stage needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.parallel.hand import StageFailedError, tail
+from pipeline.support.errors import UserError
+from pipeline.support.files import write_text
+from pipeline.support.git import git, uncommitted
+
+#: Where a worker keeps its clones and their cache; else in the user's cache folder.
+VARIABLE = "TAG_CLONES"
+#: What a run may change without being another run: outputs, and where stages put files of their own.
+OUTPUTS = ("dvc.lock", "metrics", "results")
+
+
+@dataclass(frozen=True)
+class Source:
+    """url, commit: of the Git repository. remote: name and URL of the DVC remote. lock: the text of dvc.lock. needs: the
+    paths that the stage takes from other stages."""
+
+    url: str
+    commit: str
+    remote: tuple[str, str]
+    lock: str = ""
+    needs: tuple[str, ...] = ()
+
+    def to(self, needs: tuple[str, ...]) -> Source:
+        """The same for a stage to be run now."""
+        return replace(self, lock=Path("dvc.lock").read_text(encoding="utf-8"), needs=needs)
+
+
+def source_of_here(url: str) -> Source:
+    """What workers need to have the stages of this folder. Raises UserError where they could not."""
+    from dvc.repo import Repo
+
+    if names := uncommitted(*OUTPUTS):
+        raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
+    with Repo(".") as repo:
+        name = repo.config["core"].get("remote")
+        remote = repo.config["remote"].get(name, {}).get("url") if name else None
+    if not remote:
+        raise UserError(
+            f"--clone-from {url}: results travel through DVC's default remote and there is none; add one that every machine "
+            "reaches: dvc remote add -d NAME URL"
+        )
+    return Source(url, git("rev-parse", "HEAD"), (name, remote))
+
+
+@contextlib.contextmanager
+def own_clone(source: Source, stage: str) -> Iterator[Path]:
+    """A clone with the source's commit and dvc.lock that nobody else uses during the block. Kept for the next stage.
+
+    Raises StageFailedError.
+    """
+    place = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "tag-pipeline")
+    base = place / hashlib.sha256(source.url.encode()).hexdigest()[:12]
+    base.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        lock = FileLock(base / f"{number}.lock", timeout=0)
+        with contextlib.suppress(Timeout), lock:
+            folder = base / str(number)
+            _bring(folder, base, source, stage)
+            yield folder
+            return
+        number += 1
+
+
+def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
+    if not (folder / ".git" / "HEAD").exists():
+        _run(stage, "git", "init", "--quiet", str(folder))
+    _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", source.url, "+refs/*:refs/origin/*")
+    _run(stage, "git", "-C", str(folder), "checkout", "--quiet", "--force", "--detach", source.commit)
+    name, url = source.remote
+    write_text(
+        folder / ".dvc" / "config.local",
+        f"[core]\n    remote = {name}\n[cache]\n    dir = {base / 'cache'}\n['remote \"{name}\"']\n    url = {url}\n",
+    )
+    write_text(folder / "dvc.lock", source.lock)
+
+
+def _run(stage: str, *command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with the client's own words
+    if done.returncode:
+        hint = "; push the commit there first" if "checkout" in command else ""
+        raise StageFailedError(stage, tail(f"{' '.join(command)}: {done.stderr.strip()}{hint}"))

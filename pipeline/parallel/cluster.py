@@ -1,0 +1,71 @@
+"""The Dask workers: threads of this process, or those of a running scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.parallel.board import GPU
+from pipeline.parallel.orders import HANDS, end_hands, gpus
+from pipeline.support.errors import UserError
+
+#: Dask's own pages: of this machine alone, at a free port. Its default is every network the machine has.
+HERE = "127.0.0.1:0"
+#: Dask watches itself a hundred times a second, which takes 4 % of a core from the stages. Once a second is 1 %.
+SELDOM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "1s",
+}
+
+
+@contextlib.contextmanager
+def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
+    """A Dask client of the scheduler at an address, or of `jobs` threads of this process. However the block ends, nothing
+    that the workers ran for it is left running. Raises UserError."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if scheduler is None:
+        if gpu and not gpus():
+            raise UserError("--gpu: PyTorch finds none on this machine; leave --gpu out")
+        HANDS.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
+        with (
+            dask.config.set(SELDOM),
+            LocalCluster(
+                n_workers=1, threads_per_worker=jobs, processes=False, memory_limit=0,
+                dashboard_address=HERE, worker_dashboard_address=HERE,
+                resources={GPU: len(gpus())} if gpu else None,
+            ) as cluster,
+            Client(cluster) as client,
+        ):  # fmt: skip
+            try:
+                yield client
+            finally:
+                HANDS.end(for_good=True)  # before Dask waits for its threads
+        return
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--scheduler {scheduler}: no scheduler answers ({error}); start one, or mend the address"
+        ) from None
+    with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not workers:
+            print(f"repro: {scheduler} has no worker yet; waiting for one", file=sys.stderr)
+        elif gpu and not any(worker["resources"].get(GPU) for worker in workers):
+            raise UserError(f'--gpu: no worker of {scheduler} offers one; start workers with --resources "{GPU}=1"')
+        try:
+            yield client
+        except BaseException:
+            client.run(end_hands)
+            raise
+        finally:
+            HANDS.end()

@@ -1,0 +1,115 @@
+"""What a worker does with a stage that it is given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.parallel.clones import Source, own_clone
+from pipeline.parallel.hand import Hands, StageFailedError, tail
+
+#: What workers tell about.
+TOPIC = "tag-pipeline"
+#: How DVC says that it did not run a command.
+RESTORED, UNCHANGED = "is cached - skipping run", "didn't change, skipping"
+
+Did = Literal["ran", "restored", "unchanged"]
+
+#: Of this process.
+HANDS = Hands()
+_FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
+_COUNTING, _counted = threading.Lock(), False
+
+
+@dataclass(frozen=True)
+class Order:
+    """A stage to run. folder: where; with a source, the worker's own clone of it instead. gpu: whether it takes one."""
+
+    stage: str
+    folder: Path
+    gpu: bool = False
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a stage: run, restored from DVC's run-cache, or unchanged."""
+
+    seconds: float
+    did: Did
+
+
+def work(order: Order) -> Result:
+    """Run one stage in a Dask worker. Raises StageFailedError."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    worker.log_event(TOPIC, {"stage": order.stage, "at": str(worker.name)})
+    return perform(order, worker.state.nthreads)
+
+
+def perform(order: Order, jobs: int) -> Result:
+    """Run one stage. jobs: how many this process runs at once. Raises StageFailedError."""
+    start = time.perf_counter()
+    # For libraries that take every core they see; PyTorch takes what compute.threads says.
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    repro = ["--wait-for-lock", "repro", "--single-item", order.stage]
+    with contextlib.ExitStack() as stack:
+        if order.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = stack.enter_context(_one_gpu())
+        if order.source is None:
+            folder, commands = order.folder, [repro]
+        else:
+            folder = stack.enter_context(own_clone(order.source, order.stage))
+            needs = order.source.needs
+            commands = [["pull", "--force", *needs]] if needs else []
+            commands += [repro, ["push", "--run-cache", order.stage]]
+        status, output = stack.enter_context(HANDS.one(folder)).do(commands, environment)
+    if status:
+        raise StageFailedError(order.stage, tail(output))
+    return Result(time.perf_counter() - start, what_happened(output))
+
+
+def what_happened(output: str) -> Did:
+    """In the words of DVC's own output."""
+    if RESTORED in output:
+        return "restored"
+    return "unchanged" if UNCHANGED in output else "ran"
+
+
+def end_hands() -> None:
+    """End what this process runs."""
+    HANDS.end()
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def _one_gpu() -> Iterator[str]:
+    """One that no other stage of this process uses."""
+    global _counted
+    with _COUNTING:
+        if not _counted:
+            for name in gpus():
+                _FREE_GPUS.put(name)
+            _counted = True
+    name = _FREE_GPUS.get()
+    try:
+        yield name
+    finally:
+        _FREE_GPUS.put(name)

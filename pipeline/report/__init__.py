@@ -1,0 +1,1 @@
+"""report.html and report.md, the gallery, the record of a run."""

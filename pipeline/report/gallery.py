@@ -1,0 +1,60 @@
+"""Renew the README's table and pictures from the last run:  python -m pipeline.report.gallery
+
+Copies figures/*.png to docs/images/ and rewrites the README between its two `summary` marks.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.handover.tables import SUMMARY, read_table
+from pipeline.support.errors import UserError, run_stage
+from pipeline.support.files import marked, whole_file, write_text
+
+BEGIN, END = "<!-- summary -->", "<!-- /summary -->"
+
+#: Column of the summary -> heading, factor, digits.
+COLUMNS = {
+    "average_accuracy": ("average accuracy (%)", 100, 1),
+    "forgetting": ("forgetting (points)", 100, 1),
+    "backward_transfer": ("backward transfer (points)", 100, 1),
+    "learning_accuracy": ("learning accuracy (%)", 100, 1),
+    "largest_eigenvalue": ("largest eigenvalue", 1, 1),
+}
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """The summary as a table: mean ± standard deviation over the seeds."""
+    columns = {name: spec for name, spec in COLUMNS.items() if name in summary}
+    lines = [
+        "| method | " + " | ".join(heading for heading, _, _ in columns.values()) + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for row in summary.to_dict("records"):
+        cells = [f"`{row['method']}`"]
+        for name, (_, factor, digits) in columns.items():
+            spread = row.get(f"{name}_std")
+            cell = f"{factor * row[name]:.{digits}f}"
+            cells.append(cell if spread is None or pd.isna(spread) else f"{cell} ± {factor * spread:.{digits}f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Renew both."""
+    readme, summary = Path("README.md"), Path("metrics/summary.csv")
+    table = read_table(summary, SUMMARY, "run 'make repro' first")
+    pictures = sorted(Path("figures").glob("*.png"))
+    if not pictures:
+        raise UserError("figures: no pictures; run 'make repro' first")
+    write_text(readme, marked(readme, BEGIN, END, markdown(table)))
+    for picture in pictures:
+        with whole_file(Path("docs/images") / picture.name) as partial:
+            shutil.copy(picture, partial)
+
+
+if __name__ == "__main__":
+    run_stage("gallery", main)

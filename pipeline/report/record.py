@@ -1,0 +1,98 @@
+"""Keep what was run last under results/, with what no DVC output may hold: seconds, machine, commit.
+
+    python -m pipeline.report.record NAME
+
+Writes results/NAME/: runs.csv (every run with its seconds), summary.csv, report.md and its figures, among them cost against
+accuracy, and machine.json. The report is the one of figures/; seconds and machines are those of logs/.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+import pandas as pd
+
+from pipeline.config import read_configuration
+from pipeline.config.arguments import Parser, name
+from pipeline.experiments.experiments import read_experiments
+from pipeline.figures import FIGURES, cost
+from pipeline.figures.style import STYLE
+from pipeline.handover.documents import read_document
+from pipeline.handover.logs import Log
+from pipeline.handover.tables import PLOTS, read_table
+from pipeline.support.errors import UserError, run_stage
+from pipeline.support.files import whole_folder, write_json
+from pipeline.support.git import git_or_none
+
+COST = "cost"
+#: All that a record holds: a folder with anything else is somebody's, and stays.
+PICTURES = {f"{picture}.png" for picture in (*FIGURES, "contact_sheet", COST)}
+FILES = {"runs.csv", "summary.csv", "report.md", "machine.json"}
+
+
+def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """The runs with the seconds of their training and eigenspectrum (none where a log is missing), and the machines."""
+    seconds: dict[str, list[Any]] = {"train": [], "eigenspectrum": []}
+    machines: list[dict[str, Any]] = []
+    for method, seed in zip(runs["method"], runs["seed"], strict=True):
+        for stage, column in seconds.items():
+            path = logs / stage / f"{method}-{seed}.json"
+            log = read_document(Log, path, "delete it") if path.exists() else Log()
+            column.append(log.seconds)
+            if log.machine and log.machine not in machines:
+                machines.append(log.machine)
+    return runs.assign(seconds=seconds["train"], eigenspectrum_seconds=seconds["eigenspectrum"]), machines
+
+
+def free_place(name: str) -> Path:
+    """results/NAME, where nothing is or what this command made. Raises UserError where it is taken by anything else."""
+    place = Path("results") / name
+    if name == "tuning" or name in (read_experiments() if Path("experiments.yaml").exists() else ()):
+        raise UserError(f"{place}: this name is that of an experiment or of the searches; choose another")
+    held = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    if held - FILES - PICTURES or (held and "machine.json" not in held) or (place.exists() and not place.is_dir()):
+        other = sorted(held - FILES - PICTURES)
+        told = f" (it holds {other[0]})" if other else ""
+        raise UserError(f"{place}: not made by this command{told}; choose another name, or move it away")
+    return place
+
+
+def commit() -> str:
+    """The commit that is checked out, marked where files differ from it; unknown outside a repository."""
+    return git_or_none("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser("pipeline.report.record", __doc__)
+    parser.add_argument("name", help="of the folder below results/")
+    place = free_place(name(parser.parse_args(arguments).name, "NAME"))
+    figures = Path("figures")
+    for needed in (figures / "report.md", Path("metrics/summary.csv")):
+        if not needed.exists():
+            raise UserError(f"{needed}: missing; run 'make repro' first")
+    runs, machines = with_seconds(read_table("plots/runs.csv", PLOTS["runs"], "run 'make repro' first"), Path("logs"))
+    with whole_folder(place) as folder:
+        runs.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
+        shutil.copy("metrics/summary.csv", folder / "summary.csv")
+        for picture in sorted(figures.glob("*.png")):
+            if picture.name in PICTURES:
+                shutil.copy(picture, folder / picture.name)
+        report = (figures / "report.md").read_text(encoding="utf-8")
+        if runs["seconds"].notna().any():
+            with mpl.rc_context(cast("Any", STYLE)):
+                cost.draw(runs[runs["seconds"].notna()]).savefig(folder / f"{COST}.png", dpi=150)
+            caption = "Seconds of training against average accuracy. Small: single runs; large: means."
+            report += f"![{caption}]({COST}.png)\n\n{caption}\n"
+        (folder / "report.md").write_text(report, encoding="utf-8")
+        benchmark = read_configuration().params.benchmark
+        write_json(folder / "machine.json", {"benchmark": benchmark, "commit": commit(), "machines": machines})
+    print(f"{place}: {len(runs)} runs")
+
+
+if __name__ == "__main__":
+    run_stage("record", main)

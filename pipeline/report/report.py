@@ -1,0 +1,293 @@
+"""The report: what was run, the methods with their intervals, ours beside the published, the figures.
+
+One structure, written as Markdown beside its figures and as one HTML file that holds them.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.analysis.intervals import Estimate, estimate, paired_difference
+from pipeline.analysis.published import compare
+from pipeline.config.plan import RunPlan
+
+#: Column of the runs -> heading, factor, digits.
+MEASURES = {
+    "average_accuracy": ("average accuracy (%)", 100, 1),
+    "forgetting": ("forgetting (points)", 100, 1),
+    "learning_accuracy": ("learning accuracy (%)", 100, 1),
+    "largest_eigenvalue": ("largest eigenvalue", 1, 2),
+}
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc")
+
+CAPTIONS = {
+    "contact_sheet": "The first images of each task.",
+    "average_accuracy": "Average accuracy of the tasks learnt so far. Lines: means over the seeds; bands: one standard "
+    "deviation.",
+    "accuracy_and_forgetting": "Average accuracy and forgetting. Bars: means; dots: single runs.",
+    "accuracy_of_tasks": "Accuracy of each task over the stream.",
+    "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds.",
+    "stable_plastic": "Accuracy of each task, the largest Hessian eigenvalues of each task right after it was learnt, and "
+    "the distance of the weights from those after task 1.",
+    "eigenvalues": "Largest Hessian eigenvalue of each task right after it was learnt. A cross: not converged in some run.",
+    "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
+    "weights since task 1 that lies in its top eigenvectors.",
+    "spectral_density": "Spectral density of each task's Hessian right after it was learnt.",
+    "alpha_heat_map": "TAG's α(t, τ), mean over tensors, steps and seeds.",
+    "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks, over the stream.",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """headings, and rows of the same length; the first column is a name."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title, sentences, a table, figures by name."""
+
+    title: str
+    text: Sequence[str] = ()
+    table: Table | None = None
+    figures: Sequence[str] = ()
+
+
+def report(
+    tables: Mapping[str, pd.DataFrame],
+    plans: Mapping[str, RunPlan],
+    data: Mapping[str, Any],
+    published: pd.DataFrame,
+    options: Mapping[str, Any],
+    drawn: Sequence[str],
+) -> list[Section]:
+    """The sections. plans: of each configured method. data: the plan of the tasks' manifest, with `tasks`, their number, and
+    `benchmark`. options: `reference`, the method that others are compared with, `seeds`, the number planned of each
+    method, and `device`. drawn: names of the figures. A run that is not there is told as missing."""
+    runs = tables["runs"]
+    sections = [
+        Section("What was run", _what(runs, data, options)),
+        _methods(runs, plans, str(options["reference"]), options["seeds"]),
+        Section("Settings", ["As resolved for each method; what a method does not use is left out."], _settings(plans)),
+    ]
+    if beside := _published(runs, plans, str(data["benchmark"]), published):
+        sections.append(beside)
+    sections.append(Section("Figures", figures=[name for name in CAPTIONS if name in drawn]))
+    return sections
+
+
+def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    names = [entry if isinstance(entry, str) else entry["path"] for entry in data["datasets"]]
+    stream = ", ".join(f"{key} {value}" for key, value in data["stream"].items() if key != "name")
+    seeds = sorted(int(seed) for seed in runs["seed"].unique())
+    judged = "the test images" if data["evaluation"] == "test" else "held-out training images"
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    return [
+        f"Benchmark {data['benchmark']}: {data['tasks']} tasks of {', '.join(names)}, a {data['stream']['name']} stream "
+        f"({stream}), judged on {judged}.",
+        f"Seeds {', '.join(map(str, seeds))}. Device {options['device']}, {platform.machine()}, {platform.system()}.",
+        f"Python {platform.python_version()}, {versions}.",
+    ]
+
+
+def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, expected: Mapping[str, int]) -> Section:
+    measures = [name for name in MEASURES if name in runs and runs[name].notna().any()]
+    compared = reference in set(runs["method"])
+    headings = ["method", "seeds", *(MEASURES[name][0] for name in measures)]
+    if compared:
+        headings.append(f"accuracy less that of {reference} (points)")
+    by_seed = {
+        str(method): {
+            int(seed): float(value) for seed, value in zip(rows["seed"], rows["average_accuracy"], strict=True)
+        }
+        for method, rows in runs.groupby("method", sort=False)
+    }
+    rows = []
+    for method in plans:
+        of_method = runs[runs["method"] == method]
+        if not len(of_method):
+            rows.append([method, "missing", *["missing"] * (len(headings) - 2)])
+            continue
+        seeds = str(len(of_method)) + (f" of {expected[method]}" if len(of_method) < expected[method] else "")
+        row = [method, seeds]
+        for name in measures:
+            _, factor, digits = MEASURES[name]
+            values = [factor * float(value) for value in of_method[name].dropna()]
+            row.append(_shown(estimate(values), digits) if values else "missing")
+        if compared:
+            row.append(_difference(by_seed[method], by_seed[reference], method == reference))
+        rows.append(row)
+    text = [
+        "Mean ± standard deviation over the seeds (divisor n − 1), and the 95 % interval of the mean by Student's t in "
+        "brackets; with one seed there is neither."
+    ]
+    if compared:
+        text.append(
+            f"The last column pairs each method with {reference} seed by seed: the mean of the differences and its 95 % "
+            "interval."
+        )
+    return Section("Methods", text, Table(headings, rows))
+
+
+def _shown(value: Estimate, digits: int, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}.{digits}f}"
+    if value.std is None or value.low is None or value.high is None:
+        return f"{mean} (one seed)" if value.n == 1 else mean
+    return f"{mean} ± {value.std:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], same: bool) -> str:
+    if same:
+        return "the reference"
+    found = paired_difference(
+        {seed: 100 * value for seed, value in ours.items()}, {seed: 100 * value for seed, value in theirs.items()}
+    )
+    if found is None:
+        return "no seed in common"
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.1f} (one seed)"
+    return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" + (
+        f" on {found.n} seeds" if found.n != len(ours) else ""
+    )
+
+
+def _settings(plans: Mapping[str, RunPlan]) -> Table:
+    rows = []
+    for method, plan in plans.items():
+        values = plan.model_dump(exclude_none=True)
+        parts = {
+            "optimizer": _listed(values["optimizer"]),
+            "strategy": _listed(values["strategy"]),
+            "regime": _listed({key: value for key, value in values["regime"].items() if key != "name"}),
+            "training": _listed(values["training"]),
+            "model": _listed(values["model"]),
+        }
+        rows.append([method, *parts.values()])
+    return Table(["method", "optimizer", "strategy", "regime", "training", "model"], rows)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    name = [str(values["name"])] if "name" in values else []
+    return ", ".join(name + [f"{key} {value}" for key, value in values.items() if key != "name"])
+
+
+def _published(
+    runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, published: pd.DataFrame
+) -> Section | None:
+    rows = [
+        [
+            found.method,
+            found.row.row,
+            _shown(found.ours, 1),
+            _shown(found.row.accuracy, 1),
+            difference_shown(found.difference),
+            found.verdict,
+            _beside(runs[runs["method"] == found.method], "forgetting_paper", found.row.forgetting),
+            _beside(runs[runs["method"] == found.method], "learning_accuracy", found.row.learning_accuracy),
+            "; ".join(found.row.differs) or "as published",
+        ]
+        for found in compare(runs, plans, benchmark, published)
+    ]
+    if not rows:
+        return None
+    text = [
+        "Average accuracy in percent. d is our mean less the published one, with Welch's 95 % interval. Reproduced where |d| "
+        "is at most 1.5 points, or where the interval holds 0 and |d| is at most 3; higher or lower otherwise: one rule for "
+        "all rows. Forgetting as the papers count it, from the best accuracy at any time, the last included."
+    ]
+    return Section(
+        "Beside the published",
+        text,
+        Table(
+            [
+                "method", "published row", "ours", "published", "d", "verdict", "forgetting: ours, published (points)",
+                "learning accuracy: ours, published (%)", "settings",
+            ],
+            rows,
+        ),
+    )  # fmt: skip
+
+
+def difference_shown(value: Estimate) -> str:
+    """With its sign, and its interval where it has one."""
+    if value.low is None:
+        return _shown(value, 1, "+")
+    return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
+
+
+def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
+    """Our mean of a fraction, and the published one, in percent."""
+    values = [100 * float(value) for value in runs[name].dropna()] if name in runs else []
+    ours = _shown(estimate(values), 1) if values else "missing"
+    return f"{ours}, {_shown(published, 1) if published else 'none'}"
+
+
+def as_markdown(title: str, sections: Sequence[Section]) -> str:
+    """With the figures as files beside it."""
+    lines = [f"# {title}", ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        for text in section.text:
+            lines += [text, ""]
+        if section.table:
+            lines.append("| " + " | ".join(section.table.headings) + " |")
+            lines.append("|---" * len(section.table.headings) + "|")
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in section.table.rows]
+            lines.append("")
+        for name in section.figures:
+            lines += [f"![{CAPTIONS[name]}]({name}.png)", "", CAPTIONS[name], ""]
+    return "\n".join(lines)
+
+
+STYLE = """
+body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
+body { color: #222; line-height: 1.45; }
+table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
+th, td { border-bottom: 1px solid #ddd; padding: 0.35rem 0.7rem; text-align: left; white-space: nowrap; }
+th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
+td:first-child { font-weight: 600; }
+figure { margin: 1.5rem 0; }
+figure img { max-width: 100%; height: auto; }
+figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
+"""
+
+
+def as_html(title: str, sections: Sequence[Section], figures: Path) -> str:
+    """One file that needs no other. figures: the folder of PNG files."""
+    body = [f"<h1>{html.escape(title)}</h1>"]
+    for section in sections:
+        body.append(f"<h2>{html.escape(section.title)}</h2>")
+        body += [f"<p>{html.escape(text)}</p>" for text in section.text]
+        if section.table:
+            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.table.headings)
+            rows = "".join(
+                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+                for row in section.table.rows
+            )
+            body.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+        for name in section.figures:
+            data = base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
+            caption = html.escape(CAPTIONS[name])
+            body.append(
+                f'<figure id="{name}"><img alt="{caption}" src="data:image/png;base64,{data}">'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )

@@ -1,0 +1,1 @@
+"""Values searched on validation data: grids, and the best of a search."""

@@ -1,0 +1,197 @@
+"""Search the tuned values of a benchmark on validation data: the test images are never read.
+
+    python -m pipeline.search.tuning BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
+
+Runs every combination of the values for each seed, with `evaluation: validation`, and writes every run to
+results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. The winner goes into
+benchmarks.yaml by hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
+from pipeline.config.arguments import Parser, jobs, name, seeds
+from pipeline.config.reading import check
+from pipeline.config.schema import Benchmark, Method, Settings
+from pipeline.datasets.sources import fetch
+from pipeline.datasets.weights import FILE, fetch_weights
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
+from pipeline.support.errors import UserError, nearest, run_stage
+from pipeline.support.files import write_text
+
+#: Seeds of the search, apart from those of any report.
+SEEDS = (101, 102, 103)
+
+Point = dict[str, Any]
+#: What is kept of a run.
+MEASURES = ("average_accuracy", "forgetting", "learning_accuracy")
+#: Points of a grid, at most.
+MOST = 100_000
+
+
+def grid(assignments: Sequence[str]) -> list[Point]:
+    """['lr=0.1,0.2', 'dropout=0,0.1'] -> every combination. Raises UserError."""
+    axes: dict[str, list[Any]] = {}
+    for assignment in assignments:
+        key, separator, values = assignment.partition("=")
+        if not separator or not values:
+            raise UserError(f"'{assignment}': write KEY=VALUE,VALUE as in lr=0.1,0.2")
+        if key not in Settings.model_fields:
+            raise UserError(f"'{key}': unknown setting; {nearest(key, Settings.model_fields, 40)}")
+        if key in axes:
+            raise UserError(f"'{key}' stands twice; write all its values after one {key}=")
+        axes[key] = [_value(word) for word in values.split(",")]
+    if math.prod(map(len, axes.values())) > MOST:
+        raise UserError(f"the grid has more than {MOST:,} points; leave some values out")
+    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
+
+
+def _value(word: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def plans(configuration: Configuration, method: str, points: Sequence[Point]) -> list[RunPlan]:
+    """The run plan of each point: the method with the point's values as its own. Raises UserError."""
+    if method not in configuration.methods:
+        raise UserError(f"methods.yaml has no '{method}'; {nearest(method, configuration.methods, 40)}")
+    resolved = []
+    for point in points:
+        own = configuration.methods[method].model_dump(exclude_none=True)
+        changed = check(Method, own | point, f"methods.yaml: {method}.")
+        resolved.append(
+            resolve_run(
+                Configuration(
+                    configuration.params, configuration.benchmarks, {**configuration.methods, method: changed}
+                ),
+                method,
+            )
+        )
+    return resolved
+
+
+def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
+    import torch
+
+    from pipeline.analysis.metrics import all_metrics
+    from pipeline.config.schema import Compute
+    from pipeline.support.compute import prepare
+    from pipeline.support.errors import DivergenceError
+    from pipeline.training.loop import train
+
+    prepare(Compute(device="cpu", threads=1))
+    try:
+        weights = Path(folder, FILE) if plan.pretrained else None
+        metrics = all_metrics(train(plan, Tasks.open(folder), seed, torch.device("cpu"), weights=weights).accuracy)
+    except DivergenceError:
+        return {}
+    return {key: round(metrics[key], 6) for key in MEASURES if key in metrics}
+
+
+def search(configuration: Configuration, method: str, points: Sequence[Point], seeds: Sequence[int], jobs: int) -> Any:
+    """One row a run, the best point first. A run that diverged has no metrics, and its point comes last."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    data = resolve_data(_on_validation(configuration))
+    work = [
+        (point, plan, seed)
+        for point, plan in zip(points, plans(configuration, method, points), strict=True)
+        for seed in seeds
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        write_tasks(Path(folder), data, [fetch(dataset) for dataset in data.datasets])
+        fetch_weights(Path(folder), data.weights)
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_run, plan, folder, seed) for _, plan, seed in work]
+            found = [future.result() for future in tqdm(futures, desc=f"tune {method}", unit="run", disable=None)]
+    keys = list(points[0])
+    table = pd.DataFrame(
+        [{**point, "seed": seed, **metrics} for (point, _, seed), metrics in zip(work, found, strict=True)],
+        columns=[*keys, "seed", *MEASURES],  # also where every run diverged
+    )
+    score = table.groupby(keys)["average_accuracy"].transform(lambda values: values.mean(skipna=False))
+    order = table.assign(score=score).sort_values(
+        ["score", *keys, "seed"], ascending=[False, *[True] * len(keys), True]
+    )
+    return order.drop(columns="score").reset_index(drop=True)
+
+
+def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[int]) -> None:
+    """UserError where `path` holds anything that this search would not find again: it would be lost."""
+    import pandas as pd
+
+    if not path.exists():
+        return
+    kept = {"seed", *points[0]}
+    try:
+        held = pd.read_csv(path, index_col=False, dtype=str, keep_default_na=False)
+        found = {tuple(_plain(row[key]) for key in sorted(kept)) for row in held.to_dict("records")}
+        only = set(held.columns) - set(MEASURES) == kept
+    except (ValueError, KeyError, OSError):
+        found, only = set(), False
+    ours = {tuple(_plain({**point, "seed": seed}[key]) for key in sorted(kept)) for point in points for seed in seeds}
+    if not only or not found <= ours:
+        raise UserError(f"{path}: holds another search, which would be lost; name this one with --record NAME")
+
+
+def _plain(value: Any) -> str:
+    """A number alike, whether it was written as 1 or as 1.0."""
+    try:
+        return repr(float(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _on_validation(configuration: Configuration) -> Configuration:
+    benchmark: Benchmark = configuration.benchmark.model_copy(update={"evaluation": "validation"})
+    name = configuration.params.benchmark
+    return Configuration(configuration.params, {**configuration.benchmarks, name: benchmark}, configuration.methods)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser("pipeline.search.tuning", __doc__)
+    parser.add_argument("benchmark")
+    parser.add_argument("method")
+    parser.add_argument("grid", nargs="+", metavar="KEY=VALUE,VALUE")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="default: %(default)s")
+    parser.add_argument("--jobs", type=jobs, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument("--record", help="name of the record (default: the method's)")
+    given = parser.parse_args(arguments)
+    configuration = read_configuration()
+    if given.benchmark not in configuration.benchmarks:
+        raise UserError(
+            f"benchmarks.yaml has no '{given.benchmark}'; {nearest(given.benchmark, configuration.benchmarks)}"
+        )
+    params = configuration.params.model_copy(update={"benchmark": given.benchmark})
+    configuration = Configuration(params, configuration.benchmarks, configuration.methods)
+    chosen, points = seeds(given.seeds, "--seeds"), grid(given.grid)
+    plans(configuration, given.method, points)
+    record = name(given.record, "--record") if given.record is not None else given.method
+    path = Path("results/tuning") / given.benchmark / f"{record}.csv"
+    refuse_another_search(path, points, chosen)
+    table = search(configuration, given.method, points, chosen, given.jobs)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    keys = list(points[0])
+    means = table.groupby(keys, sort=False)[list(MEASURES)].mean()
+    print(means.round(4).head(10).to_string(), f"\nall {len(table)} runs: {path}", file=sys.stdout)
+
+
+if __name__ == "__main__":
+    run_stage("tuning", main)

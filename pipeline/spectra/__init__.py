@@ -1,0 +1,1 @@
+"""The curvature of each task of a run."""

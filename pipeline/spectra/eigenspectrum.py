@@ -1,0 +1,222 @@
+"""The curvature of each task of a run: eigenvalues, spectral density, and how the weights move against the eigenvectors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config.schema import Eigenspectrum
+from pipeline.curvature import (
+    EigenResult,
+    HessianOperator,
+    deflated_power_iteration,
+    lanczos,
+    spectral_density,
+)
+from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
+from pipeline.support.files import significant
+from pipeline.support.scratch import Scratch
+
+SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
+#: Residual at which a polish in float64 takes over: what float32 reaches with ease.
+BEFORE_POLISH = 1e-4
+
+#: Called while a task is in work: what is being done.
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Spectra:
+    """entries: of each task right after it was learnt, for JSON. end_of_stream: of each task's loss at the end, or empty.
+    vectors: the eigenvectors of each task, (n, k) on the CPU, where they are to be kept. distances: of all weights from
+    those after task 1."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    end_of_stream: list[dict[str, Any]] = field(default_factory=list)
+    vectors: list[Tensor] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+
+
+class Examiner:
+    """Computes what `settings` ask for.
+
+    model: in eval mode, on the device. restore: sets its weights to those after a task (from 0). memory: bytes that
+    retained graphs may take. tell: what is being done, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: TaskModel,
+        tasks: Tasks,
+        mode: Any,
+        settings: Eigenspectrum,
+        restore: Callable[[int], None],
+        memory: int,
+        tell: Tell = lambda text: None,
+    ) -> None:
+        self.model, self.tasks, self.settings = model, tasks, settings
+        self.outputs: Sequence[Sequence[int]] = outputs_of_tasks(tasks.classes, mode)
+        self.restore, self.memory, self.tell = restore, memory, tell
+        self.device = next(model.parameters()).device
+        if settings.k > (count := sum(parameter.numel() for parameter in model.parameters())):
+            raise UserError(
+                f"params.yaml: eigenspectrum.k: must be at most {count}, the parameters of the network, is {settings.k}"
+            )
+
+    def steps(self) -> int:
+        """How many spectra there are to compute."""
+        return len(self.tasks) * (2 if self.settings.end_of_stream else 1)
+
+    def run(self, done: Callable[[], None] = lambda: None, scratch: Scratch | None = None) -> Spectra:
+        """All tasks, in order. done: called after each spectrum. scratch: where what was found is kept after each; where it
+        holds something, the run goes on from there."""
+        kept = scratch.load() if scratch else None
+        found = Spectra(**kept["found"]) if kept else Spectra()
+
+        def finish() -> None:
+            done()
+            if scratch:
+                spectra = len(found.entries) + len(found.end_of_stream)
+                scratch.save(f"spectrum {spectra + 1} of {self.steps()}", {"found": vars(found)})
+
+        for _ in found.entries + found.end_of_stream:
+            done()
+        first = self.weights(0)
+        for number in range(len(found.entries), len(self.tasks)):
+            found.distances.append(
+                significant(float(torch.linalg.vector_norm((self.weights(number) - first).double())))
+            )
+            self.restore(number)
+            entry, result = self.spectrum(number, f"task {number + 1}")
+            if number + 1 < len(self.tasks):
+                entry["movement"] = list(self.movement(number, result))
+            found.entries.append(entry)
+            if self.settings.save_vectors:
+                found.vectors.append(result.eigenvectors.cpu())
+            finish()
+        if self.settings.end_of_stream:
+            self.restore(len(self.tasks) - 1)
+            for number in range(len(found.end_of_stream), len(self.tasks)):
+                entry, _ = self.spectrum(number, f"task {number + 1} at the end")
+                found.end_of_stream.append(entry)
+                finish()
+        return found
+
+    def weights(self, task: int) -> Tensor:
+        """All weights after a task, (n,)."""
+        self.restore(task)
+        return torch.nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
+
+    def spectrum(self, number: int, name: str) -> tuple[dict[str, Any], EigenResult]:
+        """The spectrum of a task's loss (from 0) at the present weights."""
+        settings, examples = self.settings, self.examples(number)
+        operator = self.operator(self.model, examples)
+        result = self.solve(operator, examples, name)
+        entry: dict[str, Any] = {
+            "task": number + 1,
+            "eigenvalues": [significant(value) for value in result.eigenvalues.tolist()],
+            # Two digits: a residual is a bound on the error, and its last digits are rounding.
+            "relative_residuals": [significant(value, 2) for value in result.relative_residuals.tolist()],
+            "converged": result.converged.tolist(),
+            "products": result.matvecs,
+            "examples": operator.examples,
+            "parameters": operator.shape[0],
+        }
+        if settings.published:
+            self.tell(f"{name}, published procedure")
+            other = deflated_power_iteration(
+                operator, len(entry["eigenvalues"]), published=True, tolerance=settings.tolerance, seed=settings.seed
+            )
+            entry["published"] = {
+                "eigenvalues": [significant(value) for value in other.eigenvalues.tolist()],
+                "relative_residuals": [significant(value, 2) for value in other.relative_residuals.tolist()],
+                "products": other.matvecs,
+            }
+        if settings.density_probes:
+            density = spectral_density(
+                operator,
+                settings.density_probes,
+                settings.density_steps,
+                seed=settings.seed,
+                report=lambda product: self.tell(f"{name}, density, product {product}"),
+            )
+            entry["density"] = {
+                "nodes": [[significant(value) for value in row] for row in density.nodes.tolist()],
+                "weights": [[significant(value) for value in row] for row in density.weights.tolist()],
+            }
+        return entry, result
+
+    def solve(self, operator: HessianOperator, examples: TaskTensors, name: str) -> EigenResult:
+        """The top pairs, in float64 at the end where a polish is asked for."""
+        settings = self.settings
+        solver = SOLVERS[settings.solver]
+
+        def show(pair: int, residual: float) -> None:
+            self.tell(f"{name}, pair {pair + 1}, residual {residual:.1e}")
+
+        k = settings.k
+        tolerance = max(settings.tolerance, BEFORE_POLISH) if settings.polish else settings.tolerance
+        options: dict[str, Any] = {"max_products": settings.max_products, "seed": settings.seed, "report": show}
+        result = solver(operator, k, tolerance=tolerance, **options)
+        if not settings.polish:
+            return result
+        double = self.operator(copy.deepcopy(self.model).double(), examples)
+        # The power iteration keeps all given vectors; a restarted Lanczos takes one.
+        polished = deflated_power_iteration(
+            double, k, tolerance=settings.tolerance, start=result.eigenvectors.double(), **options
+        )
+        return EigenResult(
+            polished.eigenvalues,
+            polished.eigenvectors,
+            polished.residuals,
+            polished.converged,
+            polished.matvecs + result.matvecs,
+        )
+
+    def operator(self, model: TaskModel, examples: TaskTensors) -> HessianOperator:
+        """The Hessian of the mean cross-entropy (nats) of `examples`."""
+
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(model(images, examples.task), labels)
+
+        return HessianOperator(loss, model.parameters(), [(examples.images, examples.labels)], memory=self.memory)
+
+    def examples(self, number: int) -> TaskTensors:
+        """The images of a task: all, or a seeded subset."""
+        task = load_task(self.tasks, number, self.settings.images, self.outputs, self.device)
+        count = self.settings.examples
+        if count is None or count >= len(task):
+            return task
+        draw = np.random.default_rng([self.settings.seed, number]).permutation(len(task))[:count]
+        chosen = torch.from_numpy(np.sort(draw)).to(self.device)
+        return TaskTensors(task.task, task.images[chosen], task.labels[chosen])
+
+    def movement(self, number: int, result: EigenResult) -> Iterator[dict[str, Any]]:
+        """How the weights move while later tasks are learnt, against the curvature of a task's loss once it was learnt.
+
+        After each later task: distance ||dw||; overlap, the share of ||dw||^2 within the span of the eigenvectors; and
+        lambda_distance_squared, lambda_1 ||dw||^2: twice the bound on the rise of the loss, to second order (Stable SGD,
+        section 3: forgetting <= lambda_1 ||dw||^2 / 2).
+        """
+        after = self.weights(number).double()
+        vectors = result.eigenvectors.double()
+        largest = float(result.eigenvalues.max())
+        for later in range(number + 1, len(self.tasks)):
+            moved = self.weights(later).double() - after
+            square = float(moved @ moved)
+            inside = float(((vectors.T @ moved) ** 2).sum())
+            yield {
+                "task": later + 1,
+                "distance": significant(square**0.5),
+                "overlap": significant(inside / square, 4) if square > 0 else 0.0,
+                "lambda_distance_squared": significant(largest * square),
+            }

@@ -1,0 +1,1 @@
+"""Raw images -> tasks: the recipes of streams, the writer, the reader."""

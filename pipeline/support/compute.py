@@ -1,0 +1,73 @@
+"""How a run is computed: device, threads, determinism. None of it is part of any result."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from pipeline.config.schema import Compute
+from pipeline.support.errors import UserError
+from pipeline.support.portable import in_force
+
+#: Of glibc's mallopt(3), and the largest value that each takes: before version 2.35 the second took 32 MB at most.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, (2**30, 2**25)
+
+
+def prepare(compute: Compute) -> torch.device:
+    """Set threads and determinism for this process; return the device. Raises UserError where the device is not there."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    torch.set_num_threads(compute.threads)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms() would import the compiler, for seconds
+    # Second moments that decay towards 0 become denormal numbers, which cost a CPU a hundred times more.
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    name = compute.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        raise UserError(f"params.yaml: compute.device: '{name}' is not on this machine; use cpu or auto")
+    return torch.device(name)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next allocation, until the process ends. It would return the features of each
+    forward pass to the kernel, which hands them out again zeroed and page by page: a quarter of the time of an evaluation."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    # In this order: either one ends glibc's own adjusting of both.
+    if any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST_MMAP):
+        mallopt(TRIM_THRESHOLD, LARGEST_TRIM)
+
+
+def portable(device: torch.device) -> bool:
+    """Whether what this process computes on `device` is the same bytes on every x86-64 processor with AVX2."""
+    return in_force() and device.type == "cpu" and torch.get_num_threads() == 1
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """What the run ran on, for logs/."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "portable": portable(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,37 @@
+"""What is asked of Git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pipeline.support.errors import UserError
+
+
+def git(*arguments: str, folder: Path | None = None) -> str:
+    """The output of a Git command without its last line's end. Raises UserError where it fails."""
+    done = _run(arguments, folder)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.rstrip("\n")
+
+
+def git_or_none(*arguments: str, folder: Path | None = None) -> str | None:
+    """The same; None where it fails."""
+    done = _run(arguments, folder)
+    return None if done.returncode else done.stdout.rstrip("\n")
+
+
+def uncommitted(*leave_out: str) -> str:
+    """Tracked files that differ from the commit, as a list for people; empty where none does. leave_out: paths."""
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in leave_out))
+    return ", ".join(line[2:].strip() for line in changed.splitlines())
+
+
+def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")  # noqa: S603 - Git
+    except FileNotFoundError:
+        where = "" if folder is None or folder.is_dir() else f" in {folder}, which is no folder"
+        return subprocess.CompletedProcess(command, 127, "", f"cannot be run{where}; install Git, or put it on PATH")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.analysis.published import published_row, read_published
+from pipeline.config import Configuration, RunPlan, read_configuration, resolve_run
+from pipeline.support.errors import UserError
+from tests.conftest import ROOT
+
+TABLE = read_published(ROOT / "published.csv")
+PROJECT = read_configuration(ROOT)
+BENCHMARKS = ("split-cifar100", "split-miniimagenet", "split-cub", "5-datasets")
+ROWS = {
+    "naive": "Naive SGD", "stable": "Stable SGD", "rmsprop": "Naive RMSProp", "adagrad": "Naive Adagrad",
+    "adam": "Naive Adam", "tag": "TAG-RMSProp", "tag-adagrad": "TAG-Adagrad", "tag-adam": "TAG-Adam", "ewc": "EWC",
+    "agem": "A-GEM", "agem-10": "A-GEM", "er": "ER", "er-5": "ER", "multitask-passes": "Multi-task",
+    "rmsprop-ewc": "RMSProp EWC", "rmsprop-agem": "RMSProp A-GEM", "rmsprop-er": "RMSProp ER", "tag-ewc": "TAG-EWC",
+    "tag-agem": "TAG-A-GEM", "tag-er": "TAG-ER",
+}  # fmt: skip
+
+
+def plan(benchmark: str, method: str) -> RunPlan:
+    params = PROJECT.params.model_copy(update={"benchmark": benchmark})
+    return resolve_run(Configuration(params, PROJECT.benchmarks, PROJECT.methods), method)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_the_presets_hold_the_published_settings_of_every_row(benchmark: str) -> None:
+    for method, name in ROWS.items():
+        found = published_row(TABLE, benchmark, plan(benchmark, method))
+        assert found is not None, method
+        assert (found.row, found.differs) == (name, ()), method
+        assert found.accuracy.n >= 3
+
+
+def test_a_row_is_found_by_its_memory() -> None:
+    means = []
+    for method in ("er", "er-5", "er-10"):
+        found = published_row(TABLE, "split-cifar100", plan("split-cifar100", method))
+        assert found is not None
+        means.append(found.accuracy.mean)
+    assert means == [59.144, 65.744, 68.938]
+
+
+@pytest.mark.parametrize("method", ["multitask", "stable-er", "stable-ewc"])
+def test_what_was_not_published_has_no_row(method: str) -> None:
+    assert published_row(TABLE, "split-cifar100", plan("split-cifar100", method)) is None
+
+
+def test_another_benchmark_or_another_number_of_epochs_has_no_row() -> None:
+    naive = plan("split-cifar100", "naive")
+    assert published_row(TABLE, "rotated-digits", naive) is None
+    longer = naive.model_copy(update={"training": naive.training.model_copy(update={"epochs": 5})})
+    assert published_row(TABLE, "split-cifar100", longer) is None
+
+
+def test_settings_that_differ_are_told() -> None:
+    naive = plan("split-cifar100", "naive")
+    other = naive.model_copy(update={"optimizer": naive.optimizer.model_copy(update={"lr": 0.2})})
+    found = published_row(TABLE, "split-cifar100", other)
+    assert found is not None
+    assert found.differs == ("lr 0.2, not 0.1",)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.csv: missing; restore it"):
+        read_published(tmp_path / "none.csv")
+
+
+def test_means_are_those_of_the_runs() -> None:
+    told = TABLE[TABLE["acc_runs"].notna()]
+    assert len(told) > 90
+    for _, row in told.iterrows():
+        values = pd.Series([float(value) for value in str(row["acc_runs"]).split()])
+        assert len(values) == row["runs"]
+        assert values.mean() == pytest.approx(row["acc_mean"], abs=0.4)  # one row has a run of another search

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.analysis.metrics import all_metrics
+from pipeline.analysis.summary import RunMetrics, read_runs, summarize, summary_table, tables
+from pipeline.support.errors import UserError
+from pipeline.support.files import write_json
+
+
+def run(method: str, seed: int, last: float, eigenvalue: float = 2.0) -> RunMetrics:
+    train: dict[str, Any] = {
+        "average_accuracy": last,
+        "forgetting": 0.9 - last,
+        "accuracy": [[0.1, 0.1], [0.9, 0.2], [last, last]],
+        "test_loss": [[2.3, 2.3], [0.4, 2.0], [1.4, 0.3]],
+        "train_loss": [[2.0, 1.0], [1.5, 0.5]],
+    }
+    spectra: list[dict[str, Any]] = [
+        {
+            "task": task,
+            "eigenvalues": [-9.0, eigenvalue],
+            "relative_residuals": [0.0, 0.1],
+            "converged": [True, False],
+            "products": 9,
+            "examples": 4,
+            "parameters": 5,
+        }
+        for task in (1, 2)
+    ]
+    spectra[0]["movement"] = [{"task": 2, "distance": 1.5, "overlap": last / 10, "lambda_distance_squared": 4.5}]
+    spectra[0]["density"] = {"nodes": [[-1.0, 2.0], [0.0, 1.0]], "weights": [[0.25, 0.75], [0.5, 0.5]]}
+    spectrum = {"tasks": spectra, "distance_from_task_1": [0.0, 1.5], "end_of_stream": spectra}
+    told = {"dtype": "float32", "images": "test", "seed": 0, "solver": "power"}
+    return RunMetrics(method, seed, train, spectrum | told)
+
+
+def written(found: RunMetrics) -> dict[str, Any]:
+    """The metrics of a run as its training writes them: all of them."""
+    return {**found.train, **{name: round(value, 6) for name, value in all_metrics(found.train["accuracy"]).items()}}
+
+
+RUNS = [run("naive", 1, 0.5), run("naive", 2, 0.7, 4.0), run("tag", 1, 0.8)]
+
+
+def test_the_summary_holds_mean_and_sample_standard_deviation() -> None:
+    summary = summarize(tables(RUNS)["runs"])
+    assert summary["naive"] == {
+        "average_accuracy": 0.6,
+        "average_accuracy_std": 0.141421,
+        "forgetting": pytest.approx(0.3),
+        "forgetting_std": 0.141421,
+        "largest_eigenvalue": 3.0,
+        "largest_eigenvalue_std": 1.414214,
+        "movement_overlap": 0.06,
+        "movement_overlap_std": 0.014142,
+    }
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    assert set(summarize(tables(RUNS)["runs"])["tag"]) == {
+        "average_accuracy", "forgetting", "largest_eigenvalue", "movement_overlap",
+    }  # fmt: skip
+
+
+def test_the_largest_eigenvalue_is_signed() -> None:
+    assert summarize(tables([run("tag", 1, 0.8, 0.5)])["runs"])["tag"]["largest_eigenvalue"] == 0.5
+
+
+def test_the_tables_hold_every_number_of_every_run() -> None:
+    made = tables(RUNS)
+    assert len(made["runs"]) == 3
+    assert len(made["accuracy"]) == 3 * 3 * 2
+    course = made["average_accuracy"].query("method == 'naive' and seed == 1")
+    assert course["average_accuracy"].tolist() == [0.9, 0.5]
+    assert made["train_loss"].query("method == 'tag'")["tasks"].tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert made["eigenvalues"].query("method == 'tag' and task == 1")["converged"].tolist() == [True, False] * 2
+    assert made["eigenvalues"].query("method == 'tag'")["moment"].tolist() == ["learnt"] * 4 + ["end"] * 4
+    (moved,) = made["movement"].query("method == 'tag'").to_dict("records")
+    assert (moved["task"], moved["tasks_learnt"]) == (1, 2)
+    assert (moved["forgetting"], moved["loss_rise"]) == (pytest.approx(0.1), 1.0)
+    assert made["density"].query("method == 'tag' and probe == 1")["weight"].tolist() == [0.25, 0.75]
+    assert made["distance"].query("method == 'tag'")["distance"].tolist() == [0.0, 1.5]
+
+
+def test_the_csv_has_a_row_a_method() -> None:
+    table = summary_table(summarize(tables(RUNS)["runs"]), "rotated-digits", tables(RUNS)["runs"])
+    assert table["method"].tolist() == ["naive", "tag"]
+    assert table["seeds"].tolist() == [2, 1]
+    assert pd.isna(table["forgetting_std"][1])
+
+
+def test_only_configured_runs_are_read_and_missing_ones_are_told(tmp_path: Path) -> None:
+    for method in ("naive", "removed"):
+        write_json(tmp_path / method / "1.json", written(RUNS[0]))
+        write_json(tmp_path / method / "1.eigenspectrum.json", dict(RUNS[0].eigenspectrum or {}))
+    write_json(tmp_path / "tag" / "1.json", written(RUNS[2]))
+    runs, missing = read_runs(tmp_path, ["naive", "tag"], [1, 2])
+    assert [(found.method, found.seed) for found in runs] == [("naive", 1), ("tag", 1)]
+    assert missing == [
+        ("naive", 2, "train"),
+        ("naive", 2, "eigenspectrum"),
+        ("tag", 1, "eigenspectrum"),
+        ("tag", 2, "train"),
+        ("tag", 2, "eigenspectrum"),
+    ]
+    made = tables(runs)
+    assert made["runs"]["largest_eigenvalue"].isna().tolist() == [False, True]
+    assert "largest_eigenvalue" not in summarize(made["runs"])["tag"]
+    assert summary_table(summarize(made["runs"]), "digits", made["runs"])["largest_eigenvalue"].isna()[1]
+
+
+def test_no_run_at_all_is_a_mistake_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run is there; run 'dvc repro'"):
+        read_runs(tmp_path, ["naive"], [1])
+    (tmp_path / "naive").mkdir()
+    (tmp_path / "naive" / "1.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"naive/1\.json: damaged .*run 'dvc repro train@naive-1'"):
+        read_runs(tmp_path, ["naive"], [1])

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.datasets import archives
+from pipeline.datasets.archives import members
+from pipeline.support.errors import UserError
+
+
+def listing(path: Path) -> list[tuple[str, bool, bytes]]:
+    return sorted((member.name, member.is_folder, member.read()) for member in members(path))
+
+
+def tar_of(path: Path, *entries: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for entry in entries:
+            archive.addfile(entry, io.BytesIO(b"x" * entry.size))
+    return path
+
+
+def entry_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, link
+    return entry
+
+
+def pack(folder: Path, path: Path) -> Path:
+    """An archive of a folder's content, in the form that the name of `path` tells."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for place in sorted(folder.rglob("*")):
+                zipped.write(place, place.relative_to(folder))
+    else:
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+            archive.add(folder, ".")
+    return path
+
+
+@pytest.mark.parametrize("suffix", archives.SUFFIXES)
+def test_an_archive_has_the_members_of_the_folder_it_was_made_from(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "data"
+    (folder / "a" / "empty").mkdir(parents=True)
+    (folder / "a" / "é.bin").write_bytes(b"1" * 70_000)
+    (folder / "b.bin").write_bytes(b"")
+    packed = pack(folder, tmp_path / f"data{suffix}")
+    assert [found for found in listing(packed) if found[0] != "."] == listing(folder)
+    assert listing(folder) == [
+        ("a", True, b""),
+        ("a/empty", True, b""),
+        ("a/é.bin", False, b"1" * 70_000),
+        ("b.bin", False, b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["../out", "a/../../out", "/etc/out", "a\\..\\out", "C:\\out", "C:out", "\\\\host\\out"]
+)
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_a_name_that_leads_out_is_refused_by_name(tmp_path: Path, name: str, form: str) -> None:
+    path = tmp_path / f"hostile.{form}"
+    if form == "tar":
+        tar_of(path, entry_of(name))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(name), b"x")
+    with pytest.raises(UserError, match="leads out of its folder; refused") as caught:
+        list(members(path))
+    assert repr(name) in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_links_and_devices_in_a_tar_are_refused_by_name(tmp_path: Path, kind: bytes) -> None:
+    path = tar_of(tmp_path / "hostile.tar", entry_of("fine"), entry_of("a/odd", kind, "/etc/passwd"))
+    with pytest.raises(UserError, match="'a/odd' is a link or a device"):
+        list(members(path))
+
+
+def test_a_link_in_a_zip_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.zip"
+    entry = zipfile.ZipInfo("a/odd")
+    entry.create_system, entry.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, "/etc/passwd")
+    with pytest.raises(UserError, match="'a/odd' is a link or a device"):
+        list(members(path))
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_a_member_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "big").write_bytes(bytes(2000))
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
+    with pytest.raises(UserError, match="'big' would take 2,000 bytes"):
+        list(members(pack(tmp_path / "data", tmp_path / f"data.{form}")))
+
+
+@pytest.mark.parametrize("suffix", archives.SUFFIXES)
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.97])
+def test_a_truncated_archive_is_one_line(tmp_path: Path, suffix: str, keep: float) -> None:
+    (tmp_path / "data").mkdir()
+    for name in "abc":
+        (tmp_path / "data" / name).write_bytes(os.urandom(20_000))
+    path = pack(tmp_path / "data", tmp_path / f"data{suffix}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep if keep > 1 else keep * len(whole))])
+    if suffix == ".tar" and keep == 0.97:  # only padding is gone
+        assert len(listing(path)) == 4
+        return
+    with pytest.raises(UserError, match=r"data\S+: damaged"):
+        listing(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [((0, 1), "password required"), ((2, 97), "compression method is not supported")]
+)
+def test_a_zip_that_is_locked_or_packed_otherwise_is_one_line(
+    change: tuple[int, int], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/1.png", b"pixels")
+    data = bytearray(path.read_bytes())
+    offset, value = change  # from a header's flags, which the compression follows
+    for flags in (data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8):
+        data[flags + offset] = value
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"own\.zip: not readable \(.*{told}.*\); pack it again") as caught:
+        listing(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_archive_and_another_kind_of_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.zip: missing"):
+        list(members(tmp_path / "none.zip"))
+    (tmp_path / "data.rar").write_bytes(b"Rar!")
+    with pytest.raises(UserError, match=r"data\.rar: neither a folder nor an archive"):
+        list(members(tmp_path / "data.rar"))
+
+
+def test_links_of_ones_own_folder_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").write_bytes(b"image")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert listing(tmp_path / "data") == [("linked", False, b"image")]
+    (tmp_path / "data" / "circle").symlink_to(tmp_path / "data")
+    with pytest.raises(UserError, match="circle: links to a folder that is already part"):
+        listing(tmp_path / "data")
+
+
+def test_a_dead_link_and_a_device_in_a_folder_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: neither a file nor a folder"):
+        listing(tmp_path)

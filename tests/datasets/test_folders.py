@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.arrays import sha256_of_arrays
+from pipeline.datasets.folders import ClassFolder, write_class_folder
+from pipeline.datasets.raw_writer import write_splits
+from pipeline.datasets.sources import canonical_order
+from pipeline.datasets.spool import Spool, Written
+from pipeline.support.errors import UserError
+from tests.datasets.test_archives import pack
+
+SHAPE = (4, 3, 3)
+
+
+def png(value: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(value).save(file, "PNG")
+    return file.getvalue()
+
+
+def images(*shape: int, seed: int = 0) -> np.ndarray:
+    # Few values and a blank beginning, so that many images begin with the same bytes and some are equal.
+    drawn = np.random.default_rng(seed).integers(0, 2, shape, dtype=np.uint8)
+    drawn[:, :3] = 0
+    return drawn
+
+
+def lay(folder: Path, splits: dict[str, dict[str, np.ndarray]]) -> Path:
+    for split, classes in splits.items():
+        for name, values in classes.items():
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number, value in enumerate(values):
+                (place / f"{number:03d}.png").write_bytes(png(value))
+    return folder
+
+
+@pytest.fixture
+def splits() -> dict[str, dict[str, np.ndarray]]:
+    return {
+        "train": {"owl": images(9, *SHAPE), "auk": images(20, *SHAPE, seed=1), "Emu": images(3, *SHAPE, seed=2)},
+        "test": {"auk": images(2, *SHAPE, seed=3), "owl": images(4, *SHAPE, seed=4), "Emu": images(1, *SHAPE, seed=5)},
+    }
+
+
+def files_of(out: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray] | Written]) -> dict[str, object]:
+    """What is written of the splits, with the entries of the manifest."""
+    entries = write_splits(out, splits)
+    return {path.name: path.read_bytes() for path in out.iterdir()} | entries
+
+
+def written(source: ClassFolder, out: Path) -> dict[str, object]:
+    out.mkdir()
+    return files_of(out, write_class_folder(source, out))
+
+
+def test_every_form_gives_the_same_bytes_as_the_arrays_themselves(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    wanted = {}
+    for split, classes in splits.items():
+        all_images = np.concatenate([classes[name] for name in sorted(classes)])
+        labels = np.repeat(np.arange(3), [len(classes[name]) for name in sorted(classes)])
+        order = canonical_order(all_images, labels)
+        wanted[split] = (all_images[order], labels[order])
+    (tmp_path / "wanted").mkdir()
+    expected = files_of(tmp_path / "wanted", wanted)
+
+    folder = lay(tmp_path / "plain", splits)
+    lay(tmp_path / "nested" / "birds", splits)
+    (tmp_path / "nested" / "birds" / "README.md").write_text("no image", encoding="utf-8")
+    (tmp_path / "nested" / "birds" / "train" / "owl" / ".DS_Store").write_bytes(b"litter")
+    forms = [folder, tmp_path / "nested"]
+    forms += [pack(folder, tmp_path / f"birds{suffix}") for suffix in (".tar", ".tar.gz", ".zip")]
+    forms += [pack(tmp_path / "nested", tmp_path / f"nested{suffix}") for suffix in (".tar", ".zip")]
+    for number, form in enumerate(forms):
+        assert written(ClassFolder(form, SHAPE), tmp_path / f"out{number}") == expected, form
+    for split, (found, labels) in wanted.items():
+        assert np.array_equal(np.load(tmp_path / "out0" / f"{split}_images.npy"), found)
+        assert np.array_equal(np.load(tmp_path / "out0" / f"{split}_labels.npy"), labels)
+
+
+def test_one_folder_is_split_alike_in_every_form_and_by_its_seed(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (30, 4, 3), dtype=np.uint8)
+    classes = {"a": values[:20], "b": values[20:28], "c": values[28:]}
+    plain = lay(tmp_path / "plain", {"": classes})
+    turned = lay(tmp_path / "other" / "top", {"": {name: of_class[::-1] for name, of_class in classes.items()}})
+    first = written(ClassFolder(plain, (4, 3), 0.25), tmp_path / "first")
+    packed = pack(turned.parent, tmp_path / "other.zip")
+    assert written(ClassFolder(packed, (4, 3), 0.25), tmp_path / "second") == first
+    assert written(ClassFolder(plain, (4, 3), 0.25, seed=1), tmp_path / "third") != first
+    labels = {split: np.load(tmp_path / "first" / f"{split}_labels.npy") for split in ("train", "test")}
+    assert np.bincount(labels["test"]).tolist() == [5, 2, 1]
+    assert np.bincount(labels["train"]).tolist() == [15, 6, 1]
+    together = {image.tobytes() for split in labels for image in np.load(tmp_path / "first" / f"{split}_images.npy")}
+    assert together == {value.tobytes() for value in values}
+
+
+def test_an_image_that_is_no_image_is_named_and_no_spool_is_left(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    folder = lay(tmp_path / "birds", splits)
+    (folder / "train" / "owl" / "notes.txt").write_text("owls hoot", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"birds\.tar: train/owl/notes\.txt: not an image"):
+        write_class_folder(ClassFolder(pack(folder, tmp_path / "birds.tar"), SHAPE), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "zip"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_class_is_named(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]], form: str, split: str
+) -> None:
+    folder = lay(tmp_path / "birds", splits)
+    (folder / split / "kea").mkdir()
+    path = folder if form == "folder" else pack(folder, tmp_path / f"birds.{form}")
+    with pytest.raises(UserError, match=f"{split}/kea: an empty class"):
+        write_class_folder(ClassFolder(path, SHAPE), tmp_path)
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    folder = lay(tmp_path / "birds", {split: {"owl": images(3, *SHAPE)} for split in ("train", "test")})
+    with pytest.raises(UserError, match=r"one class only \('owl'\)"):
+        write_class_folder(ClassFolder(folder, SHAPE), tmp_path)
+
+
+def test_a_class_of_one_split_only_is_named(tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]) -> None:
+    del splits["test"]["auk"]
+    with pytest.raises(UserError, match="class 'auk' has no test images"):
+        write_class_folder(ClassFolder(lay(tmp_path / "birds", splits), SHAPE), tmp_path)
+
+
+def test_a_folder_without_test_images_is_told_of_the_fraction(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    del splits["test"]
+    with pytest.raises(UserError, match="needs a test fraction"):
+        write_class_folder(ClassFolder(lay(tmp_path / "birds", splits), SHAPE), tmp_path)
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    folder = lay(tmp_path / "birds", {"": {"owl": images(3, *SHAPE), "auk": images(1, *SHAPE)}})
+    with pytest.raises(UserError, match="auk: one image cannot be split"):
+        write_class_folder(ClassFolder(folder, SHAPE, 0.5), tmp_path)
+
+
+def test_no_class_folders_and_two_top_folders_are_told(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="none: no class folders; wanted are train/<class>"):
+        write_class_folder(ClassFolder(tmp_path / "none", SHAPE), tmp_path)
+    lay(tmp_path / "two" / "a", splits)
+    lay(tmp_path / "two" / "b", splits)
+    with pytest.raises(UserError, match="classes in 'a' and in 'b'"):
+        write_class_folder(ClassFolder(tmp_path / "two", SHAPE), tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [None, 0.5])
+def test_images_deeper_than_their_class_are_told(tmp_path: Path, fraction: float | None) -> None:
+    folder = lay(tmp_path / "birds", {"top/train/owl": {"young": images(2, *SHAPE)}})
+    with pytest.raises(UserError, match=r"top/train/owl/young.*: lies deeper than a class; wanted"):
+        write_class_folder(ClassFolder(folder, SHAPE, fraction), tmp_path)
+
+
+def test_the_spool_orders_long_images_by_all_their_bytes(tmp_path: Path) -> None:
+    values = np.zeros((12, 100, 100), np.uint8)
+    for number, (place, value) in enumerate([(0, 9), (255, 1), (256, 1), (4351, 2), (4352, 1), (9999, 1), (9999, 200)]):
+        values[number].reshape(-1)[place] = value
+    with Spool(tmp_path / "spool", (100, 100)) as spool:
+        for image in values:
+            spool.add(image)
+        found = spool.write_split(tmp_path, "train", [spool.ordered(range(12))])
+    order = canonical_order(values, np.zeros(12))
+    assert np.array_equal(np.load(tmp_path / "train_images.npy"), values[order])
+    assert found.sha256 == sha256_of_arrays(values[order], np.zeros(12))
+    assert sorted(value.tobytes() for value in values) == [value.tobytes() for value in values[order]]

@@ -1,0 +1,100 @@
+"""experiments.yaml against the published tables, and its mistakes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.analysis.published import published_row, read_published
+from pipeline.config import read_configuration
+from pipeline.experiments.experiments import configured, plans, read_experiments
+from pipeline.experiments.report import published_rows
+from pipeline.support.errors import UserError
+from tests.paths import ROOT, edit
+
+EXPERIMENTS = read_experiments(ROOT)
+BASE = read_configuration(ROOT)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_resolves(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    data, methods = plans(configured(BASE, name, experiment))
+    assert list(methods) == experiment.methods
+    assert data.evaluation == "test"
+    assert all(plan.training.epochs == experiment.epochs for plan in methods.values() if experiment.epochs)
+    assert experiment.runs[: len(methods)] == [(method, 1) for method in methods]
+
+
+DESCRIBED = "tag-split-cifar100-as-described"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and not entry.epochs and name != DESCRIBED],
+)
+def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name: str) -> None:
+    table = read_published(ROOT / "published.csv")
+    benchmark = EXPERIMENTS[name].benchmark
+    _, methods = plans(configured(BASE, name, EXPERIMENTS[name]))
+    found = [published_row(table, benchmark, plan) for plan in methods.values()]
+    assert [row.differs for row in found if row is not None] == [()] * len(methods)
+    assert (
+        len({(row.row, row.accuracy.mean) for row in found if row is not None})
+        == (table["benchmark"] == benchmark).sum()
+    )
+
+
+def test_the_quirks_of_tags_code_are_in_its_experiments_alone() -> None:
+    _, described = plans(configured(BASE, DESCRIBED, EXPERIMENTS[DESCRIBED]))
+    for name, experiment in EXPERIMENTS.items():
+        scripted = experiment.paper == "TAG" and name != DESCRIBED
+        for plan in plans(configured(BASE, name, experiment))[1].values():
+            assert plan.strategy.extra_forward == (True if scripted and plan.strategy.name == "agem" else None)
+            if plan.strategy.name == "ewc":
+                assert plan.strategy.fisher == ("published" if scripted else "batch")
+            if name == "tag-split-cifar100" and plan.method in described:
+                quirks = {"extra_forward": None, **({"fisher": "batch"} if plan.strategy.name == "ewc" else {})}
+                strategy = plan.strategy.model_copy(update=quirks)
+                assert plan.model_copy(update={"strategy": strategy}) == described[plan.method]
+
+
+def test_stable_sgd_is_not_held_against_the_rows_of_tag() -> None:
+    assert published_rows(EXPERIMENTS["stable-sgd-2-cifar100"]).empty
+    assert not published_rows(EXPERIMENTS["tag-split-cifar100"]).empty
+
+
+def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
+    optimizer = BASE.params.optimizer.model_copy(update={"name": "adam", "lr": 0.5, "b": 1.0})
+    other = type(BASE)(BASE.params.model_copy(update={"optimizer": optimizer}), BASE.benchmarks, BASE.methods)
+    for name, experiment in EXPERIMENTS.items():
+        assert plans(configured(other, name, experiment)) == plans(configured(BASE, name, experiment))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "benchmark: split-cub",
+            "benchmark: split-cup",
+            "benchmarks.yaml has no 'split-cup'; did you mean 'split-cub'",
+        ),
+        (
+            "[stable, plastic, stable-dropout-at-test, stable-as-scripted]",
+            "[stabel]",
+            "methods.yaml has no 'stabel'; did you mean 'stable'",
+        ),
+        ("epochs: 5", "epoch: 5", "epoch: unknown key"),
+        ("lr_decay: 0.65", "lr_decay: 1.65", "lr_decay"),
+        ("paper: TAG", "paper: GAT", "paper"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
+    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml", "experiments.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    edit(tmp_path / "experiments.yaml", old, new)
+    with pytest.raises(UserError, match=r"^experiments\.yaml: ") as error:
+        read_experiments(tmp_path)
+    assert told in str(error.value)

@@ -1,0 +1,177 @@
+"""Experiments run, kept, and compared: on a small one in a clone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clones import Clone, fresh_clone, one_line
+from tests.cluster import scheduler_with_workers
+
+pytestmark = pytest.mark.xdist_group("reproduce")  # one process, one clone
+
+SMALL = """
+small:
+  paper: Stable SGD
+  description: two tasks of digits
+  benchmark: rotated-digits
+  eigenspectrum: true
+  tables:
+    - title: both
+      seeds: [1]
+      methods: [naive, tag]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose only experiment is small, and was run."""
+    clone = fresh_clone(tmp_path_factory.mktemp("reproduce"))
+    (clone.folder / "experiments.yaml").write_text(SMALL, encoding="utf-8")
+    (clone.folder / "docs").mkdir(exist_ok=True)
+    (clone.folder / "docs/reproductions.md").write_text("# Rerun\n<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
+    clone.commit("small")
+    reproduce(clone, "small", "--methods", "naive")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def complete(project: Clone) -> Clone:
+    """The same clone, once all runs of the experiment are there."""
+    if not (project.folder / "results/small/runs/tag-1.json").exists():
+        reproduce(project, "small")
+    return project
+
+
+def reproduce(clone: Clone, *arguments: str, status: int = 0) -> str:
+    return clone.run(sys.executable, "-m", "pipeline.experiments", *arguments, status=status)
+
+
+def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -> None:
+    runs = project.folder / "results/small/runs"
+    assert [path.name for path in runs.iterdir()] == ["naive-1.json"]
+    first = (runs / "naive-1.json").read_bytes()
+    record = json.loads(first)
+    assert record["commit"] == project.run("git", "rev-parse", "HEAD").strip()
+    assert len(record["spectrum"]["tasks"]) == 2
+    assert {"plan", "data", "images", "machine", "seconds", "eigenspectrum"} <= set(record)
+    assert "small                            1 of 2 runs" in reproduce(project)
+    (project.folder / "params.yaml").write_bytes((project.folder / "params.yaml").read_bytes() + b"# mine\n")
+    text = reproduce(project, "small")
+    assert "train@tag-1" in text
+    assert "train@naive-1" not in text
+    assert (runs / "naive-1.json").read_bytes() == first
+    assert "small: 2 of 2 runs; results/small/report.md" in reproduce(project, "small")
+    folder = project.folder / "results/small"
+    assert {"runs.csv", "summary.csv", "summary.json", "settings.yaml", "report.md", "eigenvalues.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert "| tag | both | 1 of 1 |" in (folder / "report.md").read_text(encoding="utf-8")
+    table = (project.folder / "docs/reproductions.md").read_text(encoding="utf-8")
+    assert "| [small](#small) | Stable SGD | two tasks of digits | 2 of 2 |" in table
+    assert "### small" in table
+    assert "| naive | 1 |" in table
+    assert "small" in project.run("dvc", "exp", "list", "--name-only")
+
+
+def test_a_run_of_another_plan_counts_as_not_run(complete: Clone) -> None:
+    complete.edit("benchmarks.yaml", "      lr: 0.2\n", "      lr: 0.3\n")
+    try:
+        assert "1 of 2 runs" in reproduce(complete)  # naive alone takes that rate
+        assert "benchmarks.yaml is not committed; commit it first" in one_line(reproduce(complete, "small", status=2))
+    finally:
+        complete.edit("benchmarks.yaml", "      lr: 0.3\n", "      lr: 0.2\n")
+
+
+def test_finished_runs_of_another_clone_are_taken(complete: Clone, tmp_path: Path) -> None:
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.unlink()
+    assert "1 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
+    assert record.read_bytes() == kept
+    assert "no runs/data.yaml there" in one_line(reproduce(complete, "small", "--from", str(tmp_path), status=2))
+
+
+def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(complete: Clone) -> None:
+    records = {path: path.read_bytes() for path in (complete.folder / "results/small/runs").iterdir()}
+    for path in records:
+        path.unlink()
+    text = reproduce(complete, "small", "--methods", "tag")
+    assert "train@" not in text
+    assert "small: 2 of 2 runs" in text
+    assert {path: path.read_bytes() for path in records} == records
+
+
+def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(complete: Clone) -> None:
+    """What an interrupted call leaves: the new plan, beside the checkpoints and metrics of the old one."""
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
+
+    def change(old: str, new: str) -> None:
+        complete.edit("benchmarks.yaml", f"      lr: {old}\n", f"      lr: {new}\n")
+        complete.commit(new)
+        workspace.edit("benchmarks.yaml", f"lr: {old}\n", f"lr: {new}\n")
+        workspace.run("dvc", "repro", "plan")
+
+    change("0.2", "0.3")
+    try:
+        assert (workspace.folder / "metrics/runs/naive/1.json").exists()
+        assert "0 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
+        assert "1 of 2 runs" in reproduce(complete)
+    finally:
+        change("0.3", "0.2")
+    assert "2 of 2 runs" in reproduce(complete)
+
+
+def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(complete: Clone) -> None:
+    """What an interrupted call leaves where the training is new and the eigenspectrum is that of before."""
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    lock = workspace.folder / "dvc.lock"
+    whole = lock.read_text(encoding="utf-8")
+    head, name, rest = whole.partition("  eigenspectrum@naive-1:\n")
+    entry, following, tail = rest.partition("\n  eigenspectrum@")
+    assert name and following
+    checkpoints = entry.index("md5: ", entry.index("path: models/naive/1\n")) + len("md5: ")
+    others = {
+        "parameters": entry.replace("tolerance: 0.001", "tolerance: 0.01"),
+        "checkpoints": entry[:checkpoints] + "0" * 32 + entry[checkpoints + 32 :],
+    }
+    record.unlink()
+    try:
+        for what, other in others.items():
+            assert other != entry, what
+            lock.write_text(head + name + other + following + tail, encoding="utf-8")
+            assert "0 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small"), what
+        lock.write_text(whole, encoding="utf-8")
+        assert "1 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
+        assert record.read_bytes() == kept
+    finally:
+        lock.write_text(whole, encoding="utf-8")
+        record.write_bytes(kept)
+
+
+def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -> None:
+    project.edit("experiments.yaml", "seeds: [1]", "seeds: [1, 2]")
+    project.commit("another seed")
+    with scheduler_with_workers(tmp_path / "dask", 1) as address:
+        text = reproduce(project, "small", "--methods", "naive", "--seeds", "2", "--scheduler", address)
+    assert "train@naive-2" in text
+    assert "of 4 runs; results/small/report.md" in text
+    record = json.loads((project.folder / "results/small/runs/naive-2.json").read_text(encoding="utf-8"))
+    assert len(record["spectrum"]["tasks"]) == 2
+
+
+def test_mistakes_are_lines(project: Clone) -> None:
+    assert "experiments.yaml has no 'smal'; did you mean 'small'" in one_line(reproduce(project, "smal", status=2))
+    assert "--methods er: not in this experiment" in one_line(reproduce(project, "small", "--methods", "er", status=2))
+    assert "--seeds x: write whole numbers" in one_line(reproduce(project, "small", "--seeds", "x", status=2))
+    assert "--seeds 7: the experiment has none" in one_line(reproduce(project, "small", "--seeds", "7", status=2))
+    record = project.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.write_bytes(kept[:100])
+    assert "naive-1.json: damaged" in one_line(reproduce(project, status=2))
+    record.write_bytes(kept)

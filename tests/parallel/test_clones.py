@@ -1,0 +1,34 @@
+"""Several machines, as processes of one: a Dask scheduler, workers with clones of their own, a DVC remote between them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.clones import Clone, everything, fresh_clone, one_line
+from tests.cluster import scheduler_with_workers
+
+
+def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone, tmp_path: Path) -> None:
+    clone = fresh_clone(tmp_path / "first")
+    clone.run("dvc", "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    clone.commit("remote")
+    with scheduler_with_workers(tmp_path / "dask", 2) as address:
+        command = [sys.executable, "-m", "pipeline.parallel", "--scheduler", address, "--clone-from", str(clone.folder)]
+        clone.edit("params.yaml", "dpi: 150", "dpi: 80")
+        assert "params.yaml is not; commit it first" in one_line(clone.run(*command, status=2))
+        clone.edit("params.yaml", "dpi: 80", "dpi: 150")
+        text = clone.run(*command)
+        assert "dvc repro finds nothing more to do" in text
+        # Nothing was trained here: no logs, which are no outputs; and each of the two workers had something to do.
+        assert not (clone.folder / "logs").exists()
+        assert all(list((tmp_path / "dask" / f"worker-{number}").glob("clones/*/0/logs")) for number in range(2))
+        assert clone.repro() == set()
+        assert (clone.folder / "dvc.lock").read_bytes() == (base.folder / "dvc.lock").read_bytes()
+        for method in ("naive", "stable-ewc"):
+            assert everything(clone, method) == everything(base, method)
+        # Again, with another parameter: the clones are used again, and only what it touches runs.
+        clone.edit("params.yaml", "  k: 3 ", "  k: 2 ")
+        clone.commit("fewer eigenvalues")
+        assert "5 stages (5 ran)" in clone.run(*command)
+        assert len(list((tmp_path / "dask").glob("worker-*/clones/*/*/.git"))) == 2

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.report import record
+from pipeline.support.errors import UserError
+from pipeline.support.files import write_json, write_text
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a run leaves, as far as a record needs it."""
+    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    write_text(
+        tmp_path / "plots/runs.csv",
+        "method,seed,average_accuracy,learning_accuracy\nnaive,1,0.6,0.7\nnaive,2,0.7,0.7\ntag,1,0.8,0.9\n",
+    )
+    write_text(tmp_path / "metrics/summary.csv", "method\nnaive\n")
+    write_text(tmp_path / "figures/report.md", "# report\n")
+    write_text(tmp_path / "figures/eigenvalues.png", "picture")
+    for run, seconds in (("naive-1", 3.0), ("tag-1", 5.0)):
+        write_json(tmp_path / f"logs/train/{run}.json", {"seconds": seconds, "machine": {"processor": "any"}})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_record_holds_runs_with_seconds_report_figures_and_machine(finished: Path) -> None:
+    record.main(["digits"])
+    folder = finished / "results" / "digits"
+    runs = pd.read_csv(folder / "runs.csv")
+    assert runs["seconds"].fillna(-1).tolist() == [3.0, -1, 5.0]
+    assert runs["average_accuracy"].tolist() == [0.6, 0.7, 0.8]
+    assert {path.name for path in folder.iterdir()} == {
+        "runs.csv", "summary.csv", "report.md", "eigenvalues.png", "cost.png", "machine.json",
+    }  # fmt: skip
+    assert "(cost.png)" in (folder / "report.md").read_text()
+    told = json.loads((folder / "machine.json").read_text())
+    assert told["machines"] == [{"processor": "any"}]
+    assert told["benchmark"] == "rotated-digits"
+
+
+def test_without_logs_there_is_no_cost(finished: Path) -> None:
+    shutil.rmtree(finished / "logs")
+    record.main(["digits"])
+    assert not (finished / "results/digits/cost.png").exists()
+    assert "cost" not in (finished / "results/digits/report.md").read_text()
+
+
+def test_nothing_is_recorded_of_what_was_not_run(finished: Path) -> None:
+    (finished / "figures/report.md").unlink()
+    with pytest.raises(UserError, match="run 'make repro' first"):
+        record.main(["digits"])
+    with pytest.raises(UserError, match="use lower-case letters"):
+        record.main(["../out"])
+    assert not (finished / "results").exists()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.analysis.intervals import estimate
+from pipeline.analysis.published import read_published
+from pipeline.config import Configuration, RunPlan, read_configuration, resolve_run
+from pipeline.report.report import CAPTIONS, Section, as_html, as_markdown, report
+from tests.conftest import ROOT
+
+PUBLISHED = read_published(ROOT / "published.csv")
+PROJECT = read_configuration(ROOT)
+
+
+def plans(benchmark: str, *methods: str) -> dict[str, RunPlan]:
+    params = PROJECT.params.model_copy(update={"benchmark": benchmark})
+    configuration = Configuration(params, PROJECT.benchmarks, PROJECT.methods)
+    return {method: resolve_run(configuration, method) for method in methods}
+
+
+def runs(**accuracy: dict[int, float]) -> dict[str, pd.DataFrame]:
+    """{method: {seed: average accuracy}}."""
+    rows = [
+        {"method": method, "seed": seed, "average_accuracy": value, "forgetting": 0.1}
+        for method, by_seed in accuracy.items()
+        for seed, value in by_seed.items()
+    ]
+    return {"runs": pd.DataFrame(rows)}
+
+
+def sections(
+    tables: dict[str, pd.DataFrame],
+    methods: dict[str, RunPlan],
+    benchmark: str = "split-cifar100",
+    seeds: int = 3,
+    **more: int,
+) -> dict[str, Section]:
+    """more: of the methods that are to have another number of seeds."""
+    data = {
+        "benchmark": benchmark,
+        "tasks": 20,
+        "datasets": ["cifar100"],
+        "evaluation": "test",
+        "stream": {"name": "split", "tasks": 20, "order": "labelled", "seed": 0},
+    }
+    options = {"reference": "naive", "seeds": {**dict.fromkeys(methods, seeds), **more}, "device": "cpu"}
+    made = report(tables, methods, data, PUBLISHED, options, ["average_accuracy", "contact_sheet"])
+    return {section.title: section for section in made}
+
+
+def row(section: Section, name: str) -> list[str]:
+    assert section.table is not None
+    return next(list(cells) for cells in section.table.rows if cells[0] == name)
+
+
+NAIVE = {1: 0.50, 2: 0.52, 3: 0.54}
+
+
+def test_a_method_has_mean_deviation_interval_and_difference_by_seed() -> None:
+    tables = runs(naive=NAIVE, tag={1: 0.61, 2: 0.62, 3: 0.63})
+    methods = sections(tables, plans("split-cifar100", "naive", "tag"))["Methods"]
+    interval = estimate([61.0, 62.0, 63.0])
+    assert row(methods, "tag")[:3] == ["tag", "3", f"62.0 ± 1.0 [{interval.low:.1f}, {interval.high:.1f}]"]
+    assert row(methods, "tag")[-1] == "+10.0 [+7.5, +12.5]"
+    assert row(methods, "naive")[-1] == "the reference"
+
+
+def test_one_seed_says_so_and_a_missing_run_is_missing_not_zero() -> None:
+    tables = runs(naive=NAIVE, tag={3: 0.62})
+    methods = sections(tables, plans("split-cifar100", "naive", "tag", "er"))["Methods"]
+    assert row(methods, "tag") == ["tag", "1 of 3", "62.0 (one seed)", "10.0 (one seed)", "+8.0 (one seed)"]
+    assert row(methods, "er") == ["er", "missing", "missing", "missing", "missing"]
+    more = sections(tables, plans("split-cifar100", "naive", "tag"), tag=5)["Methods"]
+    assert (row(more, "tag")[1], row(more, "naive")[1]) == ("1 of 5", "3")
+    apart = sections(runs(naive=NAIVE, tag={7: 0.62}), plans("split-cifar100", "naive", "tag"))["Methods"]
+    assert row(apart, "tag")[-1] == "no seed in common"
+    fewer = sections(runs(naive=NAIVE, tag={1: 0.6, 2: 0.63, 9: 0.7}), plans("split-cifar100", "naive", "tag"))[
+        "Methods"
+    ]
+    assert row(fewer, "tag")[-1].endswith("on 2 seeds")
+
+
+def test_without_the_reference_nothing_is_compared() -> None:
+    methods = sections(runs(tag={1: 0.62}), plans("split-cifar100", "tag"), seeds=1)["Methods"]
+    assert methods.table is not None
+    assert list(methods.table.headings) == ["method", "seeds", "average accuracy (%)", "forgetting (points)"]
+
+
+def test_ours_stands_beside_the_published_with_a_verdict() -> None:
+    tables = runs(naive=NAIVE, tag={1: 0.627, 2: 0.628, 3: 0.629}, stable={1: 0.70, 2: 0.70, 3: 0.71})
+    made = sections(tables, plans("split-cifar100", "naive", "tag", "stable"))
+    beside = made["Beside the published"]
+    assert row(beside, "tag")[1] == "TAG-RMSProp"
+    assert row(beside, "tag")[5] == "reproduced"
+    assert row(beside, "tag")[6].endswith("9.8 ± 1.4 [8.1, 11.5]")
+    assert row(beside, "tag")[-1] == "as published"
+    assert row(beside, "stable")[5] == "higher"
+    assert row(beside, "naive")[3] == "51.4 ± 3.6 [46.9, 55.8]"  # published: 51.358, deviation 3.2135 with divisor 5
+    assert "Beside the published" not in sections(tables, plans("split-cifar10", "naive"), "split-cifar10")
+
+
+def test_the_pages_hold_every_section_and_the_html_needs_no_other_file(tmp_path: Path) -> None:
+    tables = runs(naive=NAIVE, tag={1: 0.61, 2: 0.62, 3: 0.63})
+    made = list(sections(tables, plans("split-cifar100", "naive", "tag")).values())
+    for name in ("average_accuracy", "contact_sheet"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    page, text = as_html("a <b> & c", made, tmp_path), as_markdown("title", made)
+    for section in made:
+        assert f"<h2>{section.title}</h2>" in page
+        assert f"## {section.title}" in text
+    assert page.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"(src|href)=.?https?:", page)
+    assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
+    assert "![" + CAPTIONS["contact_sheet"] + "](contact_sheet.png)" in text
+    assert as_html("x", made, tmp_path) == as_html("x", made, tmp_path)
+
+
+def test_every_figure_has_a_caption() -> None:
+    from pipeline.figures import FIGURES
+
+    assert set(CAPTIONS) == set(FIGURES) | {"contact_sheet"}
+
+
+def test_numbers_are_finite_in_what_is_shown() -> None:
+    tables = runs(naive=NAIVE)
+    tables["runs"]["largest_eigenvalue"] = np.nan
+    methods = sections(tables, plans("split-cifar100", "naive"))["Methods"]
+    assert "nan" not in " ".join(row(methods, "naive"))

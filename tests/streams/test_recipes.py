@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream, SplitStream
+from pipeline.streams.recipes import RawDataset, build_stream
+from pipeline.support.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 9, 9), dtype=np.uint8)
+COLOUR = np.random.default_rng(0).integers(0, 256, (5, 9, 8, 3), dtype=np.uint8)
+
+
+def data(shape: tuple[int, ...], classes: int, name: str = "made") -> RawDataset:
+    return RawDataset(name, shape, tuple(range(classes)))
+
+
+def rotated(**values: object) -> RotatedStream:
+    return RotatedStream.model_validate({"name": "rotated", "tasks": 3, "degrees": 25.0} | values)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
+def test_a_rotation_is_pillows(images: np.ndarray, interpolation: str) -> None:
+    views = list(build_stream(rotated(interpolation=interpolation), [data(images.shape[1:], 2)]))
+    method = Image.Resampling[interpolation.upper()]
+    for task, view in enumerate(views):
+        wanted = [np.asarray(Image.fromarray(image).rotate(25.0 * task, method)) for image in images]
+        assert np.array_equal(view.apply(images), np.stack(wanted))
+        assert view.made == {"degrees": 25.0 * task}
+
+
+def test_jitter_is_subtracted_seeded_and_told() -> None:
+    angles = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), [data((9, 9), 1)])]
+    again = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=3), [data((9, 9), 1)])]
+    other = [view.made["degrees"] for view in build_stream(rotated(jitter=10.0, seed=4), [data((9, 9), 1)])]
+    assert angles == again != other
+    assert all(25.0 * task - 10 <= angle <= 25.0 * task for task, angle in enumerate(angles))
+
+
+@pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
+def test_a_permutation_moves_whole_pixels_and_the_first_is_the_identity(images: np.ndarray) -> None:
+    views = list(build_stream(PermutedStream(name="permuted", tasks=3), [data(images.shape[1:], 2)]))
+    assert np.array_equal(views[0].apply(images), images)
+    pixels = images.shape[1] * images.shape[2]
+    for view in views[1:]:
+        order = view.made["permutation"]
+        assert sorted(order) == list(range(pixels))
+        assert order != list(range(pixels))
+        flat = images.reshape(len(images), pixels, -1)
+        assert np.array_equal(view.apply(images).reshape(flat.shape), flat[:, order])
+    assert views[1].made != views[2].made
+
+
+def test_a_split_gives_every_class_to_one_task() -> None:
+    views = list(build_stream(SplitStream(name="split", tasks=5), [data((9, 9), 10)]))
+    assert [view.classes for view in views] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert np.array_equal(views[3].apply(IMAGES), IMAGES)
+    seeded = list(build_stream(SplitStream(name="split", tasks=5, order="seeded"), [data((9, 9), 10)]))
+    assert sorted(label for view in seeded for label in view.classes) == list(range(10))
+    assert [view.classes for view in seeded] != [view.classes for view in views]
+
+
+def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:
+    with pytest.raises(UserError, match="10 classes cannot be split evenly into 3 tasks; choose one of 1, 2, 5, 10"):
+        list(build_stream(SplitStream(name="split", tasks=3), [data((9, 9), 10)]))
+
+
+def test_a_longer_stream_begins_with_the_shorter_one() -> None:
+    short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), [data((9, 9), 1)])]
+    long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), [data((9, 9), 1)])]
+    assert long[:2] == short
+
+
+def test_a_sequence_shows_each_dataset_in_one_shape_with_classes_of_its_own() -> None:
+    stream = SequenceStream(name="sequence", height=12, width=10)
+    datasets = [data((9, 9), 3, "grey"), data((12, 10, 3), 2, "fits"), data((9, 8, 3), 2, "colour")]
+    views = list(build_stream(stream, datasets))
+    assert [view.name for view in views] == ["grey", "fits", "colour"]
+    assert [view.classes for view in views] == [(0, 1, 2), (3, 4), (5, 6)]
+    assert [view.labels for view in views] == [(0, 1, 2), (0, 1), (0, 1)]
+    assert [view.dataset for view in views] == [0, 1, 2]
+    fitting = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), np.uint8)
+    assert views[1].apply(fitting) is fitting
+    for view, images in ((views[0], IMAGES), (views[2], COLOUR)):
+        brought = view.apply(images)
+        assert brought.shape == (5, 12, 10, 3)
+        for image, found in zip(images, brought, strict=True):
+            wanted = Image.fromarray(image).convert("RGB").resize((10, 12), Image.Resampling.BILINEAR)
+            assert np.array_equal(found, np.asarray(wanted))
+    grey = next(build_stream(SequenceStream(name="sequence", height=9, width=9, colour="grey"), datasets))
+    assert grey.apply(IMAGES) is IMAGES

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import DataPlan
+from pipeline.config.schema import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
+from pipeline.datasets.arrays import Split
+from pipeline.datasets.raw import read_raw
+from pipeline.datasets.raw_writer import write_raw
+from pipeline.datasets.sources import fetch
+from pipeline.streams import writer as task_writer
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import held_out, write_tasks
+from pipeline.support.errors import UserError
+
+
+def plan(validation_fraction: float | None = None) -> DataPlan:
+    return DataPlan(
+        datasets=["digits"],
+        stream=PermutedStream(name="permuted", tasks=2),
+        evaluation="test" if validation_fraction is None else "validation",
+        validation_fraction=validation_fraction,
+    )
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_tasks(tmp_path, plan(), [fetch("digits")])
+    return tmp_path
+
+
+def test_raw_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    write_raw(tmp_path, ["digits"])
+    (back,) = read_raw(tmp_path)
+    for split, (images, labels) in fetch("digits").items():
+        assert back[split][0].shape == images.shape
+        some = np.array([7, 0, 3])
+        assert np.array_equal(back[split][0][some], images[some])
+        assert np.array_equal(back[split][1], labels)
+
+
+def test_tasks_are_memory_mapped_uint8_with_labels_from_0(written: Path) -> None:
+    tasks = Tasks.open(written)
+    assert len(tasks) == 2
+    assert tasks.image_shape == (8, 8)
+    assert tasks.classes == [list(range(10))] * 2
+    for task in range(2):
+        for split, (raw, raw_labels) in fetch("digits").items():
+            images, labels = tasks.split(task, split)
+            assert isinstance(images, np.memmap)
+            assert images.dtype == np.uint8
+            assert np.array_equal(labels, raw_labels)
+            assert np.array_equal(np.sort(images.reshape(len(raw), -1)), np.sort(raw.reshape(len(raw), -1)))
+
+
+def test_validation_takes_from_the_training_images_and_leaves_the_test_images_alone(tmp_path: Path) -> None:
+    raw = {"train": fetch("digits")["train"]}  # there is no test split to be read
+    write_tasks(tmp_path, plan(0.25), [raw])
+    tasks = Tasks.open(tmp_path)
+    train, test = tasks.split(0, "train")[0], tasks.split(0, "test")[0]
+    assert len(train) + len(test) == len(raw["train"][0])
+    assert {image.tobytes() for image in train} | {image.tobytes() for image in test} == {
+        image.tobytes() for image in raw["train"][0]
+    }
+
+
+def test_the_held_out_share_is_the_same_in_each_class() -> None:
+    labels = np.repeat([0, 1, 2], [100, 40, 3])
+    mask = held_out(labels, 0.2, seed=1)
+    assert np.bincount(labels[mask]).tolist() == [20, 8, 1]
+    assert np.array_equal(mask, held_out(labels, 0.2, seed=1))
+    assert not np.array_equal(mask, held_out(labels, 0.2, seed=2))
+
+
+def test_a_missing_task_file_is_named(written: Path) -> None:
+    path = written / "task-02" / "train_images.npy"
+    path.unlink()
+    with pytest.raises(UserError, match=r"task-02/train_images\.npy: missing; delete data/tasks"):
+        Tasks.open(written).split(1, "train")
+
+
+@pytest.mark.parametrize("size", [0, 50, 3000])
+def test_a_truncated_task_file_is_named(written: Path, size: int) -> None:
+    path = written / "task-01" / "test_images.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"task-01/test_images\.npy: truncated or damaged"):
+        Tasks.open(written).split(0, "test")
+
+
+def test_a_task_file_of_another_task_is_refused(written: Path) -> None:
+    np.save(written / "task-01" / "test_images.npy", np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(UserError, match="its manifest says"):
+        Tasks.open(written).split(0, "test")
+
+
+def test_a_damaged_manifest_is_named(written: Path) -> None:
+    (written / "manifest.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+        Tasks.open(written)
+    (written / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json: missing; delete data/tasks and run 'dvc repro split'"):
+        Tasks.open(written)
+
+
+class Counted:
+    """Images that note how many are asked for at once."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.asked = images, 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        self.asked = max(self.asked, len(numbers))
+        chosen: np.ndarray = self.images[numbers]
+        return chosen
+
+
+@pytest.mark.parametrize("fraction", [None, 0.25])
+def test_only_a_chunk_of_images_is_in_memory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float | None
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "chunks").mkdir()
+    splits = fetch("digits")
+    write_tasks(tmp_path / "whole", plan(fraction), [splits])
+    counted = {split: (Counted(images), labels) for split, (images, labels) in splits.items()}
+    monkeypatch.setattr(task_writer, "CHUNK", 64 * 100)
+    write_tasks(tmp_path / "chunks", plan(fraction), [counted])
+    assert counted["train"][0].asked == 100
+    assert counted["test"][0].asked == (100 if fraction is None else 0)
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "chunks" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_the_first_images_are_those_of_each_class_in_turn(tmp_path: Path) -> None:
+    images = np.arange(30, dtype=np.uint8)[:, None, None].repeat(2, axis=2)
+    labels = np.repeat([0, 1, 2, 3], [1, 20, 2, 7])
+    splits = dict.fromkeys(("train", "test"), (images, labels))
+    split_in_two = SplitStream(name="split", tasks=2)
+    write_tasks(tmp_path, DataPlan(datasets=["digits"], stream=split_in_two, evaluation="test"), [splits])
+    tasks = Tasks.open(tmp_path)
+    assert tasks.names == ["classes 0, 1", "classes 2, 3"]
+    assert tasks.first_images()[:, :, 0, 0].tolist() == [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        [21, 23, 22, 24, 25, 26, 27, 28, 29, 0],  # nine images, and a black one
+    ]
+    (tmp_path / "first_images.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"first_images\.npy: truncated or damaged .*dvc repro split"):
+        tasks.first_images()
+
+
+def test_a_sequence_of_datasets_becomes_tasks_with_their_own_outputs(tmp_path: Path) -> None:
+    stream = SequenceStream(name="sequence", height=6, width=5, colour="rgb")
+    datasets: list[PublicDataset | Folder] = ["digits", Folder(path="birds", height=4, width=4)]
+    birds = (np.zeros((4, 4, 4, 3), np.uint8), np.array([0, 0, 1, 1]))
+    raw: list[dict[str, Split]] = [dict(fetch("digits")), {"train": birds, "test": birds}]
+    write_tasks(tmp_path, DataPlan(datasets=datasets, stream=stream, evaluation="test"), raw)
+    tasks = Tasks.open(tmp_path)
+    assert tasks.image_shape == (6, 5, 3)
+    assert tasks.classes == [list(range(10)), [10, 11]]
+    assert tasks.names == ["digits", "birds"]
+    assert tasks.split(1, "test")[1].tolist() == [0, 0, 1, 1]
+    assert tasks.split(0, "train")[0].shape == (1352, 6, 5, 3)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.support.errors import DivergenceError, UserError, nearest, run_stage
+from tests.paths import ROOT
+
+
+def failing(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("params.yaml: seeds: 1 stands twice"), "plan: params.yaml: seeds: 1 stands twice\n"),
+        (UserError("two\nlines"), "plan: two lines\n"),
+        (DivergenceError("the loss is nan"), "plan: the loss is nan\n"),
+        (OSError(28, "No space left on device", "data/raw"), "data/raw: No space left on device"),
+        (OSError("3 requested and 1 written"), "3 requested and 1 written"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_and_status_2(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_stage("plan", lambda: failing(error))
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert told in text
+    assert text.count("\n") == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_stage("plan", lambda: failing(ZeroDivisionError()))
+
+
+def test_ctrl_c_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_stage("train", interrupted)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.startswith("train: interrupted")
+
+
+def test_nearest_names() -> None:
+    assert nearest("rmsprob", ["rmsprop", "sgd"]) == "did you mean 'rmsprop'? allowed: rmsprop, sgd"
+    assert nearest("zzz", ["rmsprop", "sgd"]) == "allowed: rmsprop, sgd"
+
+
+def test_a_reader_that_stops_reading_is_no_fault() -> None:
+    code = (
+        "from pipeline.support.errors import run_stage; run_stage('list', lambda: print('word ' * 100_000, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.read(5)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141

@@ -1,0 +1,175 @@
+"""A killed run goes on and ends with the same numbers; a state that is none of its own is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config import RunPlan
+from pipeline.models import TaskModel
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
+from pipeline.support.scratch import Scratch, fingerprint
+from pipeline.training.loop import Record, train
+from tests.conftest import run_plan
+
+CPU = torch.device("cpu")
+SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.8}
+
+
+def tag(base: str) -> dict[str, object]:
+    return {"name": "tag", "base": base, "b": 5.0, "lr": 0.002}
+
+
+#: Every strategy with an update rule that has a state, and every update rule.
+PLANS = {
+    "naive": run_plan(optimizer=SGD, regime={"lr_decay": 0.5, "min_lr": 5e-5, "dropout": 0.3}),
+    "rmsprop": run_plan(optimizer={"name": "rmsprop", "lr": 0.002}),
+    "adagrad": run_plan(optimizer={"name": "adagrad", "lr": 0.02}),
+    "adam": run_plan(optimizer={"name": "adam", "lr": 0.002}, training={"batch_size": 16, "epochs": 2}),
+    "tag": run_plan(optimizer=tag("rmsprop"), regime={"lr_decay": 1.0, "dropout": 0.2}),
+    "tag-adagrad": run_plan(optimizer=tag("adagrad")),
+    "tag-adam": run_plan(optimizer=tag("adam")),
+    "ewc": run_plan(
+        optimizer=SGD,
+        strategy={"name": "ewc", "ewc_lambda": 10.0, "fisher": "batch", "fisher_batch": 50, "penalty_clip": 1.0},
+    ),
+    "ewc-exact": run_plan(
+        optimizer=tag("rmsprop"), strategy={"name": "ewc", "ewc_lambda": 10.0, "fisher": "exact", "penalty_clip": 1.0}
+    ),
+    "agem": run_plan(optimizer=SGD, strategy={"name": "agem", "memory_per_class": 2}),
+    "er": run_plan(optimizer=tag("adam"), strategy={"name": "er", "memory_per_class": 2}),
+    "multitask": run_plan(optimizer=SGD, strategy={"name": "multitask"}),
+    "multitask-passes": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "passes": 2}),
+    "multitask-visits": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "visits": 5}),
+}
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Mortal(Scratch):
+    """A scratch that keeps a state every few steps and dies at a given number of questions."""
+
+    def __init__(self, folder: Path, every: int, dies: int | None, key: str = "k") -> None:
+        super().__init__(folder, key, "train test")
+        self.every, self.dies, self.asked = every, dies, 0
+
+    def due(self) -> bool:
+        self.asked += 1
+        if self.asked == self.dies:
+            raise KilledError
+        return self.asked % self.every == 0
+
+
+def run(plan: RunPlan, tasks: Tasks, scratch: Scratch | None) -> tuple[Record, list[dict[str, Tensor]]]:
+    kept: list[dict[str, Tensor]] = []
+
+    def keep(task: int, model: TaskModel) -> None:
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    return train(plan, tasks, 3, CPU, after_task=keep, scratch=scratch), kept
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_run_that_dies_again_and_again_ends_with_the_same_numbers(
+    name: str, two_tasks: Tasks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = PLANS[name]
+    whole, wanted = run(plan, two_tasks, None)
+    # Dies within the first task, at its very end, within the second, and right after a state was kept.
+    for dies in (40, 85, 3, 1, 50, None):
+        with Mortal(tmp_path / "run", every=7, dies=dies) as scratch:
+            try:
+                record, kept = run(plan, two_tasks, scratch)
+            except KilledError:
+                continue
+    assert capsys.readouterr().err.count("going on from") == 5
+    assert vars(record) == vars(whole)
+    for name_, value in kept[-1].items():
+        assert torch.equal(value, wanted[-1][name_])
+
+
+def test_a_state_of_another_key_is_refused_and_told(
+    two_tasks: Tasks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = PLANS["er"]
+    with Mortal(tmp_path / "run", every=5, dies=30) as scratch, pytest.raises(KilledError):
+        run(plan, two_tasks, scratch)
+    (tmp_path / "run" / "task-01.safetensors").write_bytes(b"of another run")
+    with Mortal(tmp_path / "run", every=500, dies=None, key="other") as scratch:
+        record, _ = run(plan, two_tasks, scratch)
+    assert "is of another plan, data or code: starting over" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "task-01.safetensors").exists()
+    assert vars(record) == vars(run(plan, two_tasks, None)[0])
+
+
+@pytest.mark.parametrize("damage", [b"", b"no state", None])
+def test_a_truncated_state_is_refused_and_told(
+    two_tasks: Tasks, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes | None
+) -> None:
+    plan = PLANS["tag"]
+    with Mortal(tmp_path / "run", every=5, dies=30) as scratch, pytest.raises(KilledError):
+        run(plan, two_tasks, scratch)
+    state = tmp_path / "run" / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1000] if damage is None else damage)
+    with Mortal(tmp_path / "run", every=500, dies=None) as scratch:
+        record, _ = run(plan, two_tasks, scratch)
+    assert "cannot be read" in capsys.readouterr().err
+    assert vars(record) == vars(run(plan, two_tasks, None)[0])
+
+
+def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
+    first, second = (Scratch(tmp_path / "run", "k", "train naive-1") for _ in range(2))
+    with first, pytest.raises(UserError, match="train naive-1: another process is working on it"):
+        second.__enter__()
+    with second:
+        pass
+
+
+def test_a_state_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        (tmp_path / "run").mkdir(exist_ok=True)
+        torch.save({"key": "k", "told": "x", "other": Hostile()}, scratch.state)
+        assert scratch.load() is None
+    output = capsys.readouterr()
+    assert "pwned" not in output.out
+    assert "cannot be read" in output.err
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("pwned",))
+
+
+def test_a_fingerprint_knows_contents_names_and_words(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("1", encoding="utf-8")
+    (tmp_path / "plan.yaml").write_text("lr: 1", encoding="utf-8")
+    files = [tmp_path / "code", tmp_path / "plan.yaml"]
+    first = fingerprint(files, 1, "cpu")
+    assert first == fingerprint(files, 1, "cpu")
+    assert first != fingerprint(files, 2, "cpu")
+    (tmp_path / "code" / "a.py").write_text("2", encoding="utf-8")
+    second = fingerprint(files, 1, "cpu")
+    (tmp_path / "code" / "a.py").rename(tmp_path / "code" / "b.py")
+    assert len({first, second, fingerprint(files, 1, "cpu")}) == 3
+
+
+def test_the_seconds_of_an_interrupted_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("pipeline.support.scratch.time.monotonic", lambda: now)
+    for spent in (30.0, 12.0):
+        with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+            scratch.load()
+            now += spent
+            scratch.save("task 2", {})
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        assert scratch.seconds_before == 0.0
+        scratch.load()
+        assert scratch.seconds_before == 42.0

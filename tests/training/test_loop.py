@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.analysis.metrics import all_metrics
+from pipeline.config.plan import RegimePlan
+from pipeline.models import TaskModel, build_model, load_task
+from pipeline.streams.reader import Tasks
+from pipeline.support.errors import DivergenceError
+from pipeline.training.evaluation import accuracy_row
+from pipeline.training.loop import CURVE, Record, learning_rate, train
+from tests.conftest import run_plan
+
+CPU = torch.device("cpu")
+STABLE = {"lr_decay": 0.5, "min_lr": 5e-5, "dropout": 0.25}
+
+
+def test_the_network_learns(two_tasks: Tasks) -> None:
+    record = train(run_plan(training={"batch_size": 8, "epochs": 3}), two_tasks, 1, CPU)
+    metrics = all_metrics(record.accuracy)
+    assert np.mean(record.accuracy[0]) < 0.3
+    assert metrics["learning_accuracy"] > 0.85
+
+
+def test_the_record_is_whole(two_tasks: Tasks) -> None:
+    record = train(run_plan(), two_tasks, 1, CPU)
+    assert np.shape(record.accuracy) == np.shape(record.test_loss) == (3, 2)
+    assert [len(losses) for losses in record.train_loss] == [CURVE, CURVE]
+    assert record.train_loss[0][0] > record.train_loss[0][-1]
+
+
+@pytest.mark.parametrize("regime", [{"lr_decay": 1.0, "dropout": 0.0}, STABLE], ids=["plastic", "stable"])
+def test_same_plan_and_seed_give_the_same_numbers_whatever_ran_before(two_tasks: Tasks, regime: object) -> None:
+    plan = run_plan(regime=regime)
+    first = train(plan, two_tasks, 1, CPU)
+    torch.manual_seed(99)
+    np.random.default_rng(5).random(3)
+    random.seed(3)
+    torch.rand(7)
+    assert train(plan, two_tasks, 1, CPU) == first
+    assert train(plan, two_tasks, 2, CPU) != first
+
+
+def test_the_callers_random_state_is_left_alone(two_tasks: Tasks) -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    train(run_plan(regime=STABLE), two_tasks, 1, CPU)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_what_is_evaluated_changes_no_number(two_tasks: Tasks) -> None:
+    """After the first of two tasks the second is the next one, which forward transfer needs."""
+    whole = train(run_plan(), two_tasks, 1, CPU)
+    part = train(run_plan(training={"batch_size": 16, "epochs": 1, "evaluate": "next"}), two_tasks, 1, CPU)
+    assert part == whole
+
+
+def test_dropout_at_test_changes_what_is_measured_and_not_what_is_learnt(two_tasks: Tasks) -> None:
+    quiet = train(run_plan(regime=STABLE), two_tasks, 1, CPU)
+    noisy = train(run_plan(regime=STABLE | {"dropout_at_test": True}), two_tasks, 1, CPU)
+    assert noisy.train_loss == quiet.train_loss
+    assert all(loss > other for loss, other in zip(noisy.test_loss[2], quiet.test_loss[2], strict=True))
+    assert train(run_plan(regime=STABLE | {"dropout_at_test": True}), two_tasks, 1, CPU) == noisy
+
+
+def test_dropout_at_test_draws_anew_for_each_row_and_leaves_the_mode(two_tasks: Tasks) -> None:
+    plan = run_plan(regime=STABLE)
+    torch.manual_seed(0)
+    model = build_model(plan.model, two_tasks.image_shape, two_tasks.classes, 0.5)
+    tests = [load_task(two_tasks, task, "test", [list(range(10))] * 2, CPU) for task in range(2)]
+    rows = [accuracy_row(model, tests, dropout=True) for _ in range(2)]
+    assert rows[0] != rows[1]
+    assert all(module.training for module in model.modules())
+    assert accuracy_row(model, tests) == accuracy_row(model, tests)
+
+
+def test_a_row_of_the_first_tasks_leaves_the_others_out(two_tasks: Tasks) -> None:
+    torch.manual_seed(0)
+    model = build_model(run_plan().model, two_tasks.image_shape, two_tasks.classes)
+    tests = [load_task(two_tasks, task, "test", [list(range(10))] * 2, CPU) for task in range(2)]
+    accuracy, loss = accuracy_row(model, tests)
+    assert np.array_equal(accuracy_row(model, tests, 1), [[accuracy[0], np.nan], [loss[0], np.nan]], equal_nan=True)
+
+
+def test_seeds_pair_methods(two_tasks: Tasks) -> None:
+    """Two methods with one seed start from the same weights and see the same order of examples."""
+    first = train(run_plan(), two_tasks, 1, CPU)
+    other = train(run_plan(optimizer={"name": "rmsprop", "lr": 1e-3}), two_tasks, 1, CPU)
+    assert first.accuracy[0] == other.accuracy[0]
+
+
+def test_every_task_ends_with_a_checkpoint_of_its_weights(two_tasks: Tasks) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def note(task: int, model: TaskModel) -> None:
+        seen.append((task, float(sum(p.detach().abs().sum() for p in model.parameters()))))
+
+    train(run_plan(), two_tasks, 1, CPU, after_task=note)
+    assert [task for task, _ in seen] == [0, 1]
+    assert seen[0][1] != seen[1][1]
+
+
+@pytest.mark.parametrize("rule", [{"name": "sgd", "momentum": 0.0}, {"name": "rmsprop"}, {"name": "adam"}])
+def test_a_diverging_run_stops_and_says_where(two_tasks: Tasks, rule: dict[str, object]) -> None:
+    plan = run_plan(optimizer={**rule, "lr": 1e6})
+    with pytest.raises(DivergenceError, match=r"naive, seed 1: the loss is \S+ at task 1, step \d+"):
+        train(plan, two_tasks, 1, CPU)
+
+
+@pytest.mark.parametrize(("name", "lr"), [("rmsprop", 0.003), ("adagrad", 0.03), ("adam", 0.003), ("tag", 0.003)])
+def test_every_update_rule_trains(two_tasks: Tasks, name: str, lr: float) -> None:
+    special = {"base": "adam", "b": 5.0} if name == "tag" else {}
+    plan = run_plan(optimizer={"name": name, "lr": lr, **special})
+    record: Record = train(plan, two_tasks, 1, CPU)
+    assert all_metrics(record.accuracy)["learning_accuracy"] > 0.3
+
+
+def test_tag_records_alpha_of_every_pair_of_tasks(two_tasks: Tasks) -> None:
+    record = train(run_plan(optimizer={"name": "tag", "lr": 1e-3, "base": "rmsprop", "b": 5.0}), two_tasks, 1, CPU)
+    first, second = (np.array(course) for course in record.alpha)
+    assert first.shape == (CURVE, 1)
+    assert (first == 1).all()
+    assert second.shape == (CURVE, 2)
+    assert np.allclose(second[:, 1], np.exp(-5), rtol=1e-6)
+    assert ((second[:, 0] > np.exp(-5)) & (second[:, 0] < np.exp(5))).all()
+    assert train(run_plan(), two_tasks, 1, CPU).alpha == []
+
+
+def test_learning_rate_decays_from_the_first_task_and_has_a_floor() -> None:
+    regime = RegimePlan(lr_decay=0.5, min_lr=5e-5, dropout=0.0)
+    assert [learning_rate(regime, 0.1, task) for task in range(3)] == pytest.approx([0.05, 0.025, 0.0125])
+    assert learning_rate(regime, 0.1, 40) == 5e-5
+    assert learning_rate(regime, 1e-5, 0) == 1e-5  # the floor never raises a rate
+    assert learning_rate(RegimePlan(lr_decay=1.0, dropout=0.0), 1e-6, 9) == 1e-6
