@@ -7,5 +7,6 @@ be lifted out.
 from pipeline.optimizers.build import build_optimizer
 from pipeline.optimizers.rmsprop import RMSprop
 from pipeline.optimizers.tag import TAG
+from pipeline.optimizers.tasks import begin_task
 
-__all__ = ["TAG", "RMSprop", "build_optimizer"]
+__all__ = ["TAG", "RMSprop", "begin_task", "build_optimizer"]

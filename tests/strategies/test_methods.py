@@ -16,7 +16,8 @@ from pipeline.config.plan import resolve_run
 from pipeline.models import TaskModel
 from pipeline.strategies import STRATEGIES, Naive
 from pipeline.streams.reader import Tasks
-from pipeline.training.loop import CURVE, train
+from pipeline.training.loop import train
+from pipeline.training.recorder import CURVE
 from tests.conftest import ROOT
 from tests.optimizers.test_tag import Operations
 from tests.strategies import PLANS, batch_of, network, random_task, strategy

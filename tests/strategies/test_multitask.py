@@ -14,7 +14,8 @@ from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
 from pipeline.training.feeding import Joint, Sequential
-from pipeline.training.loop import Record, train
+from pipeline.training.loop import train
+from pipeline.training.recorder import Record
 from tests.conftest import rotated_digits, run_plan
 from tests.strategies import PLANS, strategy
 

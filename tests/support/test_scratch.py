@@ -14,7 +14,8 @@ from pipeline.models import TaskModel
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.scratch import Scratch, fingerprint
-from pipeline.training.loop import Record, train
+from pipeline.training.loop import train
+from pipeline.training.recorder import Record
 from tests.conftest import run_plan
 
 CPU = torch.device("cpu")

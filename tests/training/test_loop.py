@@ -12,7 +12,8 @@ from pipeline.models import TaskModel, build_model, load_task
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import DivergenceError
 from pipeline.training.evaluation import accuracy_row
-from pipeline.training.loop import CURVE, Record, learning_rate, train
+from pipeline.training.loop import learning_rate, train
+from pipeline.training.recorder import CURVE, Record
 from tests.conftest import run_plan
 
 CPU = torch.device("cpu")

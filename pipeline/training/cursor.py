@@ -1,0 +1,122 @@
+"""Where a run is, and how it goes on after it was killed.
+
+The loop iterates over tasks, visits and batches through a `Cursor`. Each iterator moves the cursor on; a cursor that was set
+by a kept state begins in the middle, with the order of examples and everything that the run is set to what they were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.models import TaskTensors
+from pipeline.strategies import Batch
+from pipeline.support.scratch import Scratch
+from pipeline.training.recorder import Recorder
+from pipeline.training.run import Run
+
+
+class Cursor:
+    """The next batch of a run. task, visit, batch: its place, each from 0. steps: done so far.
+
+    Where `scratch` holds a state, the run and its recorder are set to it; while the run goes on, its state is kept there
+    after each task, and within one as often as `scratch.due` says. resumed: whether there was one.
+    """
+
+    def __init__(self, run: Run, recorder: Recorder, scratch: Scratch | None) -> None:
+        self.run, self.recorder, self.scratch = run, recorder, scratch
+        self.task = self.visit = self.batch = self.steps = 0
+        #: The order of examples before the present visit; None where it is as it should be.
+        self._order: dict[str, Any] | None = None
+        self._bar: Any = None
+        kept = scratch.load() if scratch else None
+        self.resumed = kept is not None
+        if kept is not None:
+            self._load(kept)
+
+    @property
+    def task_begins(self) -> bool:
+        """Whether the present task has had no batch."""
+        return self.visit == 0 and self.batch == 0
+
+    @property
+    def visit_begins(self) -> bool:
+        """Whether the present visit has had no batch."""
+        return self.batch == 0
+
+    def tasks(self) -> Iterator[int]:
+        """The tasks from the present one on."""
+        count, title = len(self.run.tests), f"train {self.run.plan.method}-{self.run.seed}"
+        with tqdm(
+            total=self.run.feed.steps(), initial=self.steps, unit="step", desc=title, disable=None, leave=False
+        ) as bar:
+            self._bar = bar
+            while self.task < count:
+                bar.set_postfix_str(f"task {self.task + 1}/{count}")
+                yield self.task
+                self.task, self.visit, self.batch = self.task + 1, 0, 0
+                if self.scratch and self.task < count:
+                    self.scratch.save(f"task {self.task + 1}", self._state(self.run.feed.position()))
+
+    def visits(self) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
+        """The visits of the present task from the present one on: the training data of the task visited, its batches left."""
+        feed = self.run.feed
+        if self._order is not None:
+            feed.go_to(self._order)
+            self._order = None
+        for number, (task, batches) in enumerate(feed.visits(self.task)):
+            if number >= self.visit:
+                yield task, self._batches(batches, feed.position())
+                self.visit, self.batch = number + 1, 0
+
+    def _batches(self, batches: Iterator[Batch], order: dict[str, Any]) -> Iterator[Batch]:
+        for batch in islice(batches, self.batch, None):
+            yield batch
+            self.batch, self.steps = self.batch + 1, self.steps + 1
+            if self._bar is not None:
+                self._bar.update()
+            if self.scratch and self.scratch.due():
+                self.scratch.save(f"task {self.task + 1}, step {len(self.recorder.losses)}", self._state(order))
+
+    def _state(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Tensors, numbers and words in plain containers. order: of examples, before the visit."""
+        run, cuda = self.run, self.run.device.type == "cuda"
+        return {
+            "at": (self.task, self.visit, self.batch, self.steps),
+            "order": order,
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "strategy": run.strategy.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "dropout": torch.get_rng_state(),
+            "dropout_cuda": torch.cuda.get_rng_state(run.device) if cuda else None,
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Set everything to `state`, bit for bit."""
+        run = self.run
+        self.task, self.visit, self.batch, self.steps = state["at"]
+        self._order = state["order"]
+        run.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.strategy.load_state_dict(_on(run.device, state["strategy"]))
+        self.recorder.load_state_dict(state["recorder"])
+        torch.set_rng_state(state["dropout"])
+        if state["dropout_cuda"] is not None:
+            torch.cuda.set_rng_state(state["dropout_cuda"], run.device)
+
+
+def _on(device: torch.device, state: Any) -> Any:
+    """The tensors of nested containers on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _on(device, value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_on(device, value) for value in state)
+    return state
