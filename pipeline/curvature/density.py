@@ -32,12 +32,6 @@ class SpectralDensity:
     weights: Tensor
     matvecs: int
 
-    def smoothed(self, at: Tensor, width: float) -> Tensor:
-        """The density at the points `at`, each node a normal curve of standard deviation `width`. (points,)."""
-        curves = torch.exp(-0.5 * ((at[:, None, None] - self.nodes) / width) ** 2) / (width * (2 * torch.pi) ** 0.5)
-        mean: Tensor = (curves * self.weights).sum(dim=2).mean(dim=1)
-        return mean
-
 
 def spectral_density(
     operator: Any,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.models import TaskModel
 
@@ -34,3 +34,8 @@ class Stream:
 def cross_entropy(model: TaskModel, batch: Batch) -> Tensor:
     """Mean cross-entropy (nats) of a batch, each example with its own task's outputs alone."""
     return F.cross_entropy(model(batch.images, batch.task), batch.labels)
+
+
+def trained(model: nn.Module) -> list[Tensor]:
+    """The parameters that take a gradient, in their order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models import TaskModel, TaskTensors
-from pipeline.strategies.batch import Batch, cross_entropy
+from pipeline.strategies.batch import Batch, cross_entropy, trained
 
 #: Numbers that the gradients of single examples may take in memory at a time; their squares take as many again.
 BUDGET = 2**25
 
 
 @contextmanager
-def _evaluating(model: TaskModel) -> Iterator[None]:
+def evaluating(model: TaskModel) -> Iterator[None]:
     """Without dropout, and with the running statistics of batch normalisation, which stay as they are."""
     mode = model.training
     model.eval()
@@ -32,25 +32,13 @@ def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:
 
     Returns a tensor for each trained parameter. It shrinks with the size of the batch, and is not its expectation.
     """
-    with _evaluating(model):
-        return _squared_gradient(model, cross_entropy(model, batch))
+    with evaluating(model):
+        return squared_gradient(model, cross_entropy(model, batch))
 
 
-def published_fisher(model: TaskModel, batch: Batch, following: int, outputs: Sequence[int]) -> list[Tensor]:
-    """What TAG's code takes for it: `batch_fisher` with the logits masked for the next task, `following`, instead of its own.
-
-    There the mask is written past automatic differentiation, so that the masked logits keep their gradient: it is that of
-    log sum_c exp(z_c) - z_y, c over `outputs`, those of the next task, and y the label. So it does not vanish where the task
-    is learnt.
-    """
-    with _evaluating(model):
-        wrong = model(batch.images, following)[:, list(outputs)].logsumexp(dim=1)
-        right = model(batch.images, batch.task).gather(1, batch.labels[:, None])[:, 0]
-        return _squared_gradient(model, (wrong - right).mean())
-
-
-def _squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
+    """(d loss / d theta)^2, a tensor for each trained parameter; zeros where the loss does not use it."""
+    parameters = trained(model)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [
         torch.zeros_like(parameter) if gradient is None else gradient.detach() ** 2
@@ -77,7 +65,7 @@ def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) ->
         torch.func.vmap(torch.func.grad_and_value(log_probability), in_dims=(None, None, 0)), in_dims=(None, 0, None)
     )
     total = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
-    with _evaluating(model):
+    with evaluating(model):
         for images in torch.split(task.images, _chunk(trained, len(outputs))):
             gradients, values = scores(trained, images, labels)
             for name, gradient in gradients.items():
