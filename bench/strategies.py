@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bench.tag import measure
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import AGEMSettings, ERSettings, EWCSettings, NaiveSettings, StrategySettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.models.resnet import ReducedResNet18
 from pipeline.strategies import Batch, Naive, Stream, build_strategy
@@ -31,10 +31,10 @@ TIMED = (2, 20)
 IMAGES = 100
 #: Five a class: with one, task 2 would have 5 images in memory, half a batch, and seem cheaper than task 20.
 PLANS = {
-    "naive": StrategyPlan(name="naive"),
-    "ewc": StrategyPlan(name="ewc", ewc_lambda=1.0, fisher="batch", fisher_batch=BATCH, penalty_clip=100.0),
-    "er": StrategyPlan(name="er", memory_per_class=5),
-    "agem": StrategyPlan(name="agem", memory_per_class=5),
+    "naive": NaiveSettings(name="naive"),
+    "ewc": EWCSettings(name="ewc", ewc_lambda=1.0, fisher="batch", fisher_batch=BATCH, penalty_clip=100.0),
+    "er": ERSettings(name="er", memory_per_class=5),
+    "agem": AGEMSettings(name="agem", memory_per_class=5),
 }
 GOALS = {"ewc": 1.12, "er": 2.05, "agem": 2.2}
 OUTPUTS = [list(range(task * CLASSES, (task + 1) * CLASSES)) for task in range(TASKS)]
@@ -46,7 +46,7 @@ def random_task(task: int, images: int) -> TaskTensors:
     return TaskTensors(task, pixels, task * CLASSES + torch.arange(images) % CLASSES)
 
 
-def in_the_middle_of(task: int, model: TaskModel, plan: StrategyPlan) -> Naive:
+def in_the_middle_of(task: int, model: TaskModel, plan: StrategySettings) -> Naive:
     """The strategy as it is in `task` (from 1), once it has been through all earlier ones."""
     strategy = build_strategy(plan, Stream(OUTPUTS, BATCH, np.random.default_rng(0)))
     for number in range(task - 1):

@@ -62,7 +62,7 @@ def read_published(path: str | Path = "published.csv") -> pd.DataFrame:
 def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Published | None:
     """The row with this benchmark, epochs, update rule, strategy, regime and memory; None where none was published."""
     optimizer = plan.optimizer
-    rule = f"tag-{optimizer.base}" if optimizer.name == "tag" else optimizer.name
+    rule = optimizer.tuned_name(optimizer.model_dump())
     strategy = {"naive": "finetune", "multitask-passes": "multitask"}.get(plan.strategy.name, plan.strategy.name)
     if plan.strategy.name == "multitask":
         return None  # joint batches: the papers' multi-task is passes in sequence
@@ -70,7 +70,7 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         if strategy != "finetune":
             return None
         strategy = "stable"
-    elif optimizer.momentum:
+    elif optimizer.value_of("momentum"):
         return None  # the published SGD rows without decay have none
     rows = table[
         (table["benchmark"] == benchmark)
@@ -78,8 +78,9 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         & (table["optimizer"] == rule)
         & (table["strategy"] == strategy)
     ]
-    if plan.strategy.memory_per_class is not None:
-        rows = rows[rows["memory_per_class"] == plan.strategy.memory_per_class]
+    memory = plan.strategy.value_of("memory_per_class")
+    if memory is not None:
+        rows = rows[rows["memory_per_class"] == memory]
     if len(rows) != 1:
         return None
     row = rows.iloc[0]
@@ -88,8 +89,8 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         "lr_decay": plan.regime.lr_decay,
         "dropout": plan.regime.dropout,
         "batch_size": plan.training.batch_size,
-        "b": getattr(optimizer, "b", None),
-        "ewc_lambda": plan.strategy.ewc_lambda,
+        "b": optimizer.value_of("b"),
+        "ewc_lambda": plan.strategy.value_of("ewc_lambda"),
     }
     differs = [
         f"{key} {value:g}, not {row[key]:g}"

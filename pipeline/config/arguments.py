@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config.schema import Name, Seed, Threads
+from pipeline.config.types import Name, Seed, Threads
 from pipeline.support.errors import UserError
 
 _NUMBER = re.compile("[0-9]{1,19}")

@@ -1,42 +1,21 @@
 """The schema of params.yaml, benchmarks.yaml and methods.yaml: every key, its type, its range.
 
-Unknown keys are forbidden. `Settings` holds the tunable values; it has the same shape wherever a value can be set (a
-benchmark's tuned values, a method's own), which is what lets a method inherit what it does not set.
+Unknown keys are forbidden. `Settings` holds the tunable values, as update rules, strategies and regimes declare them; it has
+the same shape wherever a value can be set (a benchmark's tuned values, a method's own), which is what lets a method inherit
+what it does not set.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
-OptimizerName = Literal["sgd", "rmsprop", "adagrad", "adam", "tag"]
-TagBase = Literal["rmsprop", "adagrad", "adam"]
-#: The keys under which a benchmark keeps the tuned values of an update rule: TAG's differ with its base.
-UpdateRule = Literal["sgd", "rmsprop", "adagrad", "adam", "tag-rmsprop", "tag-adagrad", "tag-adam"]
-StrategyName = Literal["naive", "ewc", "agem", "er", "multitask", "multitask-passes"]
-Fisher = Literal["batch", "exact", "published"]
-BankDtype = Literal["float32", "bfloat16"]
-RegimeName = Literal["plain", "plastic", "stable"]
+from pipeline.config.regimes import Regime, RegimeName, TrainingPlan
+from pipeline.config.strategies import StrategyName, StrategySettings
+from pipeline.config.types import Count, Held, Seed, Side, Strict, Tasks, Threads, Width, optional, settings_of
+from pipeline.config.update_rules import TunedRule, UpdateRuleName, UpdateRuleSettings
 
-# Every number has an upper bound, far above any that is of use: a slip of the keyboard must not take a machine down.
-LearningRate = Annotated[float, Field(gt=0, le=1e6)]
-#: Of a penalty, or of the norm that it is clipped to; 0 for none.
-Weight = Annotated[float, Field(ge=0, le=1e12)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-#: Of TAG's alpha; beyond it exp(b) leaves float32.
-Sharpness = Annotated[float, Field(ge=-80, le=80)]
-#: Of examples, epochs, products.
-Count = Annotated[int, Field(ge=1, le=10**6)]
-#: Of tasks.
-Tasks = Annotated[int, Field(ge=1, le=1000)]
-#: Of units in a layer.
-Width = Annotated[int, Field(ge=1, le=65_536)]
-#: Of an image's rows or columns.
-Side = Annotated[int, Field(ge=1, le=4096)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-#: Threads of a process, or processes side by side.
-Threads = Annotated[int, Field(ge=1, le=1024)]
 Evaluated = Literal["test", "validation"]
 Colour = Literal["grey", "rgb"]
 Pixels = Literal["unit", "symmetric", "imagenet"]
@@ -45,73 +24,45 @@ Weights = Literal["random", "imagenet"]
 PublicDataset = Literal[
     "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "notmnist", "miniimagenet", "cub"
 ]
-Held = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _combination(text: str) -> str:
     rule, *rest = text.split("+")
     strategy = rest and rest[0] in get_args(StrategyName)
     regime = rest and rest[-1] in get_args(RegimeName)
-    if rule not in get_args(UpdateRule) or not rest or len(rest) != bool(strategy) + bool(regime):
+    if rule not in get_args(TunedRule) or not rest or len(rest) != bool(strategy) + bool(regime):
         raise ValueError("must be an update rule, then a strategy, a regime or both, as in sgd+er or sgd+ewc+stable")
     return text
 
 
 Combination = Annotated[str, AfterValidator(_combination)]
-#: Names become file and stage names.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
 
+_OF_RULES = settings_of(*UpdateRuleSettings.choices)
+_OF_ALL = {**_OF_RULES, **settings_of(Regime, TrainingPlan, *StrategySettings.choices)}
+_OF_OPTIMIZER = _OF_RULES | {key: field for key, field in _OF_ALL.items() if field.json_schema_extra["optimizer"]}  # type: ignore[index]
 
-class Strict(BaseModel):
-    """No unknown keys, no silent conversion ("0.1" is no number, true is no 1), no NaN."""
+if TYPE_CHECKING:
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    class _AnySettings(Strict):
+        def __getattr__(self, key: str) -> Any: ...
 
+    Settings = _AnySettings
 
-class Settings(Strict):
-    """The tunable values of a run; None means: inherit.
+    class Optimizer(_AnySettings):
+        """The update rule of the methods that pin none."""
 
-    lr: learning rate. lr_decay: factor of the learning rate a task. momentum: of SGD. base, b: of TAG. bank_dtype: of
-    TAG's moments of past tasks. dropout: probability. batch_size: examples a step. epochs: passes over each task.
-    dropout_at_test: whether dropout stays on where accuracy is measured, a quirk of the Stable SGD code on MNIST.
-    ewc_lambda: weight of EWC's penalty. fisher, fisher_batch: how EWC estimates the Fisher information. penalty_clip: norm
-    that the penalty's gradient is clipped to, 0 for none. memory_per_class: examples that A-GEM and ER keep for each class.
-    extra_forward: whether A-GEM's batch goes through the network once more, before the memory's, a quirk of TAG's code.
-    passes: of multitask-passes over the stream. visits: instead of passes, so many visits of tasks drawn at random.
-    """
-
-    lr: LearningRate | None = None
-    lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    momentum: Fraction | None = None
-    base: TagBase | None = None
-    b: Sharpness | None = None
-    dropout: Fraction | None = None
-    dropout_at_test: bool | None = None
-    batch_size: Count | None = None
-    epochs: Count | None = None
-    bank_dtype: BankDtype | None = None
-    ewc_lambda: Weight | None = None
-    fisher: Fisher | None = None
-    fisher_batch: Count | None = None
-    penalty_clip: Weight | None = None
-    memory_per_class: Count | None = None
-    extra_forward: bool | None = None
-    passes: Count | None = None
-    visits: Count | None = None
+        name: UpdateRuleName
+else:
+    Settings = optional("Settings", "The tunable values of a run; None means: inherit.", _OF_ALL)
+    Optimizer = optional(
+        "Optimizer",
+        "The update rule of the methods that pin none; a null value means the benchmark's tuned one.",
+        _OF_OPTIMIZER,
+        name=(UpdateRuleName, ...),
+    )
 
 
 # --- params.yaml
-
-
-class Optimizer(Strict):
-    """The update rule of the methods that pin none; a null value means the benchmark's tuned one."""
-
-    name: OptimizerName
-    lr: LearningRate | None = None
-    lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    momentum: Fraction | None = None
-    base: TagBase | None = None
-    b: Sharpness | None = None
 
 
 class Eigenspectrum(Strict):
@@ -325,10 +276,10 @@ class Benchmark(Strict):
     validation_fraction: Held = 0.2
     model: Model
     training: Training
-    optimizers: dict[UpdateRule, Settings] = {}
-    strategies: dict[StrategyName, Settings] = {}
-    regimes: dict[RegimeName, Settings] = {}
-    combinations: dict[Combination, Settings] = {}
+    optimizers: dict[TunedRule, Settings] = Field(default_factory=dict)
+    strategies: dict[StrategyName, Settings] = Field(default_factory=dict)
+    regimes: dict[RegimeName, Settings] = Field(default_factory=dict)
+    combinations: dict[Combination, Settings] = Field(default_factory=dict)
     searched: Searched | None = None
 
 
@@ -339,6 +290,6 @@ class Method(Settings):
     """A named row: an update rule (None: the one of params.yaml), a strategy, a regime, and values of its own."""
 
     description: str
-    optimizer: OptimizerName | None = None
+    optimizer: UpdateRuleName | None = None
     strategy: StrategyName = "naive"
     regime: RegimeName = "plain"

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline.config import Configuration, DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check, check_each, read_yaml
-from pipeline.config.schema import Count, Method, Name, Seed, Settings, Strict
+from pipeline.config.schema import Method, Settings
+from pipeline.config.types import Count, Name, Seed, Strict
 from pipeline.support.errors import UserError, nearest
 
 FILE = "experiments.yaml"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, StringConstraints, ValidationError
 
 from pipeline.config.reading import one_line
-from pipeline.config.schema import Strict
+from pipeline.config.types import Strict
 from pipeline.support.errors import UserError
 from pipeline.support.files import as_json, read_json, write_text
 

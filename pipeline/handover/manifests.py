@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.config.plan import DataPlan
-from pipeline.config.schema import Name, Weights
+from pipeline.config.schema import Weights
+from pipeline.config.types import Name
 from pipeline.handover.documents import Document, Number, Sha256
 
 

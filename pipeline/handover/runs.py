@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, RootModel, StringConstraints, model_validator
 
 from pipeline.analysis.metrics import all_metrics
-from pipeline.config.schema import Name, Seed
+from pipeline.config.types import Name, Seed
 from pipeline.handover.documents import Document, Sha256, Size
 from pipeline.handover.logs import Machine
 from pipeline.handover.spectra import Spectra

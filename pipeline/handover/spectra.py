@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from pipeline.config.schema import Seed
+from pipeline.config.types import Seed
 from pipeline.handover.documents import Document, Number, Size
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from pipeline.config.schema import UpdateRule
+from pipeline.config.update_rules import TunedRule
 from pipeline.support.errors import UserError
 
 #: name: of a method or benchmark. text: any line. whole, number: within bounds, finite. flag: True or False.
@@ -169,7 +169,7 @@ PUBLISHED = Table(
         "benchmark": Column("name"),
         "epochs": Column("whole", 1),
         "row": Column("text"),
-        "optimizer": Column("text", words=get_args(UpdateRule)),
+        "optimizer": Column("text", words=get_args(TunedRule)),
         "strategy": Column("text", words=("finetune", "agem", "er", "stable", "ewc", "multitask")),
         "lr": _SIZE,
         "lr_decay": _FRACTION,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.config.plan import StrategyPlan
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.config.strategies import (
+    AGEMSettings,
+    ERSettings,
+    EWCSettings,
+    MultitaskPassesSettings,
+    MultitaskSettings,
+    NaiveSettings,
+    StrategySettings,
+)
 from pipeline.strategies.agem import AGEM
 from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.er import ER
@@ -12,16 +23,17 @@ from pipeline.strategies.naive import Naive
 
 __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 
-STRATEGIES: dict[str, type[Naive]] = {
-    "naive": Naive,
-    "ewc": EWC,
-    "agem": AGEM,
-    "er": ER,
-    "multitask": Multitask,
-    "multitask-passes": MultitaskPasses,
+#: A strategy's settings -> what carries it out.
+STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
+    NaiveSettings: Naive,
+    EWCSettings: EWC,
+    AGEMSettings: AGEM,
+    ERSettings: ER,
+    MultitaskSettings: Multitask,
+    MultitaskPassesSettings: MultitaskPasses,
 }
 
 
-def build_strategy(plan: StrategyPlan, stream: Stream) -> Naive:
-    """The strategy that a plan names."""
-    return STRATEGIES[plan.name](plan, stream)
+def build_strategy(plan: StrategySettings, stream: Stream) -> Naive:
+    """The strategy of these settings."""
+    return STRATEGIES[type(plan)](plan, stream)

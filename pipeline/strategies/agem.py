@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import AGEMSettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies import published
 from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
@@ -22,8 +22,10 @@ class AGEM(Remembering[Ring]):
     `extra_forward`: see `pipeline.strategies.published.extra_forward`.
     """
 
-    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
-        super().__init__(plan, stream, Ring(plan.memory_per_class or 1, stream.classes, stream.generator))
+    plan: AGEMSettings
+
+    def __init__(self, plan: AGEMSettings, stream: Stream) -> None:
+        super().__init__(plan, stream, Ring(plan.memory_per_class, stream.classes, stream.generator))
 
     def begin_task(self, task: TaskTensors) -> None:
         """Set which tasks are earlier ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import ERSettings
 from pipeline.models import TaskModel
 from pipeline.strategies.batch import Batch, Stream, cross_entropy
 from pipeline.strategies.memory import Reservoir
@@ -19,8 +19,8 @@ class ER(Remembering[Reservoir]):
     pass of its own, because batch normalisation must not mix the two.
     """
 
-    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
-        size = (plan.memory_per_class or 1) * sum(len(outputs) for outputs in stream.classes)
+    def __init__(self, plan: ERSettings, stream: Stream) -> None:
+        size = plan.memory_per_class * sum(len(outputs) for outputs in stream.classes)
         super().__init__(plan, stream, Reservoir(size, stream.generator))
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import EWCSettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies import published
 from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
@@ -24,7 +24,9 @@ class EWC(Naive):
     penalty's gradient is clipped to the norm `penalty_clip` (published: 100; 0: not at all) before the loss's is added.
     """
 
-    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
+    plan: EWCSettings
+
+    def __init__(self, plan: EWCSettings, stream: Stream) -> None:
         super().__init__(plan, stream)
         self.fisher: list[Tensor] = []
         self.anchor: list[Tensor] = []
@@ -45,7 +47,7 @@ class EWC(Naive):
             return []
         gradient = list(torch._foreach_sub(trained(model), self.anchor))
         torch._foreach_mul_(gradient, self.fisher)
-        torch._foreach_mul_(gradient, 2 * (self.plan.ewc_lambda or 0.0))
+        torch._foreach_mul_(gradient, 2 * self.plan.ewc_lambda)
         if self.plan.penalty_clip:
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradient)))
             torch._foreach_mul_(gradient, (self.plan.penalty_clip / norm.clamp_min(1e-12)).clamp_max(1.0))

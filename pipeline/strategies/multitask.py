@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import MultitaskPassesSettings
 from pipeline.strategies.batch import Stream
 from pipeline.strategies.naive import Naive
 
@@ -24,7 +24,9 @@ class MultitaskPasses(Naive):
     many visits of tasks drawn evenly with replacement, the rows taken at even distances; learning accuracy then means little.
     """
 
-    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
+    plan: MultitaskPassesSettings
+
+    def __init__(self, plan: MultitaskPassesSettings, stream: Stream) -> None:
         super().__init__(plan, stream)
         tasks = len(stream.classes)
         drawn = stream.generator.integers(0, tasks, plan.visits or 0)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import Batch, Stream, cross_entropy
 
@@ -21,7 +21,7 @@ class Naive:
     #: True where the examples of all tasks come mixed, as one long task cut into as many parts as there are tasks.
     joint: ClassVar[bool] = False
 
-    def __init__(self, plan: StrategyPlan, stream: Stream) -> None:
+    def __init__(self, plan: StrategySettings, stream: Stream) -> None:
         self.plan, self.stream = plan, stream
 
     def visits(self, task: int, tasks: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskTensors
 from pipeline.strategies.batch import Stream
 from pipeline.strategies.memory import Memory
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=Memory)
 class Remembering(Naive, Generic[M]):
     """A strategy with a memory. task: the number of the present one, from 0; on the first there is nothing to recall."""
 
-    def __init__(self, plan: StrategyPlan, stream: Stream, memory: M) -> None:
+    def __init__(self, plan: StrategySettings, stream: Stream, memory: M) -> None:
         super().__init__(plan, stream)
         self.memory = memory
         self.task = 0

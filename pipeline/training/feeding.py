@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import TrainingPlan
+from pipeline.config.regimes import TrainingPlan
 from pipeline.models import TaskTensors, load_task
 from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config.plan import RegimePlan, RunPlan
+from pipeline.config.plan import RunPlan
+from pipeline.config.regimes import Regime
 from pipeline.models import TaskModel
 from pipeline.optimizers import begin_task
 from pipeline.streams.reader import Tasks
@@ -70,7 +71,7 @@ def train(
     return recorder.record
 
 
-def learning_rate(regime: RegimePlan, lr: float, task: int) -> float:
+def learning_rate(regime: Regime, lr: float, task: int) -> float:
     """The learning rate of a task: max(lr * lr_decay^t, min_lr) with t = task + 1     (Stable SGD, section 5).
 
     t counts from 1, so the first task's rate is lr * lr_decay. Without decay it is lr. task: from 0.

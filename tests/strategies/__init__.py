@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import (
+    AGEMSettings,
+    ERSettings,
+    EWCSettings,
+    MultitaskPassesSettings,
+    MultitaskSettings,
+    NaiveSettings,
+    StrategySettings,
+)
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies import Batch, Naive, Stream, build_strategy
 
@@ -18,15 +26,15 @@ OWN = [[0, 1], [2, 3], [4, 5]]
 SHARED = [[0, 1], [0, 1], [0, 1]]
 
 PLANS = {
-    "naive": StrategyPlan(name="naive"),
-    "ewc": StrategyPlan(name="ewc", ewc_lambda=3.0, fisher="batch", fisher_batch=5, penalty_clip=100.0),
-    "ewc-exact": StrategyPlan(name="ewc", ewc_lambda=3.0, fisher="exact", penalty_clip=0.0),
-    "ewc-published": StrategyPlan(name="ewc", ewc_lambda=3.0, fisher="published", fisher_batch=5, penalty_clip=100.0),
-    "agem": StrategyPlan(name="agem", memory_per_class=2),
-    "agem-extra-forward": StrategyPlan(name="agem", memory_per_class=2, extra_forward=True),
-    "er": StrategyPlan(name="er", memory_per_class=2),
-    "multitask": StrategyPlan(name="multitask"),
-    "multitask-passes": StrategyPlan(name="multitask-passes", passes=2),
+    "naive": NaiveSettings(name="naive"),
+    "ewc": EWCSettings(name="ewc", ewc_lambda=3.0, fisher="batch", fisher_batch=5, penalty_clip=100.0),
+    "ewc-exact": EWCSettings(name="ewc", ewc_lambda=3.0, fisher="exact", penalty_clip=0.0),
+    "ewc-published": EWCSettings(name="ewc", ewc_lambda=3.0, fisher="published", fisher_batch=5, penalty_clip=100.0),
+    "agem": AGEMSettings(name="agem", memory_per_class=2),
+    "agem-extra-forward": AGEMSettings(name="agem", memory_per_class=2, extra_forward=True),
+    "er": ERSettings(name="er", memory_per_class=2),
+    "multitask": MultitaskSettings(name="multitask"),
+    "multitask-passes": MultitaskPassesSettings(name="multitask-passes", passes=2),
 }
 
 
@@ -52,7 +60,7 @@ def batch_of(task: TaskTensors, first: int = 0, count: int = 4) -> Batch:
     return Batch(task.images[first : first + count], task.labels[first : first + count], task.task)
 
 
-def strategy(plan: StrategyPlan, classes: list[list[int]] = OWN, batch_size: int = 4, seed: int = 0) -> Naive:
+def strategy(plan: StrategySettings, classes: list[list[int]] = OWN, batch_size: int = 4, seed: int = 0) -> Naive:
     """The strategy of `plan`, with a random stream of its own."""
     return build_strategy(plan, Stream(classes, batch_size, np.random.default_rng(seed)))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plan import StrategyPlan
+from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies import fisher as fisher_module
 from pipeline.strategies.batch import cross_entropy
@@ -17,7 +17,7 @@ from pipeline.strategies.fisher import exact_fisher
 from tests.strategies import OWN, PLANS, batch_of, gradients, network, random_task, strategy
 
 
-def ewc(plan: StrategyPlan = PLANS["ewc"], **changes: object) -> EWC:
+def ewc(plan: StrategySettings = PLANS["ewc"], **changes: object) -> EWC:
     """EWC before its first task."""
     own = strategy(plan.model_copy(update=changes))
     assert isinstance(own, EWC)

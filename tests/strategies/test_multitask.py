@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config.plan import StrategyPlan, TrainingPlan
+from pipeline.config.regimes import TrainingPlan
+from pipeline.config.strategies import MultitaskPassesSettings
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
@@ -120,7 +121,7 @@ def test_passes_count_their_steps(two_tasks: Tasks) -> None:
 
 
 def test_random_visits_are_as_many_as_asked_and_of_all_tasks_alike(two_tasks: Tasks) -> None:
-    plan = StrategyPlan(name="multitask-passes", visits=600)
+    plan = MultitaskPassesSettings(name="multitask-passes", visits=600)
     own, again, other = (strategy(plan, seed=seed) for seed in (0, 0, 1))  # three tasks
     visits = [[one.visits(task, 3) for task in range(3)] for one in (own, again, other)]
     assert visits[0] == visits[1] != visits[2]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.analysis.metrics import all_metrics
-from pipeline.config.plan import RegimePlan
+from pipeline.config.regimes import Regime
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import DivergenceError
@@ -133,8 +133,8 @@ def test_tag_records_alpha_of_every_pair_of_tasks(two_tasks: Tasks) -> None:
 
 
 def test_learning_rate_decays_from_the_first_task_and_has_a_floor() -> None:
-    regime = RegimePlan(lr_decay=0.5, min_lr=5e-5, dropout=0.0)
+    regime = Regime(lr_decay=0.5, min_lr=5e-5, dropout=0.0)
     assert [learning_rate(regime, 0.1, task) for task in range(3)] == pytest.approx([0.05, 0.025, 0.0125])
     assert learning_rate(regime, 0.1, 40) == 5e-5
     assert learning_rate(regime, 1e-5, 0) == 1e-5  # the floor never raises a rate
-    assert learning_rate(RegimePlan(lr_decay=1.0, dropout=0.0), 1e-6, 9) == 1e-6
+    assert learning_rate(Regime(lr_decay=1.0, dropout=0.0), 1e-6, 9) == 1e-6

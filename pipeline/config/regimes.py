@@ -1,0 +1,47 @@
+"""How a method is trained: decay of the learning rate, dropout, batches, epochs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.types import Count, Flag, Fraction, LearningRate, Strict, setting
+
+#: Names under which a benchmark keeps values that were tuned together: plain SGD's, and the two of the Stable SGD paper.
+RegimeName = Literal["plain", "plastic", "stable"]
+
+#: The floor of a learning rate that decays, as in the Stable SGD code.
+MIN_LR = 5e-5
+
+
+class Regime(Strict):
+    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.loop.learning_rate`.
+
+    min_lr: None where the rate does not decay.
+    """
+
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
+        "factor of the learning rate per task", 1.0, of_optimizer_section=True
+    )
+    min_lr: LearningRate | None = None
+    dropout: Fraction = setting("probability of dropout", 0.0)
+    dropout_at_test: Flag = setting(
+        "true: dropout stays on where accuracy is measured, as in the Stable SGD code's network for MNIST ([what it costs]"
+        "(reproductions.md#stable-sgd-1-rotated)); the Hessian is always taken without",
+        None,
+    )
+
+    @model_validator(mode="after")
+    def _floor(self) -> Regime:
+        self.__dict__["min_lr"] = None if self.lr_decay == 1 else self.min_lr or MIN_LR
+        return self
+
+
+class TrainingPlan(Strict):
+    """Examples a step, passes over each task. evaluate: None for all tasks after each task, next for those learnt so far and
+    the next one."""
+
+    batch_size: Count = setting("examples per step")
+    epochs: Count = setting("passes over each task")
+    evaluate: Literal["next"] | None = None

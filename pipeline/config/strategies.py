@@ -1,0 +1,95 @@
+"""The strategies and their settings.
+
+A class here, its file in `pipeline.strategies`, and its line in the registry there make a new one known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
+
+from pipeline.config.types import Chosen, Count, Flag, Weight, setting
+
+
+class StrategySettings(Chosen):
+    """What a method adds to the gradient or to the data."""
+
+    name: Any
+
+
+class NaiveSettings(StrategySettings):
+    """Plain fine-tuning."""
+
+    name: Literal["naive"]
+
+
+class EWCSettings(StrategySettings):
+    """Elastic weight consolidation."""
+
+    name: Literal["ewc"]
+    ewc_lambda: Weight = setting("weight of the penalty λ Σ F (θ − θ*)²")
+    fisher: Literal["batch", "exact", "published"] = setting(
+        "batch: the running mean over the tasks of the squared gradient of the mean loss of one batch. exact: the "
+        "textbook's, the mean over all training examples of the task, and over the classes by their probability. "
+        "published: as in TAG's code, one batch, but with the logits masked for the *next* task, and the last task weighing "
+        "t/(t + 1) after task t",
+        "batch",
+    )
+    fisher_batch: Count | None = setting("examples of that one batch", 200)
+    penalty_clip: Weight = setting("norm that the penalty's gradient is clipped to; 0 for none", 100.0)
+
+    @model_validator(mode="after")
+    def _exact_takes_all(self) -> EWCSettings:
+        if self.fisher == "exact":
+            self.__dict__["fisher_batch"] = None
+        return self
+
+
+class AGEMSettings(StrategySettings):
+    """Averaged gradient episodic memory."""
+
+    name: Literal["agem"]
+    memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
+    extra_forward: Flag = setting(
+        "true: the batch goes through the network once more, before the memory's, as in TAG's code; it then counts twice in "
+        "the running statistics of batch normalisation ([what it does](reproductions.md#tag-split-cifar100))",
+        None,
+    )
+
+
+class ERSettings(StrategySettings):
+    """Experience replay from a reservoir."""
+
+    name: Literal["er"]
+    memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
+
+
+class MultitaskSettings(StrategySettings):
+    """All tasks' examples mixed."""
+
+    name: Literal["multitask"]
+
+
+class MultitaskPassesSettings(StrategySettings):
+    """Several passes over the tasks in sequence."""
+
+    name: Literal["multitask-passes"]
+    passes: Count | None = setting("passes over the tasks in sequence", 6)
+    visits: Count | None = setting(
+        "instead of passes: so many visits of tasks drawn at random (an earlier version of TAG's code: 100)", None
+    )
+
+    @model_validator(mode="after")
+    def _visits_stand_in_place_of_passes(self) -> MultitaskPassesSettings:
+        if self.visits is not None:
+            self.__dict__["passes"] = None
+        return self
+
+
+if TYPE_CHECKING:
+    Strategy = StrategySettings
+    StrategyName = str
+else:
+    Strategy = StrategySettings.union()
+    StrategyName = StrategySettings.names()
