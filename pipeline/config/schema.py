@@ -66,45 +66,51 @@ else:
 
 
 class Eigenspectrum(Strict):
-    """solver: power (deflated power iteration) or lanczos. k: eigenvalues a task. tolerance: relative residual to reach.
-    max_products: Hessian-vector products a pair at most. images: which images the loss is taken on; examples: a seeded
-    subset of so many of a task's, None for all. seed: of the start vectors and the subset. end_of_stream: also each task's
-    loss at the end of the stream. published: also what the published procedure gives on the same Hessian. polish: finish in
-    float64. save_vectors: keep the eigenvectors. density_probes, density_steps: of the spectral density; 0 probes: none."""
+    """The curvature of each task of a run."""
 
-    solver: Literal["power", "lanczos"] = "power"
-    k: Annotated[int, Field(ge=1, le=10_000)]
-    tolerance: Annotated[float, Field(gt=0, lt=1)]
-    max_products: Count
-    images: Literal["test", "train"]
-    examples: Count | None = None
-    seed: Seed
-    end_of_stream: bool = False
-    published: bool = False
-    polish: bool = False
-    save_vectors: bool = False
-    density_probes: Annotated[int, Field(ge=0, le=1000)] = 0
-    density_steps: Annotated[int, Field(ge=2, le=10_000)] = 60
+    solver: Literal["power", "lanczos"] = Field(
+        "power", description="deflated power iteration or Lanczos ([curvature](curvature.md))"
+    )
+    k: Annotated[int, Field(ge=1, le=10_000)] = Field(description="eigenvalues per task")
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = Field(description="relative residual to reach")
+    max_products: Count = Field(description="Hessian-vector products per pair, at most")
+    images: Literal["test", "train"] = Field(description="images of the task that the loss is taken on")
+    examples: Count | None = Field(None, description="a seeded subset of so many images of each task; null: all")
+    seed: Seed = Field(description="of the start vectors and the subset")
+    end_of_stream: bool = Field(False, description="also each task's loss at the end of the stream")
+    published: bool = Field(False, description="also what the published procedure gives on the same Hessian")
+    polish: bool = Field(False, description="finish in float64")
+    save_vectors: bool = Field(False, description="keep the eigenvectors in `eigenvectors/`")
+    density_probes: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="random vectors of the spectral density; 0: none"
+    )
+    density_steps: Annotated[int, Field(ge=2, le=10_000)] = Field(60, description="products for each of them")
 
 
 class Figures(Strict):
-    """dpi: dots an inch of the PNG files. stable, plastic: the two methods that the three-row figure sets side by side.
-    reference: the method that the report compares the others with, seed by seed."""
+    """How figures look, and which methods they set side by side."""
 
-    dpi: Annotated[int, Field(ge=50, le=1200)]
-    stable: str
-    plastic: str
-    reference: str
+    dpi: Annotated[int, Field(ge=50, le=1200)] = Field(description="dots per inch of the PNG files")
+    stable: str = Field(description="one of the two methods that the figure of three rows sets side by side")
+    plastic: str = Field(description="the other")
+    reference: str = Field(description="the method that the report compares the others with, seed by seed")
 
 
 class Compute(Strict):
-    """How, not what: nothing depends on it. memory: GiB that an eigenspectrum may keep for its Hessian-vector products.
-    portable: whether one thread of a CPU gives the same bytes on every x86-64 processor with AVX2."""
+    """How, not what: nothing depends on it."""
 
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
-    threads: Threads
-    memory: Annotated[float, Field(ge=0.01, le=10**6)] = 2.0
-    portable: bool = True
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
+        description="where to compute: cpu, cuda, cuda:1, mps, auto"
+    )
+    threads: Threads = Field(description="threads of each stage")
+    memory: Annotated[float, Field(ge=0.01, le=10**6)] = Field(
+        2.0, description="GiB that an eigenspectrum may keep between Hessian-vector products"
+    )
+    portable: bool = Field(
+        True,
+        description="the same bytes on every x86-64 processor with AVX2 ([what holds where](portable.md)); false: "
+        "the fastest kernels",
+    )
 
     @property
     def memory_bytes(self) -> int:
@@ -115,10 +121,12 @@ class Compute(Strict):
 class Params(Strict):
     """params.yaml."""
 
-    benchmark: str
+    benchmark: str = Field(description="a name in `benchmarks.yaml`")
     optimizer: Optimizer
-    methods: Annotated[list[str], Field(min_length=1, max_length=1000)]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    methods: Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
+        description="names in `methods.yaml`, at least one"
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] = Field(description="at least one")
     eigenspectrum: Eigenspectrum
     figures: Figures
     compute: Compute
@@ -130,9 +138,9 @@ class Params(Strict):
 class ImageShape(Strict):
     """What images are brought to: pixels, and grey (one value a pixel) or rgb (three)."""
 
-    height: Side
-    width: Side
-    colour: Colour = "rgb"
+    height: Side = Field(description="rows that images are brought to")
+    width: Side = Field(description="columns")
+    colour: Colour = Field("rgb", description="grey: one value per pixel; rgb: three")
 
     @property
     def array(self) -> tuple[int, ...]:
@@ -141,16 +149,16 @@ class ImageShape(Strict):
 
 
 class Folder(ImageShape):
-    """One's own images: a folder, .tar, .tar.gz or .zip of class folders.
+    """One's own images: a folder, .tar, .tar.gz or .zip of class folders."""
 
-    path: relative to the folder of TAG_DATASETS, where it is there, or to the project. test_fraction: None where it holds
-    train/<class>/ and test/<class>/; otherwise the share of each class (<class>/) that becomes the test images, drawn with
-    `seed`.
-    """
-
-    path: Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]+$")]
-    test_fraction: Held | None = None
-    seed: Seed = 0
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]+$")] = Field(
+        description="one's own class folders: a folder, .tar, .tar.gz or .zip, below `TAG_DATASETS` or relative to "
+        "the project"
+    )
+    test_fraction: Held | None = Field(
+        None, description="the share of each class that becomes the test images; null where there are train/ and test/"
+    )
+    seed: Seed = Field(0, description="of that share")
 
 
 def _kind(value: Any) -> str:
@@ -173,56 +181,62 @@ class RotatedStream(Strict):
     """Task t (from 0) shows every image turned by t * degrees - U(0, jitter) degrees, counter-clockwise."""
 
     name: Literal["rotated"]
-    tasks: Tasks
-    degrees: Annotated[float, Field(ge=-360, le=360)]
-    jitter: Annotated[float, Field(ge=0, le=360)] = 0.0
-    interpolation: Literal["nearest", "bilinear"] = "nearest"
-    seed: Seed = 0
+    tasks: Tasks = Field(description="number of tasks")
+    degrees: Annotated[float, Field(ge=-360, le=360)] = Field(
+        description="task t (from 0) is turned by t · degrees − U(0, jitter), counter-clockwise"
+    )
+    jitter: Annotated[float, Field(ge=0, le=360)] = Field(0.0, description="the largest random part")
+    interpolation: Literal["nearest", "bilinear"] = Field("nearest", description="of the turned images")
+    seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
 
 
 class PermutedStream(Strict):
     """Every task shows the images with its own fixed permutation of the pixels; the first task's is the identity."""
 
     name: Literal["permuted"]
-    tasks: Tasks
-    seed: Seed = 0
+    tasks: Tasks = Field(description="number of tasks")
+    seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
 
 
 class SplitStream(Strict):
-    """Every task shows its own share of the classes. order: labelled (task 1 the first classes) or seeded (shuffled)."""
+    """Every task shows its own share of the classes."""
 
     name: Literal["split"]
-    tasks: Tasks
-    order: Literal["labelled", "seeded"] = "labelled"
-    seed: Seed = 0
+    tasks: Tasks = Field(description="number of tasks")
+    order: Literal["labelled", "seeded"] = Field(
+        "labelled", description="labelled (task 1 the first classes) or seeded (shuffled)"
+    )
+    seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
 
 
 class SequenceStream(ImageShape):
     """Every task shows a dataset of its own, all classes of it, its images brought to one shape."""
 
     name: Literal["sequence"]
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
 
 
 Stream = Annotated[RotatedStream | PermutedStream | SplitStream | SequenceStream, Field(discriminator="name")]
 
 
 class Network(Strict):
-    """What every network has.
+    """What every network has."""
 
-    outputs: task (each task its own, the others masked) or shared (one set for all). pixels: what 0..255 become: unit
-    [0, 1], symmetric [-1, 1], or imagenet (unit, then each channel less ImageNet's mean, over its standard deviation).
-    """
-
-    outputs: Literal["task", "shared"]
-    pixels: Pixels = "unit"
+    outputs: Literal["task", "shared"] = Field(
+        description="task: each task has outputs of its own, the others masked. shared: one set for all"
+    )
+    pixels: Pixels = Field(
+        "unit",
+        description="what 0..255 become: unit [0, 1], symmetric [-1, 1], imagenet (unit, less ImageNet's mean, over "
+        "its standard deviation, for each channel)",
+    )
 
 
 class Mlp(Network):
-    """A multi-layer perceptron. hidden: widths of its hidden layers."""
+    """A multi-layer perceptron."""
 
     name: Literal["mlp"]
-    hidden: Annotated[list[Width], Field(max_length=100)]
+    hidden: Annotated[list[Width], Field(max_length=100)] = Field(description="widths of the hidden layers")
 
 
 class ReducedResnet(Network):
@@ -232,48 +246,54 @@ class ReducedResnet(Network):
 
 
 class Resnet(Network):
-    """torchvision's ResNet-18. weights: random, or imagenet (trained on ImageNet-1k, a new last layer)."""
+    """torchvision's ResNet-18."""
 
     name: Literal["resnet18"]
-    weights: Weights = "random"
+    weights: Weights = Field(
+        "random", description="random, or imagenet (trained on ImageNet-1k, with a new last layer)"
+    )
 
 
 Model = Annotated[Mlp | ReducedResnet | Resnet, Field(discriminator="name")]
 
 
 class Training(Strict):
-    """What every method starts from: examples a step, passes over each task; and the tasks that are evaluated after each
-    task: all, or those learnt so far and the next one, which is what the metrics need and half the time of a long stream."""
+    """What every method starts from, and what is evaluated."""
 
-    batch_size: Count
-    epochs: Count
-    evaluate: Literal["all", "next"] = "all"
+    batch_size: Count = Field(description="examples per step that every method starts from")
+    epochs: Count = Field(description="passes over each task that every method starts from")
+    evaluate: Literal["all", "next"] = Field(
+        "all",
+        description="after each task evaluate `all` tasks, or `next`: those learnt and the next one, which is all "
+        "that the metrics need and saves nearly half of the evaluation on a long stream",
+    )
 
 
 class Searched(Strict):
-    """How tuned values were found: the grid, the seeds, the measure; and where every number of the search is kept, if any."""
+    """How tuned values were found."""
 
-    note: str
-    record: str | None = None
+    note: str = Field(description="how the tuned values were found: the grid, the seeds, the measure")
+    record: str | None = Field(None, description="where every run of the search is kept")
 
 
 class Benchmark(Strict):
     """One benchmark: its data, its model, and the tuned values by update rule, strategy and regime.
 
-    dataset: a public dataset, one's own folder, or a list of them for a sequence.
-
-    combinations: values tuned for an update rule together with a strategy, a regime or both: "sgd+er", "sgd+stable",
-    "sgd+ewc+stable".
-
-    evaluation: test (train on all training images, judge on the test images) or validation (hold `validation_fraction` of
-    each class of the training images out of training and judge on them; the test images stay untouched: for tuning).
+    dataset: a public dataset, one's own folder, or a list of them for a sequence. combinations: values tuned for an update
+    rule together with a strategy, a regime or both: "sgd+er", "sgd+stable", "sgd+ewc+stable".
     """
 
-    description: str
+    description: str = Field(description="in a line")
     dataset: Datasets
     stream: Stream
-    evaluation: Evaluated = "test"
-    validation_fraction: Held = 0.2
+    evaluation: Evaluated = Field(
+        "test",
+        description="test: train on all training images, judge on the test images. validation: hold `validation_fraction` of "
+        "each class of the training images out of training and judge on it; the test images are not looked at",
+    )
+    validation_fraction: Held = Field(
+        0.2, description="share of each class of the training images held out where `evaluation` is validation"
+    )
     model: Model
     training: Training
     optimizers: dict[TunedRule, Settings] = Field(default_factory=dict)
@@ -289,7 +309,9 @@ class Benchmark(Strict):
 class Method(Settings):
     """A named row: an update rule (None: the one of params.yaml), a strategy, a regime, and values of its own."""
 
-    description: str
-    optimizer: UpdateRuleName | None = None
-    strategy: StrategyName = "naive"
-    regime: RegimeName = "plain"
+    description: str = Field(description="in a line")
+    optimizer: UpdateRuleName | None = Field(None, description="the update rule; null: the one of `params.yaml`")
+    strategy: StrategyName = Field("naive", description="what is added to the gradient or the data")
+    regime: RegimeName = Field(
+        "plain", description="plain; stable, the Stable SGD paper's; or plastic, what it compares that with"
+    )

@@ -1,0 +1,178 @@
+"""The tables of docs/parameters.md, made from the declarations of the settings:  python -m pipeline.config.tables
+
+Everything between two marks of the document is made anew; tests/config/test_tables.py holds that it is as it would be made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from pipeline.config.regimes import Regime, TrainingPlan
+from pipeline.config.schema import (
+    Benchmark,
+    Compute,
+    Eigenspectrum,
+    Figures,
+    Folder,
+    Method,
+    Mlp,
+    Network,
+    Params,
+    PermutedStream,
+    Resnet,
+    RotatedStream,
+    Searched,
+    SequenceStream,
+    Settings,
+    SplitStream,
+    Training,
+)
+from pipeline.config.strategies import StrategySettings
+from pipeline.config.types import Strict, owners, settings_of
+from pipeline.config.update_rules import UpdateRuleSettings
+
+DOCUMENT = Path("docs/parameters.md")
+STREAMS: dict[str, type[Strict]] = {
+    "rotated": RotatedStream,
+    "permuted": PermutedStream,
+    "split": SplitStream,
+    "sequence": SequenceStream,
+}
+NETWORKS: dict[str, type[Strict]] = {"mlp": Mlp, "resnet18": Resnet}
+
+Row = tuple[str, ...]
+
+
+def params() -> Iterator[Row]:
+    """Of params.yaml."""
+    yield "key", "meaning", "values"
+    yield from _rows("", Params)
+    rules = settings_of(*UpdateRuleSettings.choices)
+    yield (
+        "`optimizer.name`",
+        "the update rule of the methods that pin none",
+        ", ".join(_names(UpdateRuleSettings.choices)),
+    )
+    for key, field in (rules | _of_optimizer_section()).items():
+        having = owners(UpdateRuleSettings.choices, key)
+        of = f" ({', '.join(having)})" if 0 < len(having) < len(UpdateRuleSettings.choices) else ""
+        yield f"`optimizer.{key}`", f"{field.description}{of}; null: the benchmark's tuned value", values(field)
+    for section, model in (("eigenspectrum", Eigenspectrum), ("figures", Figures), ("compute", Compute)):
+        yield from _rows(f"{section}.", model)
+
+
+def benchmarks() -> Iterator[Row]:
+    """Of benchmarks.yaml, what stands there beside tuned values."""
+    yield "key", "of", "meaning", "values"
+    for key, meaning, allowed in _rows("", Benchmark):
+        yield key, "", meaning, allowed
+    parts: list[tuple[str, str, type[Strict]]] = [
+        ("dataset.", "one's own folder", Folder),
+        *(("stream.", name, stream) for name, stream in STREAMS.items()),
+        ("model.", "all", Network),
+        *(("model.", name, network) for name, network in NETWORKS.items()),
+        ("training.", "", Training),
+        ("searched.", "", Searched),
+    ]
+    for prefix, of, model in parts:
+        shared = Network.model_fields if of in NETWORKS else {}
+        for key, meaning, allowed in _rows(prefix, model, without=shared):
+            yield key, of, meaning, allowed
+
+
+def methods() -> Iterator[Row]:
+    """The settings of a method, which a benchmark may tune."""
+    yield "key", "of", "meaning", "values", "default"
+    for key, field in Method.model_fields.items():
+        if key not in Settings.model_fields and field.description:
+            default = "" if field.is_required() or field.default is None else str(field.default)
+            yield f"`{key}`", "all", field.description, values(field), default
+    for models in ([Regime], [TrainingPlan], UpdateRuleSettings.choices, StrategySettings.choices):
+        for key, field in settings_of(*models).items():
+            having = owners([*UpdateRuleSettings.choices, *StrategySettings.choices], key)
+            of = ", ".join(having) if len(having) < len(UpdateRuleSettings.choices) and having else "all"
+            default = (
+                ""
+                if field.is_required() or field.default is None
+                else f"{field.default:g}"
+                if isinstance(field.default, float | int)
+                else str(field.default)
+            )
+            yield f"`{key}`", of, str(field.description), values(field), default
+
+
+def values(field: FieldInfo) -> str:
+    """What a field may hold, in words."""
+    return _kind(field.annotation, field.metadata)
+
+
+def _kind(kind: Any, metadata: Iterable[Any]) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        inner = [part for part in get_args(kind) if part is not NoneType]
+        if inner == [Literal[True]]:
+            return "true, false"
+        (one,) = inner
+        found = list(metadata) + list(getattr(one, "__metadata__", ()))
+        return _kind(get_args(one)[0] if found and hasattr(one, "__metadata__") else one, _flat(found))
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    if kind is bool:
+        return "true, false"
+    limits: dict[type[Any], Any] = {}
+    for limit in metadata:
+        for name in (Ge, Gt, Le, Lt):
+            if isinstance(limit, name):
+                limits[name] = getattr(limit, name.__name__.lower())
+    low = f"from {_number(limits[Ge])}" if Ge in limits else f"above {_number(limits[Gt])}" if Gt in limits else ""
+    high = f"to {_number(limits[Le])}" if Le in limits else f"below {_number(limits[Lt])}" if Lt in limits else ""
+    if kind is int or kind is float:
+        return " ".join(filter(None, ("whole, " * (kind is int) + low, high)))
+    return "a list" if get_origin(kind) is list else "text" if kind is str else ""
+
+
+def _flat(metadata: Iterable[Any]) -> Iterator[Any]:
+    for part in metadata:
+        yield from part.metadata if isinstance(part, FieldInfo) else [part]
+
+
+def _number(value: float) -> str:
+    return "2⁶³" if value == 2**63 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _rows(prefix: str, model: type[Strict], without: Iterable[str] = ()) -> Iterator[tuple[str, str, str]]:
+    for key, field in model.model_fields.items():
+        if field.description and key not in without:
+            yield f"`{prefix}{key}`", field.description, values(field)
+
+
+def _of_optimizer_section() -> dict[str, FieldInfo]:
+    found = settings_of(Regime, TrainingPlan)
+    return {key: field for key, field in found.items() if (field.json_schema_extra or {})["optimizer"]}  # type: ignore[index]
+
+
+def _names(choices: Iterable[type[Any]]) -> list[str]:
+    return [choice.called() for choice in choices]
+
+
+def renewed(text: str) -> str:
+    """The document with its tables made anew. Raises ValueError where a mark is missing."""
+    for name, rows in {"params": params(), "benchmarks": benchmarks(), "methods": methods()}.items():
+        heading, *lines = (f"| {' | '.join(row)} |" for row in rows)
+        table = "\n".join([heading, "|" + "---|" * (heading.count(" | ") + 1), *lines])
+        begin, end = f"<!-- table: {name} -->", "<!-- /table -->"
+        found = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", text, count=1, flags=re.DOTALL)  # noqa: B023
+        if not found[1]:
+            raise ValueError(f"{DOCUMENT} has no mark {begin}")
+        text = found[0]
+    return text
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(renewed(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
