@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,8 +59,8 @@ def test_the_quirks_of_tags_code_are_in_its_experiments_alone() -> None:
             if plan.strategy.name == "ewc":
                 assert plan.strategy.value_of("fisher") == ("published" if scripted else "batch")
             if name == "tag-split-cifar100" and plan.method in described:
-                quirks = {"agem": {"extra_forward": None}, "ewc": {"fisher": "batch"}}.get(plan.strategy.name, {})
-                strategy = plan.strategy.model_copy(update=quirks)
+                quirks: dict[str, dict[str, Any]] = {"agem": {"extra_forward": None}, "ewc": {"fisher": "batch"}}
+                strategy = plan.strategy.model_copy(update=quirks.get(plan.strategy.name, {}))
                 assert plan.model_copy(update={"strategy": strategy}) == described[plan.method]
 
 
