@@ -6,12 +6,15 @@ import ctypes
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.config.schema import Compute
 from pipeline.support.errors import UserError
 from pipeline.support.portable import in_force
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Compute
 
 #: Of glibc's mallopt(3), and the largest value that each takes: before version 2.35 the second took 32 MB at most.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
