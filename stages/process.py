@@ -26,7 +26,7 @@ except ImportError:  # every Python but the environment's
 #: What DVC sets for the commands that it runs, to the name of the stage.
 STAGE = "DVC_STAGE"
 #: What a process that runs DVC is called: DVC's own command or package, and what `pipeline.parallel` runs it in.
-DVC = ("dvc", "pipeline.parallel.hand")
+DVC = ("dvc", "pipeline.parallel.dvc_process")
 #: Seconds between two looks at whether DVC is there.
 INTERVAL = 0.5
 #: The exit status of a process that ends with DVC, as of one that was told to terminate.

@@ -107,7 +107,7 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
             time.sleep(moments.uniform(0.0, 0.1))
             command = working(clone, stage)
             for process in (
-                [*command, *hands(clone)] if who == "group" else hands(clone) if who == "worker" else command
+                [*command, *workers(clone)] if who == "group" else workers(clone) if who == "worker" else command
             ):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
@@ -128,9 +128,9 @@ def working(clone: Clone, stage: str = "train") -> list[int]:
     return _processes(clone, f"stages.{stage}")
 
 
-def hands(clone: Clone) -> list[int]:
+def workers(clone: Clone) -> list[int]:
     """The processes in which `pipeline.parallel` runs DVC there."""
-    return _processes(clone, "pipeline.parallel.hand")
+    return _processes(clone, "pipeline.parallel.dvc_process")
 
 
 def _processes(clone: Clone, word: str) -> list[int]:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pipeline.config import read_configuration, resolve_run
 from pipeline.config.arguments import Parser, jobs
 from pipeline.parallel.graph import lock_order, locked, read_graph
-from pipeline.parallel.orders import Result
+from pipeline.parallel.worker import Result
 from pipeline.support.errors import UserError, run_stage
 from pipeline.support.files import write_text
 
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(graph.stale()) or "nothing to do: everything is up to date")
         return
 
-    from pipeline.parallel.board import Board
     from pipeline.parallel.clones import source_of_here
     from pipeline.parallel.cluster import connected
-    from pipeline.parallel.orders import HANDS
+    from pipeline.parallel.scheduler import Scheduler
+    from pipeline.parallel.worker import PROCESSES
 
     lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
     try:
@@ -60,23 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = locked(_lock())
     try:
         with connected(given.jobs, given.scheduler, given.gpu) as client:
-            board = Board(client, given.keep_going, given.gpu, source)
+            scheduler = Scheduler(client, given.keep_going, given.gpu, source)
             while stages := graph.next():
-                board.run(stages, graph)
-                if board.failed:
-                    raise UserError(f"failed: {', '.join(board.failed)}; mend the cause and run again")
+                scheduler.run(stages, graph)
+                if scheduler.failed:
+                    raise UserError(f"failed: {', '.join(scheduler.failed)}; mend the cause and run again")
                 # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
                 graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
-                graph = graph.without(board.done)
-            with HANDS.one(Path.cwd()) as hand:
-                status, output = hand.do([["repro", *given.targets]], {})
+                graph = graph.without(scheduler.done)
+            with PROCESSES.one(Path.cwd()) as process:
+                status, output = process.do([["repro", *given.targets]], {})
             if status or "Running stage" in output:
                 raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
     finally:  # nobody writes it any more
         lock.release()
         if text := _lock():
             write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
-    print(_summary(board.done, time.monotonic() - start))
+    print(_summary(scheduler.done, time.monotonic() - start))
 
 
 def _check_files() -> None:

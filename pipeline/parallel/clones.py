@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.parallel.hand import StageFailedError, tail
+from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git, uncommitted

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.parallel.board import GPU
-from pipeline.parallel.orders import HANDS, end_hands, gpus
+from pipeline.parallel.scheduler import GPU
+from pipeline.parallel.worker import PROCESSES, end_processes, gpus
 from pipeline.support.errors import UserError
 
 #: Dask's own pages: of this machine alone, at a free port. Its default is every network the machine has.
@@ -35,7 +35,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
     if scheduler is None:
         if gpu and not gpus():
             raise UserError("--gpu: PyTorch finds none on this machine; leave --gpu out")
-        HANDS.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
+        PROCESSES.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
         with (
             dask.config.set(SELDOM),
             LocalCluster(
@@ -48,7 +48,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
             try:
                 yield client
             finally:
-                HANDS.end(for_good=True)  # before Dask waits for its threads
+                PROCESSES.end(for_good=True)  # before Dask waits for its threads
         return
     try:
         client = Client(scheduler, timeout=10)
@@ -65,7 +65,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         try:
             yield client
         except BaseException:
-            client.run(end_hands)
+            client.run(end_processes)
             raise
         finally:
-            HANDS.end()
+            PROCESSES.end()

@@ -114,7 +114,7 @@ def kill_dvc(clone: Clone, command: list[str], victim: str, delay: float) -> tup
         wait_until(lambda: bool(running(clone, "stages.train")) or engine.poll() is not None)
         time.sleep(delay)
         hit = bool(running(clone, "stages.train"))
-        for pid in [engine.pid] if victim == "dvc" else running(clone, "pipeline.parallel.hand"):
+        for pid in [engine.pid] if victim == "dvc" else running(clone, "pipeline.parallel.dvc_process"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()

@@ -1,7 +1,7 @@
-"""A hand: a process that keeps DVC imported and runs one DVC command after another.
+"""A process that keeps DVC imported and runs one DVC command after another.
 
-A `dvc` of its own for every stage would pay DVC's imports, about a second, each time. Seen from this side, `Hand` starts one,
-asks it and ends it; run as a module, it is one.
+A `dvc` of its own for every stage would pay DVC's imports, about a second, each time. Seen from this side, `DvcProcess`
+starts one, asks it and ends it; run as a module, it is one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StageFailedError(Exception):
         self.stage, self.tail = stage, tail
 
 
-class Hand:
+class DvcProcess:
     """A process, with whatever it starts, in a process group of its own.
 
     folder: where it works. It ends with the process that started it, however that ends.
@@ -90,50 +90,50 @@ class Hand:
             os.killpg(self._process.pid, kind)
 
 
-class Hands:
-    """The hands of a worker, by folder: taken for a stage, given back, ended together."""
+class DvcProcesses:
+    """The processes of a worker, by folder: taken for a stage, given back, ended together."""
 
     def __init__(self) -> None:
-        self._free: dict[Path, list[Hand]] = {}
-        self._busy: set[Hand] = set()
+        self._free: dict[Path, list[DvcProcess]] = {}
+        self._busy: set[DvcProcess] = set()
         self._guard = threading.Lock()
         self._ended = False
 
     @contextlib.contextmanager
-    def one(self, folder: Path) -> Iterator[Hand]:
-        """A hand that works in `folder`, for the block. Raises RuntimeError once they were ended for good."""
+    def one(self, folder: Path) -> Iterator[DvcProcess]:
+        """A process that works in `folder`, for the block. Raises RuntimeError once they were ended for good."""
         with self._guard:
             if self._ended:
                 raise RuntimeError("interrupted")
             free = self._free.setdefault(folder, [])
-            hand = free.pop() if free else None
-            if hand is None or not hand.alive():
-                hand = Hand(folder)
-            self._busy.add(hand)
+            process = free.pop() if free else None
+            if process is None or not process.alive():
+                process = DvcProcess(folder)
+            self._busy.add(process)
         try:
-            yield hand
+            yield process
         finally:
             with self._guard:
-                self._busy.discard(hand)
-                if hand.alive() and not self._ended:
-                    free.append(hand)
+                self._busy.discard(process)
+                if process.alive() and not self._ended:
+                    free.append(process)
 
     def start(self, folder: Path, count: int) -> None:
         """Have so many ready: they import while the caller does something else."""
         with self._guard:
-            self._free.setdefault(folder, []).extend(Hand(folder) for _ in range(count))
+            self._free.setdefault(folder, []).extend(DvcProcess(folder) for _ in range(count))
 
     def end(self, for_good: bool = False) -> None:
         """End them all, with what they run. for_good: there shall be no others."""
         with self._guard:
             self._ended = self._ended or for_good
-            every = [*self._busy, *(hand for free in self._free.values() for hand in free)]
+            every = [*self._busy, *(process for free in self._free.values() for process in free)]
             self._free.clear()
-        for hand in every:
-            hand.interrupt()
+        for process in every:
+            process.interrupt()
         deadline = time.monotonic() + PATIENCE
-        for hand in every:
-            hand.end(max(0.0, deadline - time.monotonic()))
+        for process in every:
+            process.end(max(0.0, deadline - time.monotonic()))
 
 
 def tail(output: str) -> str:

@@ -1,4 +1,4 @@
-"""The board: which stages wait, which run, which are done; those that are free go to Dask workers."""
+"""Which stages wait, which run, which are done; those that are free go to Dask workers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.parallel.clones import Source
+from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.graph import Graph
-from pipeline.parallel.hand import StageFailedError, tail
-from pipeline.parallel.live import Live
-from pipeline.parallel.orders import HANDS, RESTORED, Order, Result, perform, work
+from pipeline.parallel.progress import Progress
+from pipeline.parallel.worker import PROCESSES, RESTORED, Request, Result, perform, work
 from pipeline.support.errors import UserError
 
 #: The stages that use a GPU, where there is one to use.
@@ -20,7 +20,7 @@ ON_GPU = ("train", "eigenspectrum")
 GPU = "GPU"
 
 
-class Board:
+class Scheduler:
     """Hands stages out.
 
     keep_going: after a failure run what does not depend on it. gpu: runs take a GPU each. source: runs go to clones of it;
@@ -46,7 +46,7 @@ class Board:
         names: dict[str, str] = {}
         handed: dict[str, Any] = {}
         completed = as_completed()
-        with Live(self.client) as live:
+        with Progress(self.client) as progress:
 
             def hand_out() -> None:
                 while free := [name for name, below in waiting.items() if not below]:
@@ -59,19 +59,19 @@ class Board:
                             names[future.key], handed[name] = name, future
                             completed.add(future)
                     for name in here:
-                        live.begun(name, "here")
+                        progress.begun(name, "here")
                         try:
-                            settle(name, perform(Order(name, Path.cwd()), 1), "")
+                            settle(name, perform(Request(name, Path.cwd()), 1), "")
                         except StageFailedError as error:
                             settle(name, None, error.tail)
                     if self.failed and not self.keep_going:
                         return
 
             def settle(name: str, result: Result | None, words: str) -> None:
-                live.ended(name)
+                progress.ended(name)
                 if result is None:
                     self.failed[name] = words
-                    live.say(f"{name}: FAILED\n{words}")
+                    progress.say(f"{name}: FAILED\n{words}")
                     lost = {name}
                     for other, below in list(waiting.items()):  # in order: what it depends on comes first
                         if below & lost:
@@ -82,7 +82,7 @@ class Board:
                 for below in waiting.values():
                     below.discard(name)
                 did = "" if result.did == "ran" else f", {result.did}"
-                live.say(f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})")
+                progress.say(f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})")
 
             try:
                 hand_out()
@@ -109,7 +109,7 @@ class Board:
             source = self.source.to(tuple(self.graph.needs[name]))
         return self.client.submit(
             work,
-            Order(name, Path.cwd(), gpu, source),
+            Request(name, Path.cwd(), gpu, source),
             key=f"{name} {time.time_ns()}",  # another client of the scheduler may run the same stage elsewhere
             pure=False,
             retries=0,
@@ -129,5 +129,5 @@ class Board:
         return result, ""
 
     def _dvc(self, *arguments: str) -> tuple[int, str]:
-        with HANDS.one(Path.cwd()) as hand:
-            return hand.do([arguments], {})
+        with PROCESSES.one(Path.cwd()) as process:
+            return process.do([arguments], {})

@@ -10,10 +10,10 @@ import time
 from types import TracebackType
 from typing import Any
 
-from pipeline.parallel.orders import TOPIC
+from pipeline.parallel.worker import TOPIC
 
 
-class Live:
+class Progress:
     """A block of lines below what is said, refreshed every second; nothing but what is said where stderr is no terminal."""
 
     def __init__(self, client: Any) -> None:
@@ -24,7 +24,7 @@ class Live:
         self._stop = threading.Event()
         self._shown = sys.stderr.isatty()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Progress:
         if self._shown:
             self._client.subscribe_topic(TOPIC, self._begun)
             threading.Thread(target=self._refresh, daemon=True).start()

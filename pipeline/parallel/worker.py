@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.parallel.clones import Source, own_clone
-from pipeline.parallel.hand import Hands, StageFailedError, tail
+from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
 
 #: What workers tell about.
 TOPIC = "tag-pipeline"
@@ -23,13 +23,13 @@ RESTORED, UNCHANGED = "is cached - skipping run", "didn't change, skipping"
 Did = Literal["ran", "restored", "unchanged"]
 
 #: Of this process.
-HANDS = Hands()
+PROCESSES = DvcProcesses()
 _FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
 _COUNTING, _counted = threading.Lock(), False
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """A stage to run. folder: where; with a source, the worker's own clone of it instead. gpu: whether it takes one."""
 
     stage: str
@@ -46,34 +46,34 @@ class Result:
     did: Did
 
 
-def work(order: Order) -> Result:
+def work(request: Request) -> Result:
     """Run one stage in a Dask worker. Raises StageFailedError."""
     from distributed import get_worker
 
     worker = get_worker()
-    worker.log_event(TOPIC, {"stage": order.stage, "at": str(worker.name)})
-    return perform(order, worker.state.nthreads)
+    worker.log_event(TOPIC, {"stage": request.stage, "at": str(worker.name)})
+    return perform(request, worker.state.nthreads)
 
 
-def perform(order: Order, jobs: int) -> Result:
+def perform(request: Request, jobs: int) -> Result:
     """Run one stage. jobs: how many this process runs at once. Raises StageFailedError."""
     start = time.perf_counter()
     # For libraries that take every core they see; PyTorch takes what compute.threads says.
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
-    repro = ["--wait-for-lock", "repro", "--single-item", order.stage]
+    repro = ["--wait-for-lock", "repro", "--single-item", request.stage]
     with contextlib.ExitStack() as stack:
-        if order.gpu:
+        if request.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = stack.enter_context(_one_gpu())
-        if order.source is None:
-            folder, commands = order.folder, [repro]
+        if request.source is None:
+            folder, commands = request.folder, [repro]
         else:
-            folder = stack.enter_context(own_clone(order.source, order.stage))
-            needs = order.source.needs
+            folder = stack.enter_context(own_clone(request.source, request.stage))
+            needs = request.source.needs
             commands = [["pull", "--force", *needs]] if needs else []
-            commands += [repro, ["push", "--run-cache", order.stage]]
-        status, output = stack.enter_context(HANDS.one(folder)).do(commands, environment)
+            commands += [repro, ["push", "--run-cache", request.stage]]
+        status, output = stack.enter_context(PROCESSES.one(folder)).do(commands, environment)
     if status:
-        raise StageFailedError(order.stage, tail(output))
+        raise StageFailedError(request.stage, tail(output))
     return Result(time.perf_counter() - start, what_happened(output))
 
 
@@ -84,9 +84,9 @@ def what_happened(output: str) -> Did:
     return "unchanged" if UNCHANGED in output else "ran"
 
 
-def end_hands() -> None:
+def end_processes() -> None:
     """End what this process runs."""
-    HANDS.end()
+    PROCESSES.end()
 
 
 def gpus() -> list[str]:
