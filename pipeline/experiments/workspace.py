@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.analysis.summary import COMPARED
 from pipeline.config import Configuration, read_configuration, read_data_plan, read_run_plan
-from pipeline.config.parsing import LARGEST_LOCK, read_yaml
+from pipeline.config.parsing import read_yaml
 from pipeline.datasets.download import digest
 from pipeline.experiments.records import Key, write_record
 from pipeline.handover.documents import read_document
@@ -21,6 +21,7 @@ from pipeline.handover.logs import Log
 from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
 from pipeline.parallel.clones import OUTPUTS
+from pipeline.parallel.dvc import LOCK, experiment_ref, read_lock
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json, write_text
 from pipeline.support.git import git, git_or_none, uncommitted
@@ -85,36 +86,29 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
         for method, entry in summary.items():
             write_json(methods / f"{method}.json", {key: entry[key] for key in COMPARED if key in entry})
     base = git("rev-parse", "HEAD", folder=folder)
-    git("add", "--all", "--", "dvc.lock", "metrics", *(f"{file}.yaml" for file in FILES), folder=folder)
+    git("add", "--all", "--", LOCK, "metrics", *(f"{file}.yaml" for file in FILES), folder=folder)
     made = git("write-tree", folder=folder)
     commit = git(*AUTHOR, "commit-tree", made, "-p", base, "-m", f"experiment {name}", folder=folder)
     git("reset", "--quiet", folder=folder)
-    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:refs/exps/{base[:2]}/{base[2:]}/{name}")
+    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:{experiment_ref(base, name)}")
 
 
 def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
     """Whether DVC made the outputs of a run from the plan, tasks, checkpoints and parameters that lie there: an interrupted
     call may have renewed those and left outputs of earlier ones."""
-    stages = (
-        (read_yaml(folder / "dvc.lock", LARGEST_LOCK) or {}).get("stages", {}) if (folder / "dvc.lock").exists() else {}
-    )
+    stages = read_lock(folder)
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
     if not train or not split:
         return False
-    lies = {f"runs/{method}.yaml": digest(plan, "md5"), **_sums(split["outs"]), **_sums(train["outs"])}
+    present = {f"runs/{method}.yaml": digest(plan, "md5"), **split.outs, **train.outs}
     made = [train]
     if eigenspectrum:
         spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
         params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")
-        if not spectrum or spectrum.get("params", {}).get("params.yaml", {}).get("eigenspectrum") != params:
+        if not spectrum or spectrum.params.get("params.yaml", {}).get("eigenspectrum") != params:
             return False
         made.append(spectrum)
-    return all(lies.get(path, found) == found for stage in made for path, found in _sums(stage["deps"]).items())
-
-
-def _sums(entries: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Path -> DVC's checksum."""
-    return {entry["path"]: entry["md5"] for entry in entries}
+    return all(present.get(path, found) == found for stage in made for path, found in stage.deps.items())
 
 
 def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:

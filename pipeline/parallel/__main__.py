@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline.config import read_configuration, resolve_run
 from pipeline.config.arguments import Parser, jobs
-from pipeline.parallel.graph import lock_order, locked, read_graph
+from pipeline.parallel.dvc import RUNNING, lock_in_order
+from pipeline.parallel.graph import read_graph
 from pipeline.parallel.worker import Result
 from pipeline.support.errors import UserError, run_stage
-from pipeline.support.files import write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,6 +50,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pipeline.parallel.scheduler import Scheduler
     from pipeline.parallel.worker import PROCESSES
 
+    source = source_of_here(given.clone_from) if given.clone_from else None
+    with (
+        _alone(),
+        lock_in_order(list(graph.stages)),
+        connected(given.jobs, given.scheduler, given.gpu) as client,
+    ):
+        scheduler = Scheduler(client, given.keep_going, given.gpu, source)
+        while stages := graph.next():
+            scheduler.run(stages, graph)
+            if scheduler.failed:
+                raise UserError(f"failed: {', '.join(scheduler.failed)}; fix the cause and run again")
+            # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
+            graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
+            graph = graph.without(scheduler.done)
+        with PROCESSES.one(Path.cwd()) as process:
+            status, output = process.do([["repro", *given.targets]], {})
+        if status or RUNNING in output:
+            raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
+    print(_summary(scheduler.done, time.monotonic() - start))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """UserError where another one is at work in this folder: both would hand out the same stages."""
     lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
     try:
         lock.acquire()
@@ -56,27 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(
             f"another one is at work in this folder ({lock.lock_file} is locked); wait for it or end it"
         ) from None
-    source = source_of_here(given.clone_from) if given.clone_from else None
-    before = locked(_lock())
     try:
-        with connected(given.jobs, given.scheduler, given.gpu) as client:
-            scheduler = Scheduler(client, given.keep_going, given.gpu, source)
-            while stages := graph.next():
-                scheduler.run(stages, graph)
-                if scheduler.failed:
-                    raise UserError(f"failed: {', '.join(scheduler.failed)}; mend the cause and run again")
-                # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
-                graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
-                graph = graph.without(scheduler.done)
-            with PROCESSES.one(Path.cwd()) as process:
-                status, output = process.do([["repro", *given.targets]], {})
-            if status or "Running stage" in output:
-                raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
-    finally:  # nobody writes it any more
+        yield
+    finally:
         lock.release()
-        if text := _lock():
-            write_text("dvc.lock", lock_order(before, text, list(graph.stages)))
-    print(_summary(scheduler.done, time.monotonic() - start))
 
 
 def _check_files() -> None:
@@ -92,11 +100,6 @@ def _check_files() -> None:
 def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _lock() -> str:
-    path = Path("dvc.lock")
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _summary(done: Mapping[str, Result], seconds: float) -> str:

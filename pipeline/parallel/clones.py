@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.parallel.dvc import LOCK, open_repository
 from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
@@ -25,7 +26,7 @@ from pipeline.support.git import git, uncommitted
 #: Where a worker keeps its clones and their cache; else in the user's cache folder.
 VARIABLE = "TAG_CLONES"
 #: What a run may change without being another run: outputs, and where stages put files of their own.
-OUTPUTS = ("dvc.lock", "metrics", "results")
+OUTPUTS = (LOCK, "metrics", "results")
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,21 @@ class Source:
 
     def to(self, needs: tuple[str, ...]) -> Source:
         """The same for a stage to be run now."""
-        return replace(self, lock=Path("dvc.lock").read_text(encoding="utf-8"), needs=needs)
+        return replace(self, lock=Path(LOCK).read_text(encoding="utf-8"), needs=needs)
 
 
 def source_of_here(url: str) -> Source:
     """What workers need to have the stages of this folder. Raises UserError where they could not."""
-    from dvc.repo import Repo
-
     if names := uncommitted(*OUTPUTS):
         raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
-    with Repo(".") as repo:
-        name = repo.config["core"].get("remote")
-        remote = repo.config["remote"].get(name, {}).get("url") if name else None
-    if not remote:
+    with open_repository() as repository:
+        remote = repository.default_remote()
+    if remote is None:
         raise UserError(
             f"--clone-from {url}: results travel through DVC's default remote and there is none; add one that every machine "
             "reaches: dvc remote add -d NAME URL"
         )
-    return Source(url, git("rev-parse", "HEAD"), (name, remote))
+    return Source(url, git("rev-parse", "HEAD"), remote)
 
 
 @contextlib.contextmanager
@@ -91,7 +89,7 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
         folder / ".dvc" / "config.local",
         f"[core]\n    remote = {name}\n[cache]\n    dir = {base / 'cache'}\n['remote \"{name}\"']\n    url = {url}\n",
     )
-    write_text(folder / "dvc.lock", source.lock)
+    write_text(folder / LOCK, source.lock)
 
 
 def _run(stage: str, *command: str) -> None:

@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
+
+from pipeline.parallel.dvc import ask_for_locks_often, run_command
 
 #: Lines of a failing command's output that are kept.
 TAIL = 15
@@ -143,9 +145,7 @@ def tail(output: str) -> str:
 
 def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Take requests until there are no more."""
-    from dvc.cli import main
-
-    _ask_for_locks_often()
+    ask_for_locks_often()
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             line = requests.readline()
@@ -157,7 +157,7 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                 for target in (1, 2):
                     os.dup2(output.fileno(), target)
                 for arguments in commands:
-                    status = status or int(main(list(arguments)))
+                    status = status or run_command(arguments)
                 sys.stdout.flush()
                 sys.stderr.flush()
                 output.seek(0)
@@ -177,26 +177,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _ask_for_locks_often() -> None:
-    """DVC looks twice a second whether a lock is free, and gives up on some after three seconds. Many stages that end at once
-    want it for milliseconds each."""
-    import dvc.lock
-
-    def lock(self: Any, *_: object) -> None:
-        deadline = time.monotonic() + 600
-        while True:
-            try:
-                self._do_lock()
-            except dvc.lock.LockError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    dvc.lock.Lock.lock = lock
 
 
 def _end_with(parent: int) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.parallel.clones import Source
+from pipeline.parallel.dvc import outcome
 from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.graph import Graph
 from pipeline.parallel.progress import Progress
-from pipeline.parallel.worker import PROCESSES, RESTORED, Request, Result, perform, work
+from pipeline.parallel.worker import PROCESSES, Request, Result, perform, work
 from pipeline.support.errors import UserError
 
 #: The stages that use a GPU, where there is one to use.
@@ -106,7 +107,7 @@ class Scheduler:
                 if status:
                     raise UserError(f"--clone-from: cannot push to DVC's remote: {' '.join(tail(output).split())}")
                 self._sent.update(new)
-            source = self.source.to(tuple(self.graph.needs[name]))
+            source = self.source.to(tuple(self.graph.inputs[name]))
         return self.client.submit(
             work,
             Request(name, Path.cwd(), gpu, source),
@@ -124,7 +125,7 @@ class Scheduler:
         result: Result = future.result()
         if self.source is not None:
             _, output = self._dvc("--wait-for-lock", "repro", "--single-item", "--pull", name)
-            if RESTORED not in output:
+            if outcome(output) != "restored":
                 return None, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
         return result, ""
 

@@ -10,18 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.parallel.clones import Source, own_clone
+from pipeline.parallel.dvc import Outcome, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
 
 #: What workers tell about.
 TOPIC = "tag-pipeline"
-#: How DVC says that it did not run a command.
-RESTORED, UNCHANGED = "is cached - skipping run", "didn't change, skipping"
-
-Did = Literal["ran", "restored", "unchanged"]
-
 #: Of this process.
 PROCESSES = DvcProcesses()
 _FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -43,7 +38,7 @@ class Result:
     """What became of a stage: run, restored from DVC's run-cache, or unchanged."""
 
     seconds: float
-    did: Did
+    did: Outcome
 
 
 def work(request: Request) -> Result:
@@ -74,14 +69,7 @@ def perform(request: Request, jobs: int) -> Result:
         status, output = stack.enter_context(PROCESSES.one(folder)).do(commands, environment)
     if status:
         raise StageFailedError(request.stage, tail(output))
-    return Result(time.perf_counter() - start, what_happened(output))
-
-
-def what_happened(output: str) -> Did:
-    """In the words of DVC's own output."""
-    if RESTORED in output:
-        return "restored"
-    return "unchanged" if UNCHANGED in output else "ran"
+    return Result(time.perf_counter() - start, outcome(output))
 
 
 def end_processes() -> None:

@@ -23,8 +23,9 @@ from pipeline.analysis.summary import METRICS
 from pipeline.config import read_configuration, resolve_data, resolve_run
 from pipeline.config.arguments import Parser
 from pipeline.handover.runs import MethodMeasures
+from pipeline.parallel.dvc import experiments
 from pipeline.support.errors import UserError, nearest, run_stage
-from pipeline.support.git import git, git_or_none
+from pipeline.support.git import git_or_none
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
 #: Of these the least is best.
@@ -41,18 +42,6 @@ class Found:
     seeds: int
     settings: Mapping[str, Any]
     metrics: Mapping[str, float]
-
-
-def experiments() -> list[tuple[str, str]]:
-    """Name and commit of every finished experiment here."""
-    listed = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
-    pairs = [line.split() for line in listed.splitlines()]
-    # refs/exps/<2 digits>/<38 digits>/<name>; others are DVC's own
-    return [
-        (ref.split("/")[-1], commit)
-        for ref, commit in pairs
-        if len(ref.split("/")) == 5 and len(ref.split("/")[3]) == 38
-    ]
 
 
 def read_experiment(name: str, commit: str) -> Iterator[Found]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.parallel.graph import Graph, lock_order
+from pipeline.parallel.graph import Graph
 from tests.clones import ENVIRONMENT, RUNS, Clone, everything, fresh_clone, one_line, stages
 from tests.waiting import LIMIT, wait_until
 
@@ -55,21 +55,13 @@ def test_a_stage_that_fails_is_shown_and_what_does_not_need_it_may_go_on(clone: 
 
 def test_an_unknown_target_is_a_line(clone: Clone) -> None:
     assert "no stage 'trian' in dvc.yaml; did you mean 'train" in one_line(side_by_side(clone, "trian", status=2))
-    assert "--jobs 0: at least 1" in one_line(side_by_side(clone, "-j", "0", status=2))
+    assert "'0' must be a whole number" in one_line(side_by_side(clone, "-j", "0", status=2))
 
 
 def test_a_scheduler_that_does_not_answer_is_a_line(clone: Clone) -> None:
     clone.edit("params.yaml", "dpi: 150", "dpi: 80")
     text = one_line(side_by_side(clone, "--scheduler", "tcp://127.0.0.1:9", status=2))
     assert "--scheduler tcp://127.0.0.1:9: no scheduler answers" in text
-
-
-def test_the_lock_keeps_its_order_and_takes_new_stages_in_that_of_the_graph() -> None:
-    text = "schema: '2.0'\nstages:\n" + "".join(f"  {name}:\n    cmd: {name}\n" for name in ("d", "a", "c@1", "b"))
-    ordered = lock_order(["a", "b"], text, ["b", "c@1", "d"])
-    assert ordered.startswith("schema: '2.0'\nstages:\n")
-    assert re.findall("cmd: (.+)", ordered) == ["a", "b", "c@1", "d"]
-    assert sorted(ordered.splitlines()) == sorted(text.splitlines())
 
 
 def trivial(folder: Path, stages: Mapping[str, tuple[str, Sequence[str]]]) -> Clone:
@@ -151,10 +143,9 @@ def test_nothing_outlives_a_killed_engine(tmp_path: Path) -> None:
 
 def test_what_is_handed_out_before_dvc_is_asked_again() -> None:
     stages = {"plan": [], "train": ["plan"], "other": ["plan"], "summarize": ["train", "other"]}
-    wanted = frozenset(stages)
 
     def handed(*changed: str) -> dict[str, list[str]]:
-        return Graph(stages, frozenset(changed), {}, wanted).next()
+        return Graph(stages, frozenset(changed)).next()
 
     assert handed() == {}
     assert handed(*stages) == stages
