@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -24,90 +25,80 @@ GPU = "GPU"
 class Scheduler:
     """Hands stages out.
 
-    keep_going: after a failure run what does not depend on it. gpu: runs take a GPU each. source: runs go to clones of it;
-    all other stages (plan, data, tables, figures) then run here.
+    Args:
+        client: The Dask client.
+        keep_going: After a failure run what does not depend on it.
+        gpu: Each training and eigenspectrum takes a GPU.
+        source: Workers run in clones of it; all stages but train and eigenspectrum then run here.
     """
 
     def __init__(self, client: Any, keep_going: bool, gpu: bool, source: Source | None) -> None:
         self.client, self.keep_going, self.gpu, self.source = client, keep_going, gpu, source
-        self.failed: dict[str, str] = {}
+        self.failed: list[str] = []
         self.done: dict[str, Result] = {}
-        self.graph = Graph({}, frozenset())
-        self._sent: set[str] = set()
+        self._pushed: set[str] = set()
 
     def run(self, stages: Mapping[str, Sequence[str]], graph: Graph) -> None:
-        """Run stages of the graph in the order that their dependencies allow; adds to `done` and `failed`.
+        """Run stages as soon as what they depend on is done; adds to `done` and `failed`.
 
-        stages: each with those of them that it depends on.
+        Args:
+            stages: Each with those of them that it depends on.
+            graph: All stages.
         """
-        self.graph, total = graph, len(self.done) + len(stages)
         from distributed import as_completed
 
-        waiting = {name: set(below) for name, below in stages.items()}
-        names: dict[str, str] = {}
-        handed: dict[str, Any] = {}
+        total = len(self.done) + len(stages)
+        sorter = TopologicalSorter(stages)
+        sorter.prepare()
+        here: list[str] = []
+        futures: dict[Any, str] = {}
         completed = as_completed()
         with Progress(self.client) as progress:
-
-            def hand_out() -> None:
-                while free := [name for name, below in waiting.items() if not below]:
-                    for name in free:
-                        del waiting[name]
-                    here = [name for name in free if self.source is not None and "@" not in name]
-                    for name in free:
-                        if name not in here:
-                            future = self._submit(name)
-                            names[future.key], handed[name] = name, future
-                            completed.add(future)
-                    for name in here:
-                        progress.begun(name, "here")
-                        try:
-                            settle(name, perform(Request(name, Path.cwd()), 1), "")
-                        except StageFailedError as error:
-                            settle(name, None, error.tail)
-                    if self.failed and not self.keep_going:
-                        return
-
-            def settle(name: str, result: Result | None, words: str) -> None:
-                progress.ended(name)
-                if result is None:
-                    self.failed[name] = words
-                    progress.say(f"{name}: FAILED\n{words}")
-                    lost = {name}
-                    for other, below in list(waiting.items()):  # in order: what it depends on comes first
-                        if below & lost:
-                            lost.add(other)
-                            del waiting[other]
-                    return
-                self.done[name] = result
-                for below in waiting.values():
-                    below.discard(name)
-                did = "" if result.did == "ran" else f", {result.did}"
-                progress.say(f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})")
-
             try:
-                hand_out()
-                for future in completed:
-                    name = names[future.key]
-                    settle(name, *self._outcome(name, handed.pop(name)))
-                    if self.failed and not self.keep_going:
-                        return
-                    hand_out()
+                while sorter.is_active():
+                    for name in sorter.get_ready():
+                        if self.source is not None and "@" not in name:
+                            here.append(name)
+                        else:
+                            future = self._submit(name, graph)
+                            futures[future] = name
+                            completed.add(future)
+                    if not here and not futures:
+                        return  # the rest depends on what has failed
+                    try:
+                        if here:
+                            name = here.pop(0)
+                            progress.begun(name, "here")
+                            result = perform(Request(name, Path.cwd()), 1)
+                        else:
+                            future = next(completed)
+                            name = futures.pop(future)
+                            result = self._result(name, future)
+                    except StageFailedError as error:
+                        self.failed.append(name)
+                        progress.ended(name, f"{name}: FAILED\n{error.tail}")
+                        if not self.keep_going:
+                            return
+                    else:
+                        self.done[name] = result
+                        sorter.done(name)
+                        did = "" if result.did == "ran" else f", {result.did}"
+                        progress.ended(name, f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})")
             finally:
-                self.client.cancel(list(handed.values()), force=True)
+                self.client.cancel(list(futures), force=True)
 
-    def _submit(self, name: str) -> Any:
+    def _submit(self, name: str, graph: Graph) -> Any:
         gpu = self.gpu and name.partition("@")[0] in ON_GPU
         source = None
         if self.source is not None:
             # Whole outputs: DVC takes a folder of which it has pushed one file for pushed.
-            new = [below for below in self.graph.stages[name] if "@" not in below and below not in self._sent]
+            new = [below for below in graph.stages[name] if "@" not in below and below not in self._pushed]
             if new:
                 status, output = self._dvc("push", *new)
                 if status:
                     raise UserError(f"--clone-from: cannot push to DVC's remote: {' '.join(tail(output).split())}")
-                self._sent.update(new)
-            source = self.source.to(tuple(self.graph.inputs[name]))
+                self._pushed.update(new)
+            source = self.source.to(tuple(graph.inputs[name]))
         return self.client.submit(
             work,
             Request(name, Path.cwd(), gpu, source),
@@ -117,17 +108,19 @@ class Scheduler:
             resources={GPU: 1} if gpu else None,
         )
 
-    def _outcome(self, name: str, future: Any) -> tuple[Result | None, str]:
-        """The result; or None, and why there is none."""
+    def _result(self, name: str, future: Any) -> Result:
+        """What a worker's stage has come to. Raises StageFailedError."""
         if future.status != "finished":
             error = future.exception() if future.status == "error" else None
-            return None, error.tail if isinstance(error, StageFailedError) else str(error or future.status)
+            raise error if isinstance(error, StageFailedError) else StageFailedError(name, str(error or future.status))
         result: Result = future.result()
         if self.source is not None:
             _, output = self._dvc("--wait-for-lock", "repro", "--single-item", "--pull", name)
             if outcome(output) != "restored":
-                return None, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
-        return result, ""
+                raise StageFailedError(
+                    name, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
+                )
+        return result
 
     def _dvc(self, *arguments: str) -> tuple[int, str]:
         with PROCESSES.one(Path.cwd()) as process:
