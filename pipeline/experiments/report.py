@@ -17,7 +17,7 @@ from pipeline.config import Configuration, RunPlan
 from pipeline.experiments.experiments import Experiment, plans
 from pipeline.experiments.records import RESULTS, as_run
 from pipeline.figures import FIGURES, draw_all
-from pipeline.report.report import Section, Table, as_markdown, difference_shown, report
+from pipeline.report.report import Section, Table, as_markdown, difference_shown, markdown_table, report
 from pipeline.support.files import marked, whole_files, write_json, write_text
 
 DOCUMENT = Path("docs/reproductions.md")
@@ -102,26 +102,25 @@ def state(experiment: Experiment, records: Records) -> str:
 
 def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPlan]]]) -> str:
     """What docs/reproductions.md says of all experiments: a table of them, and one of the rows of each that has run."""
-    lines = ["| experiment | paper | what | runs | published rows reproduced |", "|---|---|---|---|---|"]
-    parts = []
+    rows, parts = [], []
     for name, experiment, records, methods in entries:
         if not records:
-            lines.append(f"| {name} | {experiment.paper} | {experiment.description} | not run here | |")
+            rows.append([name, experiment.paper, experiment.description, "not run here", ""])
             continue
         runs = tables([as_run(record) for record in records.values()])["runs"]
         compared = {
             found.method: found for found in compare(runs, methods, experiment.benchmark, published_rows(experiment))
         }
-        link = f"[{name}](#{name})"
         ran = f"{len(records)} of {len(experiment.runs)}"
-        lines.append(
-            f"| {link} | {experiment.paper} | {experiment.description} | {ran} | {_held(experiment, runs, compared)} |"
-        )
-        parts += ["", f"### {name}", "", f"{experiment.description} ([report](../results/{name}/report.md))", ""]
-        parts += _table(experiment, runs, compared)
-        for note in experiment.notes:
-            parts += ["", note]
-    return "\n".join([*lines, *parts])
+        held = _held(experiment, runs, compared)
+        rows.append([f"[{name}](#{name})", experiment.paper, experiment.description, ran, held])
+        parts += [f"### {name}", f"{experiment.description} ([report](../results/{name}/report.md))"]
+        parts += [markdown_table(_table(experiment, runs, compared))]
+        if absent := [method for method in experiment.methods if method not in set(runs["method"])]:
+            parts.append(f"Not run yet: {', '.join(absent)}.")
+        parts += experiment.notes
+    headings = ["experiment", "paper", "what", "runs", "published rows reproduced"]
+    return "\n\n".join([markdown_table(Table(headings, rows)), *parts])
 
 
 def _planned(experiment: Experiment) -> Counter[str]:
@@ -149,15 +148,15 @@ def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Com
     return "; ".join(told + ([f"{waiting} not run yet"] if waiting else []))
 
 
-def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> list[str]:
-    """A line for each method."""
+def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> Table:
+    """A row for each method that has run."""
     lacking = _missing(experiment, runs)
     beside = bool(compared)
     eigenvalues = "largest_eigenvalue" in runs and runs["largest_eigenvalue"].notna().any()
     headings = ["method", "seeds", "average accuracy (%)"]
     headings += ["published", "d", "verdict"] if beside else []
     headings += ["forgetting (points)", "learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    rows = []
     for method in experiment.methods:
         of_method = runs[runs["method"] == method]
         if not len(of_method):
@@ -176,10 +175,8 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
             cells.append(_mean(of_method[name]) + told)
         if eigenvalues:
             cells.append(_mean(of_method["largest_eigenvalue"], factor=1, digits=2))
-        lines.append(f"| {' | '.join(cells)} |")
-    if absent := [method for method in experiment.methods if method not in set(runs["method"])]:
-        lines += ["", f"Not run yet: {', '.join(absent)}."]
-    return lines
+        rows.append(cells)
+    return Table(headings, rows)
 
 
 def _brief(value: Estimate, digits: int = 1) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.handover.tables import SUMMARY, read_table
+from pipeline.report.report import Table, markdown_table
 from pipeline.support.errors import UserError, run_stage
 from pipeline.support.files import marked, whole_file, write_text
 
@@ -29,18 +30,15 @@ COLUMNS = {
 def markdown(summary: pd.DataFrame) -> str:
     """The summary as a table: mean ± standard deviation over the seeds."""
     columns = {name: spec for name, spec in COLUMNS.items() if name in summary}
-    lines = [
-        "| method | " + " | ".join(heading for heading, _, _ in columns.values()) + " |",
-        "|---" * (1 + len(columns)) + "|",
-    ]
+    rows = []
     for row in summary.to_dict("records"):
         cells = [f"`{row['method']}`"]
         for name, (_, factor, digits) in columns.items():
             spread = row.get(f"{name}_std")
             cell = f"{factor * row[name]:.{digits}f}"
             cells.append(cell if spread is None or pd.isna(spread) else f"{cell} ± {factor * spread:.{digits}f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(Table(["method", *(heading for heading, _, _ in columns.values())], rows))
 
 
 def main() -> None:

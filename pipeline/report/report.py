@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.analysis.intervals import Estimate, estimate, paired_difference
 from pipeline.analysis.published import compare
@@ -234,24 +236,38 @@ def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
     return f"{ours}, {_shown(published, 1) if published else 'none'}"
 
 
+def markdown_table(table: Table) -> str:
+    """A table in Markdown, without the last line's end."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
+    head, *body = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows]
+    return "\n".join([head, "|---" * len(table.headings) + "|", *body])
+
+
 def as_markdown(title: str, sections: Sequence[Section]) -> str:
     """With the figures as files beside it."""
-    lines = [f"# {title}", ""]
+    parts = [f"# {title}"]
     for section in sections:
-        lines += [f"## {section.title}", ""]
-        for text in section.text:
-            lines += [text, ""]
-        if section.table:
-            lines.append("| " + " | ".join(section.table.headings) + " |")
-            lines.append("|---" * len(section.table.headings) + "|")
-            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in section.table.rows]
-            lines.append("")
+        parts += [f"## {section.title}", *section.text]
+        parts += [markdown_table(section.table)] if section.table else []
         for name in section.figures:
-            lines += [f"![{CAPTIONS[name]}]({name}.png)", "", CAPTIONS[name], ""]
-    return "\n".join(lines)
+            parts += [f"![{CAPTIONS[name]}]({name}.png)", CAPTIONS[name]]
+    return "\n\n".join(parts) + "\n"
 
 
-STYLE = """
+def _escaped(value: object) -> object:
+    """As autoescape would, but with quotes as `html.escape` writes them: the bytes of committed reports depend on it."""
+    return value if hasattr(value, "__html__") else Markup(html.escape(str(value)))  # noqa: S704 - it is escaped
+
+
+_HTML = Environment(trim_blocks=True, undefined=StrictUndefined, autoescape=True, finalize=_escaped).from_string(
+    """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
 body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
 body { color: #222; line-height: 1.45; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
@@ -261,33 +277,34 @@ td:first-child { font-weight: 600; }
 figure { margin: 1.5rem 0; }
 figure img { max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
-"""
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% for section in sections %}
+<h2>{{ section.title }}</h2>
+{% for text in section.text %}
+<p>{{ text }}</p>
+{% endfor %}
+{% if section.table %}
+<table><thead><tr>{% for cell in section.table.headings %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{%- for row in section.table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>
+{% endif %}
+{% for name in section.figures %}
+<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ png(name) }}"
+{#- #}><figcaption>{{ captions[name] }}</figcaption></figure>
+{% endfor %}
+{% endfor %}
+</body>
+</html>
+""",
+)
 
 
 def as_html(title: str, sections: Sequence[Section], figures: Path) -> str:
     """One file that needs no other. figures: the folder of PNG files."""
-    body = [f"<h1>{html.escape(title)}</h1>"]
-    for section in sections:
-        body.append(f"<h2>{html.escape(section.title)}</h2>")
-        body += [f"<p>{html.escape(text)}</p>" for text in section.text]
-        if section.table:
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.table.headings)
-            rows = "".join(
-                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-                for row in section.table.rows
-            )
-            body.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
-        for name in section.figures:
-            data = base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
-            caption = html.escape(CAPTIONS[name])
-            body.append(
-                f'<figure id="{name}"><img alt="{caption}" src="data:image/png;base64,{data}">'
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+
+    def png(name: str) -> str:
+        return base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
+
+    return _HTML.render(title=title, sections=sections, captions=CAPTIONS, png=png) + "\n"
