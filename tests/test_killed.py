@@ -44,24 +44,6 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone) -
     assert everything(clone, "stable-ewc") == wanted
 
 
-def test_a_command_whose_dvc_was_killed_does_not_write_on(clone: Clone) -> None:
-    clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 100000")  # nobody waits for its end
-    with subprocess.Popen(
-        ["dvc", "repro", "train@naive-1"],
-        cwd=clone.folder,
-        env={**ENVIRONMENT, "TAG_SAVE_SECONDS": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as dvc:
-        try:
-            state = clone.folder / "scratch" / "train" / "naive-1" / "state.pt"
-            wait_for_versions(state, 1, over=lambda: dvc.poll() is not None)  # it trains
-            assert working(clone)
-        finally:
-            dvc.kill()
-    wait_until(lambda: not working(clone))
-
-
 #: Every strategy and every update rule.
 METHODS = (
     "tag-er", "naive", "stable-agem", "multitask", "tag-adam", "ewc", "adagrad", "tag-agem", "rmsprop-er", "adam",

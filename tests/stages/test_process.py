@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,9 +17,7 @@ import pytest
 
 from tests.clones import ENVIRONMENT, Clone, one_line
 from tests.paths import ROOT
-
-#: Seconds after which a test is given up.
-PATIENCE = 120
+from tests.waiting import wait_until
 
 #: Stands for a stage: begins like one, tells that it lives, and goes on until it is ended.
 STAGE = """
@@ -58,13 +56,6 @@ def started(folder: Path, before: str = "", name: str = "dvc") -> Iterator[tuple
 
 def environment() -> dict[str, str]:
     return {**{key: value for key, value in ENVIRONMENT.items() if key != "DVC_STAGE"}, "PYTHONPATH": str(ROOT)}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def ended(process: psutil.Process) -> bool:
