@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
     print(f"{given.name}: {state(experiment, records)}{told}; results/{given.name}/report.md")
     if status:
-        raise UserError(f"{given.name}: some runs failed, see above; mend the cause and run again")
+        raise UserError(f"{given.name}: some runs failed, see above; fix the cause and run again")
 
 
 def _run(

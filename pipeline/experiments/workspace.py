@@ -129,12 +129,12 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
         if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
             continue
-        mend = f"delete it, and run {experiment} again"
+        fix = f"delete it, and run {experiment} again"
         log_path = folder / f"logs/train/{method}-{seed}.json"
-        log = read_document(Log, log_path, mend) if log_path.exists() else Log()
+        log = read_document(Log, log_path, fix) if log_path.exists() else Log()
         made = {"commit": commit, "images": images, "machine": log.machine or {}, "seconds": log.seconds}
-        trained = read_document(Trained, metrics, mend).plain()
-        curvature = read_document(Spectra, spectrum, mend).plain() if key.eigenspectrum else None
+        trained = read_document(Trained, metrics, fix).plain()
+        curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
         write_record(experiment, method, seed, key, made, trained, curvature)
         found += 1
     return found

@@ -31,22 +31,29 @@ OUTPUTS = (LOCK, "metrics", "results")
 
 @dataclass(frozen=True)
 class Source:
-    """url, commit: of the Git repository. remote: name and URL of the DVC remote. lock: the text of dvc.lock. needs: the
-    paths that the stage takes from other stages."""
+    """Where a worker gets a stage from.
+
+    Attributes:
+        url: Of the Git repository.
+        commit: The one to run.
+        remote: Name and URL of the DVC remote.
+        lock: The text of dvc.lock.
+        inputs: The paths that the stage takes from other stages.
+    """
 
     url: str
     commit: str
     remote: tuple[str, str]
     lock: str = ""
-    needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
-    def to(self, needs: tuple[str, ...]) -> Source:
-        """The same for a stage to be run now."""
-        return replace(self, lock=Path(LOCK).read_text(encoding="utf-8"), needs=needs)
+    def to(self, inputs: tuple[str, ...]) -> Source:
+        """The same for one stage, with dvc.lock as it is now."""
+        return replace(self, lock=Path(LOCK).read_text(encoding="utf-8"), inputs=inputs)
 
 
 def source_of_here(url: str) -> Source:
-    """What workers need to have the stages of this folder. Raises UserError where they could not."""
+    """This folder's commit and remote, for workers to clone. Raises UserError where they could not run what is here."""
     if names := uncommitted(*OUTPUTS):
         raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
     with open_repository() as repository:
@@ -61,7 +68,7 @@ def source_of_here(url: str) -> Source:
 
 @contextlib.contextmanager
 def own_clone(source: Source, stage: str) -> Iterator[Path]:
-    """A clone with the source's commit and dvc.lock that nobody else uses during the block. Kept for the next stage.
+    """A clone with the source's commit and dvc.lock that nobody else uses during the block; kept for later stages.
 
     Raises StageFailedError.
     """

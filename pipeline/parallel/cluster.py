@@ -54,7 +54,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--scheduler {scheduler}: no scheduler answers ({error}); start one, or mend the address"
+            f"--scheduler {scheduler}: no scheduler answers ({error}); start one, or correct the address"
         ) from None
     with client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()

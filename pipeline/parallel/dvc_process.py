@@ -1,7 +1,7 @@
 """A process that keeps DVC imported and runs one DVC command after another.
 
-A `dvc` of its own for every stage would pay DVC's imports, about a second, each time. Seen from this side, `DvcProcess`
-starts one, asks it and ends it; run as a module, it is one.
+Starting `dvc` for every stage would import DVC, which takes about a second, each time. `DvcProcess` starts such a process,
+sends it requests and ends it; run as a module, this file is that process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ PATIENCE = 3.0
 
 
 class StageFailedError(Exception):
-    """A stage ended with a status other than 0. Its words are the stage's name and the end of its output."""
+    """A stage ended with a status other than 0.
+
+    Attributes:
+        stage: Its name.
+        tail: The last lines of its output.
+    """
 
     def __init__(self, stage: str, tail: str) -> None:
         super().__init__(stage, tail)
@@ -36,9 +41,10 @@ class StageFailedError(Exception):
 
 
 class DvcProcess:
-    """A process, with whatever it starts, in a process group of its own.
+    """A process, with whatever it starts, in a process group of its own. It ends with the process that started it.
 
-    folder: where it works. It ends with the process that started it, however that ends.
+    Args:
+        folder: Where it runs DVC.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,11 +66,19 @@ class DvcProcess:
         )
 
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def do(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> tuple[int, str]:
-        """Run DVC commands (their arguments) one after another until one fails; the last status, and all output."""
+        """Run DVC commands one after another until one fails.
+
+        Args:
+            commands: The arguments of each.
+            environment: Variables to set while they run.
+
+        Returns:
+            The last exit status, and the output of all.
+        """
         answer = ""
         with contextlib.suppress(OSError, ValueError):  # it may have been ended
             print(json.dumps([commands, environment]), file=self._requests, flush=True)
@@ -75,7 +89,7 @@ class DvcProcess:
         return status, output
 
     def interrupt(self) -> None:
-        """Tell it and what it runs to end, as Ctrl-C does."""
+        """Send SIGINT to it and to what it runs, as Ctrl-C does."""
         self._signal(signal.SIGINT)
 
     def end(self, patience: float = PATIENCE) -> None:
@@ -93,7 +107,7 @@ class DvcProcess:
 
 
 class DvcProcesses:
-    """The processes of a worker, by folder: taken for a stage, given back, ended together."""
+    """A pool of such processes for each folder."""
 
     def __init__(self) -> None:
         self._free: dict[Path, list[DvcProcess]] = {}
@@ -103,7 +117,7 @@ class DvcProcesses:
 
     @contextlib.contextmanager
     def one(self, folder: Path) -> Iterator[DvcProcess]:
-        """A process that works in `folder`, for the block. Raises RuntimeError once they were ended for good."""
+        """A free process that works in `folder`, for the block. Raises RuntimeError after `end(for_good=True)`."""
         with self._guard:
             if self._ended:
                 raise RuntimeError("interrupted")
@@ -121,12 +135,12 @@ class DvcProcesses:
                     free.append(process)
 
     def start(self, folder: Path, count: int) -> None:
-        """Have so many ready: they import while the caller does something else."""
+        """Start `count` processes ahead of use, so that they import DVC while the caller does something else."""
         with self._guard:
             self._free.setdefault(folder, []).extend(DvcProcess(folder) for _ in range(count))
 
     def end(self, for_good: bool = False) -> None:
-        """End them all, with what they run. for_good: there shall be no others."""
+        """End them all, with what they run. for_good: start no others afterwards."""
         with self._guard:
             self._ended = self._ended or for_good
             every = [*self._busy, *(process for free in self._free.values() for process in free)]
@@ -196,7 +210,7 @@ def _main() -> None:
     _end_with(os.getppid())
     # A shell starts what runs in the background with SIGINT ignored, and that is inherited: here it must end a stage.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What DVC starts inherits the standard streams: it shall neither read requests nor write answers.
+    # What DVC starts inherits the standard streams, and must neither read requests nor write answers.
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):

@@ -1,4 +1,4 @@
-"""What a worker does with a stage that it is given."""
+"""What a Dask worker does with a request to run a stage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipeline.parallel.clones import Source, own_clone
 from pipeline.parallel.dvc import Outcome, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
 
-#: What workers tell about.
+#: The Dask topic under which workers say which stage they begin.
 TOPIC = "tag-pipeline"
-#: Of this process.
+#: The processes in which this one runs DVC.
 PROCESSES = DvcProcesses()
 _FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
 _COUNTING, _counted = threading.Lock(), False
@@ -25,7 +25,14 @@ _COUNTING, _counted = threading.Lock(), False
 
 @dataclass(frozen=True)
 class Request:
-    """A stage to run. folder: where; with a source, the worker's own clone of it instead. gpu: whether it takes one."""
+    """A request to run a stage.
+
+    Attributes:
+        stage: Its name.
+        folder: Where to run it.
+        gpu: Whether it takes a GPU of its own.
+        source: Run it in the worker's own clone of this instead of `folder`.
+    """
 
     stage: str
     folder: Path
@@ -35,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a stage: run, restored from DVC's run-cache, or unchanged."""
+    """What has become of a stage. did: whether it ran, was restored from DVC's run-cache, or had not changed."""
 
     seconds: float
     did: Outcome
@@ -63,8 +70,8 @@ def perform(request: Request, jobs: int) -> Result:
             folder, commands = request.folder, [repro]
         else:
             folder = stack.enter_context(own_clone(request.source, request.stage))
-            needs = request.source.needs
-            commands = [["pull", "--force", *needs]] if needs else []
+            inputs = request.source.inputs
+            commands = [["pull", "--force", *inputs]] if inputs else []
             commands += [repro, ["push", "--run-cache", request.stage]]
         status, output = stack.enter_context(PROCESSES.one(folder)).do(commands, environment)
     if status:
@@ -89,7 +96,7 @@ def gpus() -> list[str]:
 
 @contextlib.contextmanager
 def _one_gpu() -> Iterator[str]:
-    """One that no other stage of this process uses."""
+    """A GPU that no other stage of this process uses, for the block."""
     global _counted
     with _COUNTING:
         if not _counted:
