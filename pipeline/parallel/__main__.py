@@ -61,11 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scheduler.run(stages, graph)
             if scheduler.failed:
                 raise UserError(f"failed: {', '.join(scheduler.failed)}; fix the cause and run again")
-            # Where all that was stale was handed out, DVC needs not be asked but once, at the end.
-            graph = graph.finished() if len(stages) == len(graph.stale()) else read_graph(given.targets)
+            if len(stages) < len(graph.stale()):  # otherwise DVC need not be asked before the end
+                graph = read_graph(given.targets)
             graph = graph.without(scheduler.done)
-        with PROCESSES.one(Path.cwd()) as process:
-            status, output = process.do([["repro", *given.targets]], {})
+        status, output = PROCESSES.run(Path.cwd(), "repro", *given.targets)
         if status or RUNNING in output:
             raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
     print(_summary(scheduler.done, time.monotonic() - start))

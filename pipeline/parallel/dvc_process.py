@@ -59,11 +59,8 @@ class DvcProcess:
             start_new_session=True,
             env={**os.environ, "PATH": path},
         )
-        self._process, self._requests, self._answers = (
-            process,
-            cast("IO[str]", process.stdin),
-            cast("IO[str]", process.stdout),
-        )
+        self._process = process
+        self._requests, self._answers = cast("tuple[IO[str], IO[str]]", (process.stdin, process.stdout))
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -133,6 +130,11 @@ class DvcProcesses:
                 self._busy.discard(process)
                 if process.alive() and not self._ended:
                     free.append(process)
+
+    def run(self, folder: Path, *arguments: str) -> tuple[int, str]:
+        """Run one DVC command in `folder`; its exit status and output."""
+        with self.one(folder) as process:
+            return process.do([arguments], {})
 
     def start(self, folder: Path, count: int) -> None:
         """Start `count` processes ahead of use, so that they import DVC while the caller does something else."""

@@ -34,10 +34,6 @@ class Graph:
                 found[name] = above
         return found
 
-    def finished(self) -> Graph:
-        """The same with nothing stale."""
-        return replace(self, changed=frozenset())
-
     def without(self, done: Collection[str]) -> Graph:
         """The same, where what is done counts as not changed: a stage that always is must not run for ever."""
         return replace(self, changed=self.changed - set(done))

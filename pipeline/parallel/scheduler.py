@@ -94,7 +94,7 @@ class Scheduler:
             # Whole outputs: DVC takes a folder of which it has pushed one file for pushed.
             new = [below for below in graph.stages[name] if "@" not in below and below not in self._pushed]
             if new:
-                status, output = self._dvc("push", *new)
+                status, output = PROCESSES.run(Path.cwd(), "push", *new)
                 if status:
                     raise UserError(f"--clone-from: cannot push to DVC's remote: {' '.join(tail(output).split())}")
                 self._pushed.update(new)
@@ -115,13 +115,9 @@ class Scheduler:
             raise error if isinstance(error, StageFailedError) else StageFailedError(name, str(error or future.status))
         result: Result = future.result()
         if self.source is not None:
-            _, output = self._dvc("--wait-for-lock", "repro", "--single-item", "--pull", name)
+            _, output = PROCESSES.run(Path.cwd(), "--wait-for-lock", "repro", "--single-item", "--pull", name)
             if outcome(output) != "restored":
                 raise StageFailedError(
                     name, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
                 )
         return result
-
-    def _dvc(self, *arguments: str) -> tuple[int, str]:
-        with PROCESSES.one(Path.cwd()) as process:
-            return process.do([arguments], {})

@@ -291,7 +291,7 @@ figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
 {%- for row in section.table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>
 {% endif %}
 {% for name in section.figures %}
-<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ png(name) }}"
+<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ pngs[name] }}"
 {#- #}><figcaption>{{ captions[name] }}</figcaption></figure>
 {% endfor %}
 {% endfor %}
@@ -303,8 +303,6 @@ figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
 
 def as_html(title: str, sections: Sequence[Section], figures: Path) -> str:
     """One file that needs no other. figures: the folder of PNG files."""
-
-    def png(name: str) -> str:
-        return base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
-
-    return _HTML.render(title=title, sections=sections, captions=CAPTIONS, png=png) + "\n"
+    drawn = [name for section in sections for name in section.figures]
+    pngs = {name: base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii") for name in drawn}
+    return _HTML.render(title=title, sections=sections, captions=CAPTIONS, pngs=pngs) + "\n"
