@@ -128,10 +128,9 @@ def _planned(experiment: Experiment) -> Counter[str]:
     return Counter(method for method, _ in experiment.runs)
 
 
-def _missing(experiment: Experiment, runs: pd.DataFrame) -> dict[str, int]:
+def _missing(experiment: Experiment, runs: pd.DataFrame) -> Counter[str]:
     """Runs that each method still lacks."""
-    wanted = _planned(experiment)
-    return {method: wanted[method] - int((runs["method"] == method).sum()) for method in experiment.methods}
+    return _planned(experiment) - Counter(runs["method"])
 
 
 def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> str:

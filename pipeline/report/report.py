@@ -110,10 +110,8 @@ def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, e
     headings = ["method", "seeds", *(MEASURES[name][0] for name in measures)]
     if compared:
         headings.append(f"accuracy less that of {reference} (points)")
-    by_seed = {
-        str(method): {
-            int(seed): float(value) for seed, value in zip(rows["seed"], rows["average_accuracy"], strict=True)
-        }
+    by_seed: dict[str, dict[Any, float]] = {
+        str(method): rows.set_index("seed")["average_accuracy"].to_dict()
         for method, rows in runs.groupby("method", sort=False)
     }
     rows = []
@@ -166,18 +164,13 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], same: bo
 
 
 def _settings(plans: Mapping[str, RunPlan]) -> Table:
+    parts = ["optimizer", "strategy", "regime", "training", "model"]
     rows = []
     for method, plan in plans.items():
         values = plan.model_dump(exclude_none=True)
-        parts = {
-            "optimizer": _listed(values["optimizer"]),
-            "strategy": _listed(values["strategy"]),
-            "regime": _listed({key: value for key, value in values["regime"].items() if key != "name"}),
-            "training": _listed(values["training"]),
-            "model": _listed(values["model"]),
-        }
-        rows.append([method, *parts.values()])
-    return Table(["method", "optimizer", "strategy", "regime", "training", "model"], rows)
+        values["regime"].pop("name", None)
+        rows.append([method, *(_listed(values[part]) for part in parts)])
+    return Table(["method", *parts], rows)
 
 
 def _listed(values: Mapping[str, Any]) -> str:
