@@ -38,10 +38,12 @@ settings.register_profile(
 settings.load_profile("anywhere")
 
 
-#: The files whose tests take longest. They begin first, so that the two processes of a run end at about the same time.
+#: The files whose tests take longest. pytest-xdist hands out whole files, so that what a file shares is made once; these
+#: come first, so that its two processes end at about the same time.
 LONGEST = (
-    "test_reproduce", "test_clones", "test_side_by_side", "test_made_up", "test_killed", "test_figures", "test_pipeline",
-    "test_mistakes", "test_pages", "test_full_disk", "test_resume", "test_tuning", "test_compute", "test_imports",
+    "test_other_processors", "test_pipeline", "test_reproduce", "test_side_by_side", "test_made_up", "test_process",
+    "test_clones", "test_dependencies", "test_figures", "test_killed", "test_scratch", "test_methods", "test_mistakes",
+    "test_full_disk", "test_pages", "test_tuning", "test_compute", "test_imports",
 )  # fmt: skip
 
 

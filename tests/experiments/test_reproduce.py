@@ -11,8 +11,6 @@ import pytest
 from tests.clones import Clone, fresh_clone, one_line
 from tests.cluster import scheduler_with_workers
 
-pytestmark = pytest.mark.xdist_group("reproduce")  # one process, one clone
-
 SMALL = """
 small:
   paper: Stable SGD
