@@ -100,6 +100,14 @@ def _of_tar(path: Path) -> Iterator[Member]:
             name = _safe(path, entry.name)
             if not (entry.isreg() or entry.isdir()):
                 raise UserError(f"{path}: member '{entry.name}' is a link or a device; refused: fetch another copy")
+            told = (
+                entry.pax_headers
+            )  # of which tarfile takes a size that is a word for 0, and half a sparse map for none
+            sparse = entry.issparse() or any(key.startswith("GNU.sparse") for key in told)
+            if sparse or told.get("size", str(entry.size)) != str(entry.size):
+                raise UserError(
+                    f"{path}: member '{entry.name}' is sparse or of no known size; pack it without --sparse"
+                )
             _small(path, name, entry.size)
 
             def read(entry: tarfile.TarInfo = entry) -> bytes:
