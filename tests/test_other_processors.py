@@ -76,10 +76,9 @@ for name, optimizer in {
 
 
 def small(clone: Clone, methods: Sequence[str], *edits: tuple[str, str, str]) -> None:
-    """Two tasks in fewer steps than the default benchmark takes, and spectra of few images."""
+    """The clone's two tasks, and spectra of few images."""
     clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in methods))
     clone.edit("params.yaml", "stable: stable-ewc", f"stable: {methods[0]}")
-    clone.edit("benchmarks.yaml", "    batch_size: 5 ", "    batch_size: 20 ")
     clone.edit("params.yaml", "  examples: null", "  examples: 60")
     clone.edit("params.yaml", "  k: 3 ", "  k: 1 ")
     for edit in edits:
