@@ -112,9 +112,9 @@ def test_a_document_without_its_marks_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("name: sgd", "name: tag", "optimizer.b: missing, tag needs it"),
+        ("name: sgd", "name: tag", "optimizer.momentum: unknown key"),
         ("name: naive", "name: er", "strategy.memory_per_class: missing"),
-        ("name: naive", "name: naive\n  ewc_lambda: 1.0", "strategy.ewc_lambda: naive has no use for it"),
+        ("name: naive", "name: naive\n  ewc_lambda: 1.0", "strategy.ewc_lambda: unknown key"),
         ("method: naive", "method: tag", "has a file of its own"),
         ("lr_decay: 1.0", "lr_decay: 0.5", "regime.min_lr"),
     ],

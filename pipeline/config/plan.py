@@ -158,7 +158,8 @@ def read_run_plan(path: str | Path) -> RunPlan:
         if settings != held:
             keys = settings.keys() ^ held.keys() if isinstance(settings, dict) else set()
             key = f"{section}.{min(keys)}" if keys else section
-            raise UserError(f"{path}: {key}: is not what a plan has there; run 'dvc repro plan'")
+            what = "missing" if keys and min(keys) not in held else "is not what a plan has there"
+            raise UserError(f"{path}: {key}: {what}; run 'dvc repro plan'")
     return plan
 
 

@@ -43,7 +43,7 @@ def projected(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray,
 @given(vectors)
 def test_the_product_with_the_reference_is_never_negative(pairs: list[tuple[float, float]]) -> None:
     gradient, reference, found = projected(pairs)
-    rounding = 1e-12 * np.linalg.norm(gradient) * np.linalg.norm(reference)
+    rounding = 1e-12 * np.abs(gradient).max() * np.abs(reference).max()  # a norm of tiny numbers would be 0
     assert found @ reference >= -rounding
 
 

@@ -103,7 +103,7 @@ def test_where_it_cannot_hold_it_says_why(
 
 def test_a_processor_without_avx2_gets_one_line_and_goes_on(configured: Path) -> None:
     code = (
-        "import sys, pathlib; from pipeline import portable; portable.CPUINFO = pathlib.Path('cpuinfo'); "
+        "import sys, pathlib; from pipeline.support import portable; portable.CPUINFO = pathlib.Path('cpuinfo'); "
         "sys.argv[0] = 'train'; from stages.process import begin; begin('__main__'); print(portable.in_force())"
     )
     (configured / "cpuinfo").write_text("flags : fpu\n", encoding="utf-8")
