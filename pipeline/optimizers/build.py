@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.optimizers.eager import SGD, Adagrad, Adam
 from pipeline.optimizers.rmsprop import RMSprop
 from pipeline.optimizers.tag import TAG
 
 #: PyTorch's defaults apart from what a plan gives, as TAG's experiments used them.
 UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
+    "sgd": SGD,
     "rmsprop": RMSprop,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
+    "adagrad": Adagrad,
+    "adam": Adam,
     "tag": TAG,
 }
 

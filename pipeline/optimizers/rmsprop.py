@@ -8,12 +8,12 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from pipeline.optimizers.eager import EagerOptimizer
 from pipeline.optimizers.roots import sqrt_
 
 
-class RMSprop(Optimizer):
+class RMSprop(EagerOptimizer):
     r"""PyTorch's RMSprop without momentum, centring and weight decay.
 
         V     <- alpha V + (1 - alpha) g^2

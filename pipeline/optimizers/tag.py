@@ -22,8 +22,8 @@ from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from pipeline.optimizers.eager import EagerOptimizer
 from pipeline.optimizers.roots import sqrt_
 
 Base = Literal["rmsprop", "adagrad", "adam"]
@@ -46,7 +46,7 @@ class _Piece(NamedTuple):
     alphas: Tensor
 
 
-class TAG(Optimizer):
+class TAG(EagerOptimizer):
     r"""TAG over any parameters; see the module's text for the update.
 
     Call :meth:`begin_task` before the first step on each task::
