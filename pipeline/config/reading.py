@@ -148,7 +148,7 @@ def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: st
     message = (
         fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace(" should ", " must ")
     )
-    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; {fix or 'mend it there'}"
+    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; {fix or 'fix it there'}"
 
 
 def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:

@@ -39,54 +39,54 @@ class StoredImages:
 
 
 def read_split(
-    folder: Path, split: str, shape: tuple[int, ...], sha256: str, mend: str
+    folder: Path, split: str, shape: tuple[int, ...], sha256: str, fix: str
 ) -> tuple[StoredImages, np.ndarray]:
     """`<split>_images.npy`, not read yet, and `<split>_labels.npy`. Raises UserError for a missing or damaged file, also
     where only its checksum tells."""
     path = folder / f"{split}_images.npy"
-    images = mapped(path, shape, np.uint8, mend)
-    labels = np.array(mapped(folder / f"{split}_labels.npy", shape[:1], np.int64, mend))
-    check_sum(images, labels, sha256, mend)
+    images = mapped(path, shape, np.uint8, fix)
+    labels = np.array(mapped(folder / f"{split}_labels.npy", shape[:1], np.int64, fix))
+    check_sum(images, labels, sha256, fix)
     return StoredImages(path, shape), labels
 
 
-def mapped(path: Path, shape: tuple[int, ...], dtype: type[np.generic], mend: str) -> np.memmap:
+def mapped(path: Path, shape: tuple[int, ...], dtype: type[np.generic], fix: str) -> np.memmap:
     """A .npy file as a memory map.
 
     Args:
         path: The file.
         shape: That it must have.
         dtype: That it must have.
-        mend: What a person can do about it; the end of the error's line.
+        fix: What a person can do about it; the end of the error's line.
 
     Raises:
         UserError: It is missing, damaged, or of another shape or dtype.
     """
-    array = loaded(path, dtype, mend)
+    array = loaded(path, dtype, fix)
     if array.shape != shape:
-        raise UserError(f"{path}: has shape {array.shape}, its manifest says {shape}; {mend}")
+        raise UserError(f"{path}: has shape {array.shape}, its manifest says {shape}; {fix}")
     return array
 
 
 def loaded(
-    path: Path, dtype: type[np.generic], mend: str, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True
+    path: Path, dtype: type[np.generic], fix: str, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True
 ) -> np.memmap:
     """A .npy file as a memory map, of this dtype in the order of C. fits: whether its shape is right. Raises UserError."""
     try:
         # Not np.load, which also opens archives and, from its own header, arrays of any dtype.
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; {mend}") from None
+        raise UserError(f"{path}: missing; {fix}") from None
     except OSError as error:
         if error.filename is not None:
             raise
-        raise UserError(f"{path}: truncated or damaged ({error}); {mend}") from None
+        raise UserError(f"{path}: truncated or damaged ({error}); {fix}") from None
     except Exception as error:  # a damaged header fails in many ways
-        raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:200]}); {mend}") from None
+        raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:200]}); {fix}") from None
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.c_contiguous:
-        raise UserError(f"{path}: holds {array.dtype.str}, not {np.dtype(dtype).str} in the order of C; {mend}")
+        raise UserError(f"{path}: holds {array.dtype.str}, not {np.dtype(dtype).str} in the order of C; {fix}")
     if not fits(array.shape):
-        raise UserError(f"{path}: has a shape that its manifest does not know, {array.shape}; {mend}")
+        raise UserError(f"{path}: has a shape that its manifest does not know, {array.shape}; {fix}")
     return array
 
 
@@ -94,7 +94,7 @@ def loaded(
 _PIECE = 1 << 20
 
 
-def check_sum(images: np.memmap, labels: np.ndarray, sha256: str, mend: str) -> None:
+def check_sum(images: np.memmap, labels: np.ndarray, sha256: str, fix: str) -> None:
     """UserError where the images and labels of a split are not those of its manifest.
 
     The file of the images is read, not mapped: pages of a map count as the process's own memory.
@@ -108,7 +108,7 @@ def check_sum(images: np.memmap, labels: np.ndarray, sha256: str, mend: str) -> 
             left -= len(piece)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     if digest.hexdigest() != sha256:
-        raise UserError(f"{path}: its images or labels are not those of its manifest (the checksum differs); {mend}")
+        raise UserError(f"{path}: its images or labels are not those of its manifest (the checksum differs); {fix}")
 
 
 def write_split(

@@ -36,28 +36,28 @@ def download(
     path: Path,
     checksum: str,
     *,
-    mend: str = "run again: it goes on where it stopped",
+    fix: str = "run again: it goes on where it stopped",
     pauses: Sequence[float] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     timeout: float = TIMEOUT,
 ) -> None:
     """Fetch the first of `urls` (mirrors of the same bytes) that gives them to `path`.
 
-    checksum: "md5:...", "sha256:..." and the like. mend: what a person can do, the end of the error line. What came before an
+    checksum: "md5:...", "sha256:..." and the like. fix: what a person can do, the end of the error line. What came before an
     interruption waits in `<name>.part` and is not asked for again. Of several processes that want the same file one fetches
     it, and the others wait for it. Raises UserError where no mirror gave the right bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if not path.exists():  # another process may have brought it while this one waited
-            _download(urls, path, checksum, mend, PAUSES if pauses is None else pauses, sleep, timeout)
+            _download(urls, path, checksum, fix, PAUSES if pauses is None else pauses, sleep, timeout)
 
 
 def _download(
     urls: Sequence[str],
     path: Path,
     checksum: str,
-    mend: str,
+    fix: str,
     pauses: Sequence[float],
     sleep: Callable[[float], None],
     timeout: float,
@@ -77,7 +77,7 @@ def _download(
                 part.replace(path)
                 return
         reasons.append(reason)
-    raise UserError(f"cannot download {path.name} ({'; '.join(reasons)}); {mend}")
+    raise UserError(f"cannot download {path.name} ({'; '.join(reasons)}); {fix}")
 
 
 def digest(path: Path, algorithm: str) -> str:

@@ -127,8 +127,8 @@ def _check(source: ClassFolder, numbers: _Numbers) -> None:
     every = set().union(*numbers.values())
     for split, classes in numbers.items():
         if missing := sorted(every - set(classes)):
-            mend = "; a folder without test images needs a test fraction" if split == "test" and not classes else ""
-            raise UserError(f"{source.path}: class '{missing[0]}' has no {split} images; {LAYOUT}{mend}")
+            fix = "; a folder without test images needs a test fraction" if split == "test" and not classes else ""
+            raise UserError(f"{source.path}: class '{missing[0]}' has no {split} images; {LAYOUT}{fix}")
     if len(every) < 2:
         raise UserError(f"{source.path}: one class only ('{every.pop()}'); a classifier needs two or more")
 

@@ -56,7 +56,7 @@ def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"{name}: too large an image ({error}); shrink or remove it") from None
     except Exception as error:  # each of Pillow's readers fails in its own ways
         told = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise UserError(f"{name}: not an image that Pillow can read{told}; mend or remove it") from None
+        raise UserError(f"{name}: not an image that Pillow can read{told}; fix or remove it") from None
     return np.asarray(image)
 
 

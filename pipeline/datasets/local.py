@@ -96,7 +96,7 @@ def own_folder(path: str) -> Path:
         if place.exists():
             return place
     also = "" if given.is_absolute() else f", neither here nor in the folder of {VARIABLE}"
-    raise UserError(f"benchmarks.yaml: dataset.path: no folder or archive '{path}'{also}; mend the path")
+    raise UserError(f"benchmarks.yaml: dataset.path: no folder or archive '{path}'{also}; fix the path")
 
 
 def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool, manual: str = "") -> list[Path]:
@@ -116,10 +116,10 @@ def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool,
                     f"it in the environment variable {VARIABLE} (or put them into {cache_folder()})"
                 )
             other = f", or class folders as {dataset}.tar," if folders else ""
-            mend = (
+            fix = (
                 f"run again to go on where it stopped, or put the file below a folder, as {file.names[0]}{other} and name "
                 f"that folder in the environment variable {VARIABLE}"
             )
-            download(file.urls, path, file.checksum, mend=mend)
+            download(file.urls, path, file.checksum, fix=fix)
         paths.append(path)
     return paths

@@ -12,15 +12,15 @@ from pipeline.datasets.arrays import Split, read_split
 from pipeline.handover.documents import read_document
 from pipeline.handover.manifests import RawManifest
 
-MEND = "delete data/raw and run 'dvc repro download'"
+FIX = "delete data/raw and run 'dvc repro download'"
 
 
 def read_raw(folder: Path) -> list[Mapping[str, Split]]:
     """The splits of each dataset in `data/raw`. Raises UserError for a missing or damaged file."""
-    manifest = read_document(RawManifest, folder / "manifest.json", MEND)
+    manifest = read_document(RawManifest, folder / "manifest.json", FIX)
     return [
         {
-            split: read_split(folder / entry.folder, split, tuple(described.shape), described.sha256, MEND)
+            split: read_split(folder / entry.folder, split, tuple(described.shape), described.sha256, FIX)
             for split, described in (("train", entry.splits.train), ("test", entry.splits.test))
         }
         for entry in manifest.datasets

@@ -28,7 +28,7 @@ from pipeline.figures import (
 from pipeline.figures.style import STYLE
 from pipeline.handover.tables import PLOTS, check_plots, read_table
 
-MEND = "run 'dvc repro summarize'"
+FIX = "run 'dvc repro summarize'"
 Tables = Mapping[str, pd.DataFrame]
 #: Of each task: (tasks, n, height, width[, 3]) uint8, and its name.
 FirstImages = tuple[np.ndarray, Sequence[str]]
@@ -50,8 +50,8 @@ FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """Every table of `folder` by name. Raises UserError where one is missing, damaged or does not fit the others."""
-    tables = {name: read_table(folder / f"{name}.csv", table, MEND) for name, table in PLOTS.items()}
-    check_plots(tables, folder, MEND)
+    tables = {name: read_table(folder / f"{name}.csv", table, FIX) for name, table in PLOTS.items()}
+    check_plots(tables, folder, FIX)
     return tables
 
 

@@ -21,7 +21,7 @@ from pipeline.handover.manifests import TasksManifest
 from pipeline.support.errors import UserError
 from pipeline.support.files import read_json
 
-MEND = "delete data/tasks and run 'dvc repro split'"
+FIX = "delete data/tasks and run 'dvc repro split'"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Tasks:
         """Raises UserError where the manifest is missing or damaged."""
         folder = Path(folder)
         path = folder / "manifest.json"
-        manifest = read_json(path, MEND)
-        checked(TasksManifest, manifest, path, MEND)
+        manifest = read_json(path, FIX)
+        checked(TasksManifest, manifest, path, FIX)
         return cls(folder, manifest)  # as it stands: the report tells the stream in the file's own order
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Tasks:
         """
         path = self.folder / "first_images.npy"
         count, shape = len(self), self.image_shape
-        return np.array(loaded(path, np.uint8, MEND, lambda found: found[:1] == (count,) and found[2:] == shape))
+        return np.array(loaded(path, np.uint8, FIX, lambda found: found[:1] == (count,) and found[2:] == shape))
 
     def split(self, task: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, height, width[, channels]) uint8, memory-mapped, and labels (n,) int64 in 0..classes-1 of a task.
@@ -75,9 +75,9 @@ class Tasks:
         place = self.folder / f"task-{task + 1:02d}"
         entry = self.manifest["tasks"][task]
         shape = tuple(entry[split]["shape"])
-        images = mapped(place / f"{split}_images.npy", shape, np.uint8, MEND)
-        labels = mapped(place / f"{split}_labels.npy", shape[:1], np.int64, MEND)
-        check_sum(images, labels, entry[split]["sha256"], MEND)
+        images = mapped(place / f"{split}_images.npy", shape, np.uint8, FIX)
+        labels = mapped(place / f"{split}_labels.npy", shape[:1], np.int64, FIX)
+        check_sum(images, labels, entry[split]["sha256"], FIX)
         if labels.max() >= len(entry["classes"]) or labels.min() < 0:
-            raise UserError(f"{place}/{split}_labels.npy: has labels outside 0..{len(entry['classes']) - 1}; {MEND}")
+            raise UserError(f"{place}/{split}_labels.npy: has labels outside 0..{len(entry['classes']) - 1}; {FIX}")
         return images, labels

@@ -1,4 +1,4 @@
-"""What a person can mend: one line on stderr and exit status 2, never a traceback."""
+"""What a person can fix: one line on stderr and exit status 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
-    """A mistake in a parameter, a file or the machine's disk, told in one line: what, where, how to mend it."""
+    """A mistake in a parameter, a file or the machine's disk, told in one line: what, where, how to fix it."""
 
 
 class DivergenceError(UserError):
@@ -26,7 +26,7 @@ def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
 
 
 def run_stage(stage: str, main: Callable[[], None]) -> None:
-    """Run `main`; turn what a person can mend into one line and exit status 2.
+    """Run `main`; turn what a person can fix into one line and exit status 2.
 
     UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path, and so is
     memory that does not suffice. Ctrl-C ends with a line and status 130. Where nobody reads on (`| head`) there is nobody to

@@ -149,18 +149,18 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, as_json(value))
 
 
-def read_json(path: str | Path, mend: str) -> Any:
-    """Read JSON; UserError naming the file and `mend` (what to do) where it is missing or damaged: also for a key that
+def read_json(path: str | Path, fix: str) -> Any:
+    """Read JSON; UserError naming the file and `fix` (what to do) where it is missing or damaged: also for a key that
     stands twice, NaN and infinity, which Python's reader takes and JSON does not have."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse)
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; {mend}") from None
+        raise UserError(f"{path}: missing; {fix}") from None
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); {mend}") from None
+        raise UserError(f"{path}: damaged ({error}); {fix}") from None
     except RecursionError:
-        raise UserError(f"{path}: damaged (nested too deep); {mend}") from None
+        raise UserError(f"{path}: damaged (nested too deep); {fix}") from None
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
