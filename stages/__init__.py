@@ -1,1 +1,1 @@
-"""One thin script a DVC stage: read its files, call the library, write its files. Run as `python -m stages.NAME`."""
+"""The DVC stages, one thin script each: read files, call the library, write files. Run as `python -m stages.NAME`."""

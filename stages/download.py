@@ -1,4 +1,7 @@
-"""download: runs/data.yaml -> data/raw/, the datasets' images in canonical order, and data/weights/, checked."""
+"""Stage `download`: runs/data.yaml -> data/raw/, data/weights/.
+
+Fetches and checks the images of the benchmark's datasets, in canonical order, and its initial weights, if it has any.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from pipeline.support.files import whole_folder
 
 
 def main() -> None:
-    """Fetch, check, write."""
+    """Fetch, check and write the datasets and the initial weights."""
     plan = read_data_plan("runs/data.yaml")
     with whole_folder("data/raw") as raw, whole_folder("data/weights") as weights:
         write_raw(raw, plan.datasets)

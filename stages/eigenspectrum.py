@@ -1,7 +1,10 @@
-"""eigenspectrum: models/<method>/<seed>/ + data/tasks/ -> metrics/runs/<method>/<seed>.eigenspectrum.json, eigenvectors/.
+"""Stage `eigenspectrum`: the curvature of each task's loss, for one run.
 
-For each task the largest eigenvalues of the Hessian of its loss right after it was learnt (and what else params.yaml asks
-for), and the distance of all weights from those after the first task.
+    runs/<method>.yaml + models/<method>/<seed>/ + data/tasks/
+    -> metrics/runs/<method>/<seed>.eigenspectrum.json, eigenvectors/<method>/<seed>/
+
+Computes for each task the largest eigenvalues of the Hessian of its loss right after it was learnt, whatever else
+the `eigenspectrum` section of params.yaml asks for, and the distance of all weights from those after the first task.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from stages.runs import checkpoint, code_of, run_from_arguments
 
 
 def main() -> None:
-    """Eigenspectra of one run."""
+    """Compute the eigenspectra of one run."""
     run = run_from_arguments()
     plan, tasks, sections = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections()
     settings = sections.eigenspectrum
@@ -82,11 +85,11 @@ def main() -> None:
             whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder,
             whole_file(run.eigenspectrum) as file,
         ):
-            # A DVC output must be there, also where nothing is kept.
+            # DVC requires its outputs to exist, even if no eigenvectors are saved: so there is always a manifest.
             manifest = {"saved": settings.save_vectors, "k": settings.k}
             write_document(EigenvectorsManifest, manifest, folder / "manifest.json")
             for task, vectors in enumerate(found.vectors):
-                kept = {"eigenvectors": vectors.T.contiguous()}  # a row a pair
+                kept = {"eigenvectors": vectors.T.contiguous()}  # one row per eigenvector
                 kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
                 save_file(kept, checkpoint(folder, task))
             file.write_text(text, encoding="utf-8")

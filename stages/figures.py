@@ -1,4 +1,7 @@
-"""figures: plots/*.csv, runs/*.yaml and the first images of data/tasks/ -> figures/: PNG, SVG, report.md, report.html."""
+"""Stage `figures`: plots/*.csv + runs/*.yaml + published.csv + the first images of data/tasks/ -> figures/.
+
+Draws every figure as PNG and SVG, and writes the report as report.md and report.html.
+"""
 
 from __future__ import annotations
 

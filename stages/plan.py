@@ -1,6 +1,7 @@
-"""plan: params.yaml + benchmarks.yaml + methods.yaml -> runs/<method>.yaml, runs/data.yaml.
+"""Stage `plan`: params.yaml + benchmarks.yaml + methods.yaml -> runs/<method>.yaml, runs/data.yaml.
 
-With --check nothing is written: only what is wrong is told.
+Resolves one plan for each method, and one for the data. With --check it writes nothing, and only reports mistakes and
+settings that have no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pipeline.support.files import whole_folder
 
 
 def main() -> None:
-    """Check everything, then write all plans at once."""
+    """Check the whole configuration, then write all plans at once."""
     configuration = read_configuration()
     plans: dict[str, DataPlan | RunPlan] = {"data": resolve_data(configuration)}
     plans |= {method: resolve_run(configuration, method) for method in configuration.params.methods}

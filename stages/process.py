@@ -1,7 +1,8 @@
-"""The process of a stage, from its first line on, before anything heavy is imported.
+"""What the process of a stage sets up first, before anything heavy is imported.
 
-It ends with the DVC that started it: DVC, killed, leaves its command behind, which would train on beside the next one. And
-its arithmetic is made portable, which must precede the import of PyTorch, NumPy and SciPy.
+The process is made to end with the DVC that started it: when DVC is killed, the command that it started lives on, and
+would train alongside the next one. And arithmetic is made portable, which must happen before PyTorch, NumPy and SciPy
+are imported.
 """
 
 from __future__ import annotations
@@ -16,28 +17,31 @@ from pipeline.support.errors import run_stage
 
 try:
     import psutil
-except ImportError:  # every Python but the environment's
+except ImportError:  # this is not the Python of the project's environment
     print(
         f"{Path(sys.argv[0]).stem}: {sys.executable} lacks the project's packages; run 'source .venv/bin/activate' first",
         file=sys.stderr,
     )
     sys.exit(2)
 
-#: What DVC sets for the commands that it runs, to the name of the stage.
+#: The environment variable in which DVC gives the commands that it runs the name of their stage.
 STAGE = "DVC_STAGE"
-#: What a process that runs DVC is called: DVC's own command or package, and what `pipeline.parallel` runs it in.
+#: Names by which a process that runs DVC is recognised: DVC's command or package, and a module of `pipeline.parallel`.
 DVC = ("dvc", "pipeline.parallel.dvc_process")
-#: Seconds between two looks at whether DVC is there.
+#: Seconds between two checks whether DVC is still running.
 INTERVAL = 0.5
-#: The exit status of a process that ends with DVC, as of one that was told to terminate.
+#: The exit status of a process that ends with DVC, the same as after SIGTERM (128 + 15).
 ENDED = 143
 
 
 def begin(module: str) -> None:
-    """Prepare this process, if `module` is the one that Python runs; to be called before all other imports of a stage.
+    """Prepare this process, if `module` is the one that Python runs. Call it before all other imports of a stage.
 
-    Ends the process with status 143 where the DVC that started it is gone, with a line and status 2 where the compute
-    section of params.yaml is wrong.
+    It ends the process with status 143 if the DVC that started it is gone, and with a line on stderr and status 2 if
+    the sections of params.yaml that stages read themselves (compute and eigenspectrum) are wrong.
+
+    Args:
+        module: The `__name__` of the module that calls it.
     """
     if module == "__main__":
         end_with_dvc()
@@ -50,7 +54,7 @@ def _prepare(stage: str) -> None:
     from pipeline.support.portable import make_portable
 
     compute = read_sections().compute
-    # The guarantee is for one thread of a CPU; elsewhere the fastest kernels may as well be taken.
+    # Portability is guaranteed for a single CPU thread only; otherwise the fastest kernels may as well be used.
     if compute.portable and compute.threads == 1 and not compute.device.startswith(("cuda", "mps")):
         reason = make_portable()
         if reason:
@@ -58,7 +62,7 @@ def _prepare(stage: str) -> None:
 
 
 def end_with_dvc() -> None:
-    """End this process as soon as the DVC that started it is gone: at once, where that is so already.
+    """End this process, with status 143, as soon as the DVC that started it is gone; at once if it is gone already.
 
     A process that DVC did not start is left alone.
     """
@@ -79,20 +83,26 @@ def end_with_dvc() -> None:
 
 
 def _starter(stage: str) -> psutil.Process | None:
-    """The process that runs DVC for this one: the nearest ancestor that does not itself run for the stage, as a shell in
-    between does. None where DVC is gone: then the system has given this process to one that has nothing to do with it."""
+    """The process of the DVC that started this one, or None if it is gone.
+
+    It is the nearest ancestor that is not part of the stage itself, as a shell in between would be. If DVC is gone, the
+    system has given this process a new parent, which has nothing to do with it.
+    """
     for ancestor in psutil.Process().parents():
         try:
             if ancestor.environ().get(STAGE) == stage:
                 continue
             return ancestor if _runs_dvc(ancestor) else None
-        except psutil.Error:  # it has just ended, or belongs to somebody else
+        except psutil.Error:  # the ancestor has just ended, or belongs to another user
             return None
     return None
 
 
 def _runs_dvc(process: psutil.Process) -> bool:
-    """By its name; and any Python in this session, where somebody's own program calls DVC's API."""
+    """Whether a process runs DVC, judged by its name.
+
+    Any Python in this process's session counts as well: it may be a program that calls DVC's API.
+    """
     if any(Path(word).name in DVC for word in process.cmdline()[:4]):
         return True
     return process.pid != 1 and Path(process.exe()).name.startswith("python") and os.getsid(process.pid) == os.getsid(0)

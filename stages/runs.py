@@ -1,4 +1,4 @@
-"""What the stages of one run (a method with a seed) share: its arguments, its places, its log."""
+"""What the stages of one run (a method with a seed) share: arguments, paths and the log."""
 
 from __future__ import annotations
 
@@ -19,45 +19,47 @@ from pipeline.support.errors import UserError
 
 @dataclass(frozen=True)
 class Run:
-    """One method with one seed."""
+    """One run: a method with a seed."""
 
     method: str
     seed: int
 
     @property
     def name(self) -> str:
-        """As DVC names it after the @."""
+        """The part after the @ in the names of the run's stages, such as naive-1."""
         return f"{self.method}-{self.seed}"
 
     @property
     def plan(self) -> Path:
-        """Its resolved plan."""
+        """File of the method's resolved plan."""
         return Path("runs") / f"{self.method}.yaml"
 
     @property
     def checkpoints(self) -> Path:
-        """Its folder of checkpoints."""
+        """Folder of the run's checkpoints, one for each task."""
         return Path("models") / self.method / str(self.seed)
 
     @property
     def metrics(self) -> Path:
-        """Its accuracy matrix and metrics."""
+        """File of the run's accuracy matrix and metrics."""
         return Path("metrics/runs") / self.method / f"{self.seed}.json"
 
     @property
     def eigenspectrum(self) -> Path:
-        """Its eigenvalues."""
+        """File of the run's eigenvalues."""
         return Path("metrics/runs") / self.method / f"{self.seed}.eigenspectrum.json"
 
     def scratch(self, stage: str) -> Path:
-        """Where a stage keeps what it has so far: no DVC output."""
+        """Folder in which a stage keeps its state, to resume from after an interruption. It is not a DVC output."""
         return Path("scratch") / stage / self.name
 
     @contextmanager
     def logged(self, stage: str) -> Iterator[dict[str, Any]]:
-        """Write seconds, and what the block adds, to logs/: they differ from run to run, so they are no DVC output.
+        """Time the block and write the log of a stage to logs/, with whatever the block adds to it.
 
-        Where the block adds `seconds_before`, those of an interrupted process whose state it went on from, they count.
+        What is logged differs each time a run is repeated, so the log is not a DVC output. If the block adds
+        `seconds_before`, the seconds of an interrupted process whose state it resumed from, `seconds` includes them. If
+        the block raises, nothing is written.
         """
         log: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         start = time.perf_counter()
@@ -67,12 +69,16 @@ class Run:
 
 
 def checkpoint(folder: Path, task: int) -> Path:
-    """The weights after a task (from 0)."""
+    """Return the path of the weights after a task. Tasks are counted from 0 here, from 1 in the file's name."""
     return folder / f"task-{task + 1:02d}.safetensors"
 
 
 def code_of(stage: str) -> list[Path]:
-    """The project's files that a stage depends on, as dvc.yaml lists them. Raises UserError."""
+    """Return the project's code that a stage depends on: the files and folders that dvc.yaml lists.
+
+    Raises:
+        UserError: if dvc.yaml cannot be read or has no dependencies for the stage.
+    """
     try:
         listed = read_yaml("dvc.yaml")["stages"][stage]["deps"]
     except (KeyError, TypeError):
@@ -81,7 +87,11 @@ def code_of(stage: str) -> list[Path]:
 
 
 def run_from_arguments() -> Run:
-    """METHOD SEED from the command line. Raises UserError."""
+    """Read METHOD SEED from the command line.
+
+    Raises:
+        UserError: if there are not exactly these two arguments, or if one of them is not valid.
+    """
     if len(sys.argv) != 3:
         raise UserError(f"usage: python -m stages.{Path(sys.argv[0]).stem} METHOD SEED, as in 'naive 1'")
     return Run(name(sys.argv[1], "usage: METHOD SEED: METHOD"), seed(sys.argv[2], "usage: METHOD SEED: SEED"))

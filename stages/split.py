@@ -1,4 +1,7 @@
-"""split: runs/data.yaml + data/raw/ -> data/tasks/, the tasks of the stream."""
+"""Stage `split`: runs/data.yaml + data/raw/ -> data/tasks/.
+
+Makes the tasks of the stream from the raw images.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from pipeline.support.files import whole_folder
 
 
 def main() -> None:
-    """Make every task."""
+    """Make and write every task."""
     plan = read_data_plan("runs/data.yaml")
     raw = read_raw(Path("data/raw"))
     with whole_folder("data/tasks") as folder:

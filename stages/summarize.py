@@ -1,4 +1,7 @@
-"""summarize: metrics/runs/ -> metrics/methods/*.json, metrics/summary.json, metrics/summary.csv, plots/*.csv."""
+"""Stage `summarize`: metrics/runs/ -> metrics/methods/*.json, metrics/summary.json, metrics/summary.csv, plots/*.csv.
+
+Computes means and standard deviations over the seeds, and makes the tables behind the plots.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pipeline.support.files import as_json, whole_file, whole_folder, write_json
 
 
 def main() -> None:
-    """Summarize the configured runs."""
+    """Summarize the configured runs, and name those that are missing on stderr."""
     params = read_configuration().params
     runs, missing = read_runs(Path("metrics/runs"), params.methods, params.seeds)
     for method, seed, stage in missing:
@@ -25,7 +28,7 @@ def main() -> None:
     made = tables(runs)
     summary = summarize(made["runs"])
     of_methods = summary_table(summary, params.benchmark, made["runs"])
-    with (  # all is written before the first takes its place
+    with (  # everything is written before the first output is replaced
         whole_folder("plots") as plots,
         whole_file("metrics/summary.csv") as csv,
         whole_file("metrics/summary.json") as json,

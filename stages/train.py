@@ -1,6 +1,8 @@
-"""train: runs/<method>.yaml + data/tasks/ -> models/<method>/<seed>/, metrics/runs/<method>/<seed>.json.
+"""Stage `train`: train one method with one seed on the whole stream.
 
-Killed, it goes on from scratch/ when it is started again.
+    runs/<method>.yaml + data/tasks/ + data/weights/ -> models/<method>/<seed>/, metrics/runs/<method>/<seed>.json
+
+If it is killed, it resumes from its state in scratch/ when it is started again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def main() -> None:
     run = run_from_arguments()
     plan, tasks, compute = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections().compute
 
-    # torch costs seconds: only once everything cheap is known to be right.
+    # Importing torch takes seconds, so it comes after everything that is cheap to check.
     import torch
 
     from pipeline.analysis.metrics import all_metrics
@@ -55,7 +57,7 @@ def main() -> None:
         record = train(plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch)
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
-            # null where a task was not evaluated
+            # None, null in the file, where a task was not evaluated
             "accuracy": [[None if isnan(value) else round(value, 6) for value in row] for row in record.accuracy],
             "test_loss": [[None if isnan(value) else significant(value) for value in row] for row in record.test_loss],
             "train_loss": [[significant(value) for value in row] for row in record.train_loss],

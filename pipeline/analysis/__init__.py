@@ -1,1 +1,1 @@
-"""From single runs to tables: metrics, summary, intervals, published rows."""
+"""Analysis of finished runs: metrics, summary tables, confidence intervals and comparison with published numbers."""

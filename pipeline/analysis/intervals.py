@@ -1,4 +1,4 @@
-"""What a handful of seeds can tell: intervals, paired differences, and a verdict on a published number."""
+"""Statistics over a handful of seeds: confidence intervals, differences, and the verdict on a published number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from scipy.special import stdtrit  # the quantile behind scipy.stats.t, whose import costs a second
 
 LEVEL = 0.95
-#: Percentage points of average accuracy: near enough whatever the spread; near enough where the interval holds 0.
+#: Limits on the absolute difference of a reproduced result, in percentage points of average accuracy: whatever its
+#: interval, and if its interval contains 0.
 NEAR, NEAR_WITH_INTERVAL = 1.5, 3.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of n values. std: with divisor n - 1. low, high: its interval at LEVEL. None where n is too small to tell."""
+    """A mean or a difference of means, with its confidence interval.
+
+    Attributes:
+        n: The number of values; from `welch_difference` that of its first mean.
+        mean: The mean, or the difference.
+        std: The standard deviation with divisor n - 1. None for a single value, and from `welch_difference`.
+        low: The lower end of the interval at `LEVEL`, or None if there are too few values for one.
+        high: The upper end.
+    """
 
     n: int
     mean: float
@@ -25,12 +34,19 @@ class Estimate:
 
 
 def _quantile(freedom: float) -> float:
-    """Of Student's t, at the upper end of the interval at LEVEL."""
+    """The quantile of Student's t distribution at the upper end of a two-sided interval at `LEVEL`."""
     return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, standard deviation and Student's t interval. One value has no spread. Raises ValueError for none."""
+    """Estimate the mean of values with Student's t interval.
+
+    Returns:
+        The estimate; a single value has neither a standard deviation nor an interval.
+
+    Raises:
+        ValueError: if there are no values.
+    """
     n = len(values)
     if n == 0:
         raise ValueError("no values")
@@ -43,13 +59,27 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate | None:
-    """Mean of ours - theirs over the seeds that both have, with its interval; None where they have none in common."""
+    """Estimate the mean of ours - theirs over the seeds that both have, with Student's t interval.
+
+    Args:
+        ours: Values by seed.
+        theirs: Values by seed.
+
+    Returns:
+        The estimate, or None if they have no seed in common.
+    """
     common = sorted(set(ours) & set(theirs))
     return estimate([ours[seed] - theirs[seed] for seed in common]) if common else None
 
 
 def described(n: int, mean: float, population_std: float) -> Estimate:
-    """The estimate of values of which only the mean and the standard deviation with divisor n are known."""
+    """Build the estimate of values of which only mean and standard deviation are known, with Student's t interval.
+
+    Args:
+        n: The number of values.
+        mean: Their mean.
+        population_std: Their standard deviation with divisor n.
+    """
     if n < 2:
         return Estimate(n, mean)
     std = population_std * math.sqrt(n / (n - 1))
@@ -58,8 +88,12 @@ def described(n: int, mean: float, population_std: float) -> Estimate:
 
 
 def welch_difference(a: Estimate, b: Estimate) -> Estimate:
-    """Difference of two means with Welch's interval (unequal variances); n: values of the first. No interval where either has
-    one value."""
+    """Estimate the difference a - b of two means with Welch's interval, which allows for unequal variances.
+
+    Returns:
+        The difference with the n of `a` and no standard deviation. It has no interval if either mean is of a single
+        value, and an interval of length 0 if neither has any spread.
+    """
     difference = a.mean - b.mean
     if a.std is None or b.std is None:
         return Estimate(a.n, difference)
@@ -73,10 +107,16 @@ def welch_difference(a: Estimate, b: Estimate) -> Estimate:
 
 
 def verdict(difference: Estimate) -> str:
-    """reproduced, higher or lower, of a difference in percentage points of average accuracy.
+    """Judge a difference d between our average accuracy and the published one.
 
-    The rule, the same for all rows: reproduced where |d| is at most 1.5, or where Welch's 95 % interval holds 0 and |d| is
-    at most 3; higher or lower otherwise.
+    The same rule applies to every row: the result is reproduced if |d| is at most 1.5 points, or if |d| is at most 3
+    points and the 95 % interval of d (Welch's) contains 0.
+
+    Args:
+        difference: Ours minus the published value, in percentage points.
+
+    Returns:
+        "reproduced"; otherwise "higher" or "lower", as ours is.
     """
     d = difference.mean
     holds_zero = difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high

@@ -1,6 +1,6 @@
-"""The published numbers that a benchmark has, and which of our methods a row stands for.
+"""Comparison of our methods with the rows of published results that they correspond to.
 
-published.csv holds TAG's experiments row by row, from the authors' own training logs.
+published.csv holds the results of TAG's experiments row by row, taken from the authors' own training logs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from pipeline.support.errors import UserError
 
 @dataclass(frozen=True)
 class Published:
-    """One row. accuracy, learning_accuracy: in percent. forgetting: in points, as the papers count it (`forgetting_paper`).
-    None where it was not published. differs: settings of ours that are not the row's, told in words."""
+    """One published row, compared with a method of ours by its settings.
+
+    Attributes:
+        row: The name of the row.
+        accuracy: The average accuracy in percent.
+        forgetting: The forgetting in percentage points, as the papers compute it (see `forgetting_paper` in
+            `pipeline.analysis.metrics`); None if it was not published.
+        learning_accuracy: The learning accuracy in percent; None if it was not published.
+        differs: The settings of our method that differ from those of the row, such as "lr 0.1, not 0.05".
+    """
 
     row: str
     accuracy: Estimate
@@ -31,8 +39,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method of ours beside its published row, in percent. difference: ours less the published one, with Welch's interval.
-    verdict: by the one rule for all rows, `pipeline.analysis.intervals.verdict`."""
+    """The average accuracy of a method of ours beside that of its published row.
+
+    Attributes:
+        method: The method.
+        row: Its published row.
+        ours: Our average accuracy in percent.
+        difference: Ours minus the published one in percentage points, with Welch's interval.
+        verdict: The verdict on the difference, see `pipeline.analysis.intervals.verdict`.
+    """
 
     method: str
     row: Published
@@ -42,7 +57,20 @@ class Comparison:
 
 
 def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, table: pd.DataFrame) -> list[Comparison]:
-    """Every method that has runs and a published row. runs: method, average_accuracy as a fraction."""
+    """Compare every method that has both runs and a published row.
+
+    Args:
+        runs: One row for each run, with its `method` and its `average_accuracy` as a fraction.
+        plans: The plans of the methods by name.
+        benchmark: The benchmark of the runs.
+        table: The published rows, as returned by `read_published`.
+
+    Returns:
+        The comparisons, in the order of `plans`.
+
+    Raises:
+        UserError: if a published row has no accuracy.
+    """
     found = []
     for method, plan in plans.items():
         row = published_row(table, benchmark, plan)
@@ -55,23 +83,42 @@ def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, ta
 
 
 def read_published(path: str | Path = "published.csv") -> pd.DataFrame:
-    """The table. Raises UserError where it is missing, damaged or lacks a column."""
+    """Read the table of published results.
+
+    Raises:
+        UserError: if the file is missing or damaged, or lacks a column.
+    """
     return read_table(path, PUBLISHED, f"restore it, e.g. with 'git checkout -- {path}'")
 
 
 def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Published | None:
-    """The row with this benchmark, epochs, update rule, strategy, regime and memory; None where none was published."""
+    """Find the published row of a plan.
+
+    A row corresponds to a plan if it has the same benchmark, epochs, update rule, strategy, regime (with or without
+    decay) and memory. Other settings may differ; they are listed in the result.
+
+    Args:
+        table: The published rows, as returned by `read_published`.
+        benchmark: The benchmark of the plan.
+        plan: The plan of a method.
+
+    Returns:
+        The row, or None if there is no such row or no single one.
+
+    Raises:
+        UserError: if the row has no accuracy.
+    """
     optimizer = plan.optimizer
     rule = optimizer.tuned_name(optimizer.model_dump())
     strategy = {"naive": "finetune", "multitask-passes": "multitask"}.get(plan.strategy.name, plan.strategy.name)
     if plan.strategy.name == "multitask":
-        return None  # joint batches: the papers' multi-task is passes in sequence
+        return None  # joint batches, whereas multi-task learning in the papers means passes over the tasks in sequence
     if plan.regime.lr_decay < 1:
         if strategy != "finetune":
             return None
         strategy = "stable"
     elif optimizer.value_of("momentum"):
-        return None  # the published SGD rows without decay have none
+        return None  # the published SGD rows without decay have no momentum
     rows = table[
         (table["benchmark"] == benchmark)
         & (table["epochs"] == plan.training.epochs)
@@ -99,7 +146,7 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
     ]
 
     def value(name: str, factor: float = 1.0) -> Estimate | None:
-        # The logs' standard deviations have the divisor n, and some rows lack their single runs.
+        # The standard deviations in the logs have the divisor n, and some rows lack the values of single runs.
         mean, std = factor * float(row[f"{name}_mean"]), factor * float(row[f"{name}_std"])
         return None if pd.isna(mean) else described(int(row["runs"]), mean, std)
 

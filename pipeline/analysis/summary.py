@@ -1,4 +1,4 @@
-"""From the metrics of single runs to the tables that people, `dvc plots` and the figures read."""
+"""Summaries of the metrics of single runs: means over the seeds, and the tables behind `dvc plots` and the figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.handover.runs import Trained, check_tasks
 from pipeline.handover.spectra import Spectra
 from pipeline.support.errors import UserError
 
-#: What the summary holds for each method: the mean over the seeds, and beside it the standard deviation.
+#: The metrics in the summary of each method, as the mean and the standard deviation over the seeds.
 METRICS = (
     "average_accuracy",
     "forgetting",
@@ -27,10 +27,10 @@ METRICS = (
     "movement_overlap",
 )
 
-#: Of those, what `dvc metrics` shows: as many columns as a screen takes.
+#: Those of them that `dvc metrics` shows: as many columns as fit on a screen.
 COMPARED = ("average_accuracy", "forgetting", "learning_accuracy", "largest_eigenvalue")
 
-#: The tables of plots/, and their columns beside `method` and `seed`.
+#: The tables in plots/, and their columns apart from `method` and `seed`.
 TABLES: dict[str, tuple[str, ...]] = {
     "runs": METRICS,
     "average_accuracy": ("tasks_learnt", "average_accuracy"),
@@ -48,7 +48,14 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """The two JSON files of one run. eigenspectrum: None where it is not there yet."""
+    """The contents of the two JSON files of one run.
+
+    Attributes:
+        method: The method of the run.
+        seed: Its seed.
+        train: The metrics of its training, as in metrics/runs/<method>/<seed>.json.
+        eigenspectrum: Its eigenspectrum, as in <seed>.eigenspectrum.json beside it; None if it is missing.
+    """
 
     method: str
     seed: int
@@ -59,8 +66,20 @@ class RunMetrics:
 def read_runs(
     folder: Path, methods: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[RunMetrics], list[tuple[str, int, str]]]:
-    """The configured runs that are there and no others (a method that was removed leaves its files); and what is missing:
-    method, seed, and train or eigenspectrum. Raises UserError for a damaged file, or where no run is there at all."""
+    """Read the configured runs, and no others: the files of methods that were removed may still be there.
+
+    Args:
+        folder: The folder with the files of all runs, metrics/runs.
+        methods: The configured methods.
+        seeds: The configured seeds.
+
+    Returns:
+        The runs that have finished training, and what is missing, as method, seed and stage ("train" or
+        "eigenspectrum").
+
+    Raises:
+        UserError: if a file is damaged, the two files of a run do not have the same tasks, or no run has finished.
+    """
     runs: list[RunMetrics] = []
     missing: list[tuple[str, int, str]] = []
     for method in methods:
@@ -85,15 +104,30 @@ def read_runs(
 
 
 def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
-    """The tables behind plots and figures, in long form, by file name. Tasks are numbered from 1.
+    """Build the tables behind plots and figures, in long form.
 
-    runs: one row a run, its metrics. average_accuracy: of the tasks learnt so far, after each. accuracy: the matrix, by
-    tasks learnt (0: untrained) and task. train_loss: over the stream, in tasks. eigenvalues: rank 1 the largest by
-    magnitude; moment: learnt (right after the task) or end (of the stream). largest_eigenvalue: of each task. distance: of
-    the weights from those after task 1. movement: how far the weights went since a task was learnt, the share of it within
-    its top eigenvectors, lambda_1 times its square, and what the task has lost in accuracy and loss (on the test images)
-    meanwhile. density: nodes and weights of each task's spectral density. alpha: TAG's
-    alpha(task, earlier task), mean over tensors and steps; alpha_course: the same over the stream.
+    - runs: one row for each run, with its metrics.
+    - average_accuracy: on the tasks learnt so far, after each task.
+    - accuracy: the accuracy matrix, by number of tasks learnt (0 for the untrained network) and task.
+    - train_loss: the training loss over the stream; the position is given in tasks.
+    - eigenvalues: of each task, rank 1 being the largest by magnitude; `moment` is "learnt" (right after the task) or
+      "end" (of the stream).
+    - largest_eigenvalue: of each task, right after it was learnt.
+    - distance: of the weights after each task from those after task 1.
+    - movement: the distance ||dw|| that the weights have moved since a task was learnt, the share of ||dw||^2
+    (`overlap`)
+      within the span of the task's top eigenvectors, lambda_1 ||dw||^2, and what the task has meanwhile lost in
+      accuracy and loss on the test images.
+    - density: the nodes and weights of the spectral density of each task, by probe.
+    - alpha: TAG's alpha(task, earlier task), as the mean over tensors and steps.
+    - alpha_course: the same over the stream.
+
+    Args:
+        runs: The runs, as returned by `read_runs`.
+
+    Returns:
+        The tables by name, with the columns of `TABLES`; columns without any value are left out. Tasks are numbered
+        from 1.
     """
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
@@ -151,7 +185,7 @@ def _training_rows(train: Mapping[str, Any]) -> dict[str, TableRows]:
 
 
 def _position(task: int, point: int, points: Sequence[Any]) -> float:
-    """Place of a stretch of steps (its end) on the stream, in tasks."""
+    """The position in the stream, in tasks, of the end of a stretch of steps."""
     return round(task + point / len(points), 4)
 
 
@@ -182,6 +216,7 @@ def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) 
 
 
 def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> TableRows:
+    """The rows of the eigenvalues of several tasks, all taken at one moment of the stream."""
     return [
         {
             "task": spectrum["task"],
@@ -197,7 +232,7 @@ def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> TableRows:
 
 
 def _movement(task: int, moved: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task has lost since it was learnt, beside how the weights have moved. Rows of the matrices are tasks learnt."""
+    """How far the weights have moved since a task was learnt, and what the task has lost since in accuracy and loss."""
     later = moved["task"]
     return {
         "task": task,
@@ -211,7 +246,15 @@ def _movement(task: int, moved: Mapping[str, Any], train: Mapping[str, Any]) -> 
 
 
 def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """{method: {metric: mean over the seeds, metric_std: sample standard deviation}}; no std where there is one seed."""
+    """Summarise the runs of each method over their seeds.
+
+    Args:
+        runs: The table `runs` made by `tables`.
+
+    Returns:
+        For each method its metrics: the mean over the seeds under the name of the metric and, if there are several
+        seeds, the sample standard deviation under the name with "_std". Metrics without any value are left out.
+    """
     summary: dict[str, dict[str, float]] = {}
     for method, rows in runs.groupby("method", sort=False):
         entry = summary.setdefault(str(method), {})
@@ -225,7 +268,13 @@ def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def summary_table(summary: Mapping[str, Mapping[str, float]], benchmark: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """The same for people: one row a method, with the number of its seeds."""
+    """Turn a summary into a table with one row for each method.
+
+    Args:
+        summary: The summary made by `summarize`.
+        benchmark: The benchmark, which becomes the first column.
+        runs: The table `runs` that the summary was made from, for the number of seeds of each method.
+    """
     seeds = runs.groupby("method")["seed"].count()
     return pd.DataFrame(
         [

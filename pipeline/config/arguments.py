@@ -1,4 +1,7 @@
-"""The command line: a wrong argument is told in one line, and no argument leads out of a command's own folder."""
+"""Command-line parsing.
+
+A wrong argument gives a one-line error, and names are restricted so that none can lead outside the folder of a command.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,38 @@ _NUMBER = re.compile("[0-9]{1,19}")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage over several lines and end the process."""
+    """An argument parser that raises UserError where argparse would print its usage and exit.
+
+    Abbreviated options are not accepted.
+
+    Args:
+        module: The module that is run; `python -m <module>` is the program name in messages.
+        description: Text whose first line describes the command in --help, usually the module's docstring.
+        options: Further arguments of `argparse.ArgumentParser`.
+    """
 
     def __init__(self, module: str, description: str | None, **options: Any) -> None:
         first = (description or "").partition("\n")[0]
         super().__init__(prog=f"python -m {module}", description=first, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Raise it, with the way to the usage."""
+        """Raise UserError with the message and a pointer to --help."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 def name(text: str, what: str) -> str:
-    """A name of a method, an experiment or a record, which becomes that of a file. Raises UserError."""
+    """Check the name of a method, an experiment or a record, which becomes a file name.
+
+    Args:
+        text: The argument.
+        what: What the error message calls the argument.
+
+    Returns:
+        The name, unchanged.
+
+    Raises:
+        UserError: if the name has more than 80 characters, or any but lower-case letters, digits and single dashes.
+    """
     try:
         return TypeAdapter[str](Name).validate_python(text)
     except ValidationError:
@@ -35,7 +57,15 @@ def name(text: str, what: str) -> str:
 
 
 def seed(text: str, what: str) -> int:
-    """A seed, in decimal digits. Raises UserError."""
+    """Parse a seed.
+
+    Args:
+        text: The argument, in decimal digits.
+        what: What the error message calls the argument.
+
+    Raises:
+        UserError: if the text is not a whole number from 0 to 2^63 - 1.
+    """
     try:
         return _within(Seed, text)
     except ValueError:
@@ -43,7 +73,15 @@ def seed(text: str, what: str) -> int:
 
 
 def seeds(text: str, what: str) -> list[int]:
-    """Seeds, as 1,2,3, each once. Raises UserError."""
+    """Parse a comma-separated list of seeds, such as 1,2,3.
+
+    Args:
+        text: The argument.
+        what: What the error message calls the argument.
+
+    Raises:
+        UserError: if a seed is invalid or appears twice.
+    """
     found = [seed(word, what) for word in text.split(",")]
     if len(set(found)) < len(found):
         raise UserError(f"{what} {text[:80]}: a seed stands twice; name each once")
@@ -51,7 +89,11 @@ def seeds(text: str, what: str) -> list[int]:
 
 
 def jobs(text: str) -> int:
-    """How much may run side by side: an argparse type."""
+    """Parse the number of jobs that may run in parallel, for use as the `type` of an argparse argument.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is not a whole number from 1 to 1024.
+    """
     try:
         return _within(Threads, text)
     except ValueError:
@@ -59,6 +101,6 @@ def jobs(text: str) -> int:
 
 
 def _within(kind: Annotated[Any, "a type of whole numbers"], text: str) -> int:
-    if not _NUMBER.fullmatch(text):  # int() takes _, spaces and the digits of every script
+    if not _NUMBER.fullmatch(text):  # int() also accepts underscores, spaces and the digits of every script
         raise ValueError
     return TypeAdapter[int](kind).validate_python(int(text))

@@ -1,4 +1,4 @@
-"""YAML text to plain values, bounded: no file makes a stage hang, run out of memory or build anything but plain values."""
+"""A bounded YAML reader: no file can make a stage hang, exhaust memory or construct anything but plain values."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.support.errors import UserError
 
-#: Bytes of a file that a person writes; the project's largest has 17,000. DVC writes dvc.lock, which grows with the runs.
+#: Size limits in bytes: for files that people write (the project's largest has 17,000), and for dvc.lock, which DVC
+#: writes and which grows with the number of runs.
 LARGEST, LARGEST_LOCK = 1_000_000, 100_000_000
-#: Levels of nesting, and values once all aliases are followed; the project's files have 6 and some thousands.
+#: Limits on the levels of nesting and on the number of values once all aliases are expanded; the project's own files
+#: have 6 levels and a few thousand values.
 DEEPEST, MOST = 30, 1_000_000
 
 
 class _Bounded(Composer):
-    """Refuses tags, which may build any object, and aliases that make a small file a huge value or one that holds itself."""
+    """Refuses tags, which can construct arbitrary objects, and aliases that expand to a huge or a recursive value."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
         self._sizes: dict[int, int] = {}
-        self._kept: list[Any] = []  # a node that is freed would give its id to another
+        self._kept: list[Any] = []  # keeps every node alive, so that no id in _sizes is used again for another node
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """The next node."""
+        """Compose the next node and count the values it expands to."""
         event = self.parser.peek_event()
         if getattr(event, "ctag", None) is not None:
             raise ComposerError(None, None, f"the tag {event.ctag} is not allowed", event.start_mark)
@@ -42,27 +44,31 @@ class _Bounded(Composer):
         return node
 
     def return_alias(self, a: Any) -> Any:
-        """The node that an alias names."""
+        """Return the node that an alias refers to, unless that node is still being composed."""
         if id(a) not in self._sizes:
             raise ComposerError(None, None, "an alias names what it is part of", a.start_mark)
         return a
 
 
 def read_yaml(path: str | Path, largest: int = LARGEST) -> Any:
-    """Parse one YAML file: mappings, lists, text, numbers, booleans, dates, null.
+    """Parse one YAML file into mappings, lists, text, numbers, booleans, dates and null.
 
     Args:
-        path: The file.
-        largest: Bytes that it may have.
+        path: The file to read.
+        largest: Maximum size of the file in bytes.
+
+    Returns:
+        The plain value that the file holds.
 
     Raises:
-        UserError: The file is missing, too large, nested too deep, has tags, or is not valid. Names file, line and column.
+        UserError: if the file is missing, larger than `largest`, nested too deeply, contains tags, is not UTF-8 or is
+            not valid YAML. The message names the file and, where known, the line and column.
     """
     path = Path(path)
     try:
         if path.stat().st_size > largest:
             raise UserError(f"{path}: has more than {largest:,} bytes, which no such file needs; restore it")
-        # DVC's own parser (YAML 1.2: 1e-3 is a number, on and no are words, no key stands twice).
+        # The parser that DVC uses too (YAML 1.2: 1e-3 is a number, on and no are words, duplicate keys are errors).
         parser = YAML(typ="safe", pure=True)
         parser.Composer, parser.max_depth = _Bounded, DEEPEST
         return parser.load(path.read_text(encoding="utf-8"))
@@ -86,5 +92,5 @@ def read_yaml(path: str | Path, largest: int = LARGEST) -> Any:
         RecursionError,
         AssertionError,
     ) as error:
-        # The parser's own faults: a date that no calendar has, a number of thousands of digits, a key that is a list.
+        # What the parser itself fails on: a date that does not exist, a number of thousands of digits, a list as a key.
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}; fix it") from None

@@ -1,13 +1,14 @@
-"""From the three files to one plan a method, holding only the values that this method uses.
+"""Resolve the three YAML files into one plan for each method, which holds only the values that this method uses.
 
-A train stage depends on its plan alone, and DVC compares contents: it reruns when, and only when, something it uses has
-changed. Later layers win:
+Its plan is the only part of the configuration that a train stage depends on, and DVC compares contents: the stage
+reruns if and only if a value that it uses has changed. Later layers override earlier ones:
 
     the benchmark's training < optimizers.<update rule> < strategies.<strategy> < regimes.<regime>
-    < combinations (rule+strategy, rule+regime, rule+strategy+regime) < `optimizer` of params.yaml < the method's own values
+    < combinations (rule+strategy, rule+regime, rule+strategy+regime)
+    < `optimizer` of params.yaml < the method's own values
 
-`optimizer` of params.yaml reaches the methods that pin no optimizer. Its `base` and `b` mean something to TAG alone, so
-they reach every TAG method that does not set them itself.
+`optimizer` of params.yaml applies to the methods that pin no optimizer. Its settings that only TAG has (`base`, `b` and
+`bank_dtype`) apply to every TAG method that does not set them itself.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from pipeline.support.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
 
-#: Settings of `optimizer` in params.yaml that reach every TAG method that does not set them itself.
+#: Settings of `optimizer` in params.yaml that apply to every TAG method that does not set them itself.
 ONLY_TAG = {key for key in settings_of(TAGSettings) if owners(UpdateRuleSettings.choices, key) == ["tag"]}
 
 
 class RunPlan(Strict):
-    """Everything that training one method needs besides its data and its seed."""
+    """Everything that the training of one method needs besides its data and its seed."""
 
     method: str
     optimizer: UpdateRule
@@ -44,15 +45,17 @@ class RunPlan(Strict):
 
     @property
     def pretrained(self) -> bool:
-        """Whether the network starts from weights that the download stage brings."""
+        """Whether the network starts from pretrained weights, which the download stage fetches."""
         return isinstance(self.model, Resnet) and self.model.weights != "random"
 
 
 class DataPlan(Strict):
-    """Everything that the data of a benchmark needs.
+    """Everything that the download and split stages need to produce the data of a benchmark.
 
-    datasets: one, or several for a sequence. weights: the initial weights to fetch with them. validation_fraction: None
-    where nothing is held out.
+    Attributes:
+        datasets: A single dataset, or one for each task of a sequence stream.
+        weights: The initial weights to download along with the data.
+        validation_fraction: The share of the training images to hold out, or None if nothing is held out.
     """
 
     datasets: Annotated[list[Dataset], Field(min_length=1)]
@@ -63,11 +66,23 @@ class DataPlan(Strict):
 
 
 def resolve_run(configuration: Configuration, name: str) -> RunPlan:
-    """The plan of one method. Raises UserError for a value that its update rule or strategy does not have, or lacks."""
+    """Resolve the plan of one method.
+
+    Args:
+        configuration: The three files.
+        name: The method, a key of methods.yaml.
+
+    Returns:
+        The plan, with every setting of the method's update rule, strategy and regime.
+
+    Raises:
+        UserError: if the method sets a value that its update rule or strategy does not have, sets both `passes` and
+            `visits`, or has no value for a setting without a default.
+    """
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     rule = UpdateRuleSettings.by_name(method.optimizer or params.optimizer.name)
     strategy = StrategySettings.by_name(method.strategy)
-    if method.optimizer is not None:  # otherwise the update rule may change from the command line
+    if method.optimizer is not None:  # otherwise the update rule depends on params.yaml, and its settings may be unused
         _refuse_unused(name, method, rule, UpdateRuleSettings.choices)
     _refuse_unused(name, method, strategy, StrategySettings.choices)
     if method.passes is not None and method.visits is not None:
@@ -93,6 +108,7 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     value |= override | own
 
     def filled(model: type[M], section: str, **fixed: Any) -> M:
+        """Fill a model with the resolved values; `section` of the benchmark is where a missing one could be added."""
         settings = settings_of(model)
         for key, field in settings.items():
             if field.is_required() and key not in value:
@@ -114,7 +130,7 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
 
 
 def resolve_data(configuration: Configuration) -> DataPlan:
-    """The plan of the benchmark's data."""
+    """Resolve the plan of the data of the configured benchmark."""
     benchmark = configuration.benchmark
     return DataPlan(
         datasets=benchmark.dataset if isinstance(benchmark.dataset, list) else [benchmark.dataset],
@@ -126,12 +142,12 @@ def resolve_data(configuration: Configuration) -> DataPlan:
 
 
 def without_effect(configuration: Configuration) -> list[str]:
-    """Values of params.yaml's `optimizer` that no configured method uses, each told in a line."""
+    """List the values of `optimizer` in params.yaml that no configured method uses, as one line of text each."""
     params = configuration.params
     rows = [configuration.methods[name] for name in params.methods]
     notes = []
     for key in given(params.optimizer, Settings.model_fields):
-        having = owners(UpdateRuleSettings.choices, key)  # none: a setting of the regime, which every method has
+        having = owners(UpdateRuleSettings.choices, key)  # empty for a setting of the regime, which every method has
         reached = [
             row
             for row in rows
@@ -147,7 +163,15 @@ def without_effect(configuration: Configuration) -> list[str]:
 
 
 def read_run_plan(path: str | Path) -> RunPlan:
-    """Read back what the plan stage wrote. Raises UserError, also for a plan that no configuration resolves to."""
+    """Read a run plan that the plan stage wrote.
+
+    Args:
+        path: The file, named after its method.
+
+    Raises:
+        UserError: if the file is missing or invalid, belongs to another method than its name says, or differs from what
+            the plan stage would write for these values.
+    """
     value = _read_plan(path)
     plan = check(RunPlan, value, f"{path}:")
     if plan.method != Path(path).stem:
@@ -164,7 +188,11 @@ def read_run_plan(path: str | Path) -> RunPlan:
 
 
 def read_data_plan(path: str | Path) -> DataPlan:
-    """Read back what the plan stage wrote. Raises UserError."""
+    """Read the data plan that the plan stage wrote.
+
+    Raises:
+        UserError: if the file is missing or invalid.
+    """
     return check(DataPlan, _read_plan(path), f"{path}:")
 
 
@@ -175,7 +203,7 @@ def _read_plan(path: str | Path) -> Any:
 
 
 def _refuse_unused(name: str, method: Method, used: type[Chosen], choices: Sequence[type[Chosen]]) -> None:
-    """UserError where the method sets a value that its update rule or strategy, `used`, does not have."""
+    """Raise UserError if the method sets a value that `used`, its update rule or strategy, does not have."""
     for key in sorted(settings_of(*choices).keys() - settings_of(used).keys()):
         if getattr(method, key) is not None:
             having = " and ".join(f"'{owner}'" for owner in owners(choices, key))

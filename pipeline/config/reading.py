@@ -1,4 +1,4 @@
-"""Read and check the three YAML files; every mistake becomes one line naming file, key and remedy."""
+"""Read and check the three YAML files; every mistake becomes a one-line error with the file, the key and the remedy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from pipeline.support.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
 
-#: `runs/` holds a file for each method beside these.
+#: Names that no method may have: each method has a file in `runs/`, and these are other files there.
 RESERVED = ("data",)
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """The three files, read and checked."""
+    """The contents of the three files, checked.
+
+    Attributes:
+        params: What params.yaml selects to run.
+        benchmarks: All benchmarks of benchmarks.yaml by name.
+        methods: All methods of methods.yaml by name, whether or not params.yaml selects them.
+    """
 
     params: Params
     benchmarks: Mapping[str, Benchmark]
@@ -38,7 +44,19 @@ class Configuration:
 
 
 def check(model: type[M], value: Any, where: str) -> M:
-    """Validate `value`; `where` (file, and key of the value in it) begins the error's line. Raises UserError."""
+    """Validate a mapping against a model.
+
+    Args:
+        model: The model to build.
+        value: The parsed value, which must be a mapping.
+        where: The file and the key of the value in it, such as "params.yaml:", with which the error message begins.
+
+    Returns:
+        The validated model.
+
+    Raises:
+        UserError: if the value is not a mapping or does not fit the model.
+    """
     if not isinstance(value, dict):
         raise UserError(f"{where}: must be a mapping of keys, is {_shown(value)}")
     try:
@@ -48,7 +66,14 @@ def check(model: type[M], value: Any, where: str) -> M:
 
 
 def read_configuration(folder: str | Path = ".") -> Configuration:
-    """Read params.yaml, benchmarks.yaml and methods.yaml of `folder`. Raises UserError at the first mistake."""
+    """Read params.yaml, benchmarks.yaml and methods.yaml, and check that they fit together.
+
+    Args:
+        folder: The folder of the three files.
+
+    Raises:
+        UserError: at the first mistake in one of them.
+    """
     folder = Path(folder)
     params = check(Params, read_yaml(folder / "params.yaml"), "params.yaml:")
     benchmarks = check_each(Benchmark, read_yaml(folder / "benchmarks.yaml"), "benchmarks.yaml")
@@ -80,7 +105,7 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
 
 
 class Sections(Strict):
-    """The sections of params.yaml that stages read by themselves; the plan stage has checked the rest."""
+    """The sections of params.yaml that other stages read directly; the plan stage checks the whole file."""
 
     model_config = ConfigDict(**{**Strict.model_config, "extra": "ignore"})
 
@@ -89,12 +114,28 @@ class Sections(Strict):
 
 
 def read_sections(folder: str | Path = ".") -> Sections:
-    """The sections of params.yaml that stages read by themselves. Raises UserError."""
+    """Read only the `compute` and `eigenspectrum` sections of params.yaml.
+
+    Raises:
+        UserError: if the file is missing or one of the two sections is invalid; other sections are not checked.
+    """
     return check(Sections, read_yaml(Path(folder) / "params.yaml"), "params.yaml:")
 
 
 def check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
-    """Validate every entry of a file whose keys are names. Raises UserError."""
+    """Validate every entry of a file whose top-level keys are names.
+
+    Args:
+        model: The model of one entry.
+        value: The parsed file.
+        file: The name of the file, for error messages.
+
+    Returns:
+        The validated entries by name.
+
+    Raises:
+        UserError: if the file is empty or not a mapping, or a name or an entry is invalid.
+    """
     if not isinstance(value, dict) or not value:
         raise UserError(f"{file}: must be a mapping with at least one name, is {_shown(value)}")
     name_adapter = TypeAdapter(Name)
@@ -109,6 +150,7 @@ def check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
 
 
 def _check_sequence(name: str, benchmark: Benchmark) -> None:
+    """Raise UserError unless a sequence stream has a list of datasets and every other stream a single one."""
     sequence, several = benchmark.stream.name == "sequence", isinstance(benchmark.dataset, list)
     if sequence and not several:
         raise UserError(
@@ -122,9 +164,17 @@ def _check_sequence(name: str, benchmark: Benchmark) -> None:
 
 
 def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: str | None = None) -> str:
-    """The first fault as 'file: key: what; remedy'. pydantic orders faults by field; unknown keys tell most, so first.
+    """Summarise a validation error in one line: 'file: key: what is wrong; remedy'.
 
-    fix: the remedy, for a file that no person writes; None: the one that goes with the fault."""
+    Only the first fault is reported. pydantic orders faults by field, but an unknown key comes first here, because it
+    is usually a misspelling that explains the others.
+
+    Args:
+        model: The model that the value was validated against.
+        error: The error.
+        where: The file and the key of the value in it, with which the line begins.
+        fix: The remedy, for files that are generated. None for the remedy that suits the fault.
+    """
     faults = error.errors(include_url=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path, owner = _key_path(model, fault["loc"])
@@ -152,18 +202,18 @@ def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: st
 
 
 def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The fault's place as a person writes it (no union tags), and the model that holds its last key."""
+    """The dotted key of a fault as it reads in the file (without union tags), and the model that has its last part."""
     shown: list[str] = []
     current: Any = model
     owner: type[BaseModel] | None = model
     for step in loc:
-        if step == "[key]":  # pydantic's mark for a dictionary's key
+        if step == "[key]":  # how pydantic marks a fault in the key of a dictionary
             continue
         owner = current if isinstance(current, type) and issubclass(current, BaseModel) else None
         if owner is not None and step in owner.model_fields:
             shown.append(str(step))
             current = _inner(owner.model_fields[str(step)].annotation)
-        elif isinstance(current, dict):  # a discriminated union: the step is the tag
+        elif isinstance(current, dict):  # a discriminated union, where the step is the tag
             current = current.get(step)
         else:
             shown.append(str(step))
@@ -172,7 +222,11 @@ def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, 
 
 
 def _inner(annotation: Any) -> Any:
-    """A model class; {tag: model} for a union by tag or by the models' names; [model] for a container; else None."""
+    """What an annotation contains, for `_key_path` to descend into.
+
+    A dictionary {tag: model} for a discriminated union, a list of one element for a list or the values of a dictionary,
+    else the annotation itself, which may be a model.
+    """
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _inner(typing.get_args(annotation)[0])
@@ -197,6 +251,6 @@ def _inner(annotation: Any) -> Any:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except ValueError:  # Python shows no number of more than 4,300 digits
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

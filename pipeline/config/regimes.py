@@ -1,4 +1,4 @@
-"""How a method is trained: decay of the learning rate, dropout, batches, epochs."""
+"""How a method is trained: learning-rate decay, dropout, batch size and epochs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from pydantic import Field, model_validator
 
 from pipeline.config.types import Count, Flag, Fraction, LearningRate, Strict, setting
 
-#: Names under which a benchmark keeps values that were tuned together: plain SGD's, and the two of the Stable SGD paper.
+#: Names under which a benchmark keeps values that were tuned together: those of plain SGD, and the two regimes of the
+#: Stable SGD paper.
 RegimeName = Literal["plain", "plastic", "stable"]
 
-#: The floor of a learning rate that decays, as in the Stable SGD code.
+#: Lower bound of a decaying learning rate, as in the Stable SGD code.
 MIN_LR = 5e-5
 
 
 class Regime(Strict):
-    """Learning rate of task t (from 1): max(lr * lr_decay^t, min_lr), see `pipeline.training.loop.learning_rate`.
+    """Learning-rate decay and dropout of a method.
 
-    min_lr: None where the rate does not decay.
+    The learning rate of task t (from 1) is max(lr * lr_decay^t, min_lr); see `pipeline.training.loop.learning_rate`.
+
+    Attributes:
+        min_lr: Lower bound of a decaying learning rate, `MIN_LR` unless given. Always None if the rate does not decay.
     """
 
     lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
@@ -39,8 +43,12 @@ class Regime(Strict):
 
 
 class TrainingPlan(Strict):
-    """Examples a step, passes over each task. evaluate: None for all tasks after each task, next for those learnt so far and
-    the next one."""
+    """Batch size, epochs and the extent of evaluation.
+
+    Attributes:
+        evaluate: Which tasks are evaluated after each task: None for all of them, "next" for those learnt so far and
+            the one that follows.
+    """
 
     batch_size: Count = setting("examples per step")
     epochs: Count = setting("passes over each task")

@@ -1,8 +1,8 @@
-"""The schema of params.yaml, benchmarks.yaml and methods.yaml: every key, its type, its range.
+"""The schema of params.yaml, benchmarks.yaml and methods.yaml: every key with its type and range.
 
-Unknown keys are forbidden. `Settings` holds the tunable values, as update rules, strategies and regimes declare them; it has
-the same shape wherever a value can be set (a benchmark's tuned values, a method's own), which is what lets a method inherit
-what it does not set.
+Unknown keys are rejected. `Settings` holds the tunable values, as update rules, strategies and regimes declare them. It
+has the same fields wherever a value can be set (as a tuned value of a benchmark or as a value of a method), so that a
+method can inherit whatever it does not set itself.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ Evaluated = Literal["test", "validation"]
 Colour = Literal["grey", "rgb"]
 Pixels = Literal["unit", "symmetric", "imagenet"]
 Weights = Literal["random", "imagenet"]
-#: `pipeline.datasets.sources` knows where each comes from.
+#: The datasets that can be downloaded; `pipeline.datasets.sources` declares where each comes from.
 PublicDataset = Literal[
     "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "notmnist", "miniimagenet", "cub"
 ]
 
 
 def _combination(text: str) -> str:
+    """Validate a key of `combinations`: an update rule, then a strategy, a regime or both, joined by plus signs."""
     rule, *rest = text.split("+")
     strategy = rest and rest[0] in get_args(StrategyName)
     regime = rest and rest[-1] in get_args(RegimeName)
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     Settings = _AnySettings
 
     class Optimizer(_AnySettings):
-        """The update rule of the methods that pin none."""
+        """The update rule of the methods that name none."""
 
         name: UpdateRuleName
 else:
@@ -66,7 +67,7 @@ else:
 
 
 class Eigenspectrum(Strict):
-    """The curvature of each task of a run."""
+    """The `eigenspectrum` section: which eigenvalues of each task's Hessian are computed, and how."""
 
     solver: Literal["power", "lanczos"] = Field(
         "power", description="deflated power iteration or Lanczos ([curvature](curvature.md))"
@@ -88,7 +89,7 @@ class Eigenspectrum(Strict):
 
 
 class Figures(Strict):
-    """How figures look, and which methods they set side by side."""
+    """The `figures` section: the resolution of the figures, and the methods that they and the report compare."""
 
     dpi: Annotated[int, Field(ge=50, le=1200)] = Field(description="dots per inch of the PNG files")
     stable: str = Field(description="one of the two methods that the figure of three rows sets side by side")
@@ -97,7 +98,7 @@ class Figures(Strict):
 
 
 class Compute(Strict):
-    """How, not what: nothing depends on it."""
+    """The `compute` section: how to compute, not what. No stage depends on it, so a change here reruns nothing."""
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
         description="where to compute: cpu, cuda, cuda:1, mps, auto"
@@ -114,12 +115,12 @@ class Compute(Strict):
 
     @property
     def memory_bytes(self) -> int:
-        """memory, in bytes."""
+        """`memory` in bytes."""
         return int(self.memory * 2**30)
 
 
 class Params(Strict):
-    """params.yaml."""
+    """The contents of params.yaml: what to run."""
 
     benchmark: str = Field(description="a name in `benchmarks.yaml`")
     optimizer: Optimizer
@@ -136,7 +137,7 @@ class Params(Strict):
 
 
 class ImageShape(Strict):
-    """What images are brought to: pixels, and grey (one value a pixel) or rgb (three)."""
+    """The size and colour mode that images are converted to."""
 
     height: Side = Field(description="rows that images are brought to")
     width: Side = Field(description="columns")
@@ -144,12 +145,12 @@ class ImageShape(Strict):
 
     @property
     def array(self) -> tuple[int, ...]:
-        """(height, width) of grey images, (height, width, 3) of RGB ones."""
+        """The shape of an image as an array: (height, width) if grey, (height, width, 3) if RGB."""
         return (self.height, self.width) if self.colour == "grey" else (self.height, self.width, 3)
 
 
 class Folder(ImageShape):
-    """One's own images: a folder, .tar, .tar.gz or .zip of class folders."""
+    """The user's own images: a folder or archive (.tar, .tar.gz or .zip) with one folder for each class."""
 
     path: Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f]+$")] = Field(
         description="one's own class folders: a folder, .tar, .tar.gz or .zip, below `TAG_DATASETS` or relative to "
@@ -162,6 +163,7 @@ class Folder(ImageShape):
 
 
 def _kind(value: Any) -> str:
+    """The tag of a `dataset` value in the unions below, by its type."""
     return "several" if isinstance(value, list) else "folder" if isinstance(value, dict | Folder) else "named"
 
 
@@ -178,7 +180,7 @@ Datasets = Annotated[
 
 
 class RotatedStream(Strict):
-    """Task t (from 0) shows every image turned by t * degrees - U(0, jitter) degrees, counter-clockwise."""
+    """A stream whose task t (from 0) rotates all images counter-clockwise by t * degrees - U(0, jitter) degrees."""
 
     name: Literal["rotated"]
     tasks: Tasks = Field(description="number of tasks")
@@ -191,7 +193,7 @@ class RotatedStream(Strict):
 
 
 class PermutedStream(Strict):
-    """Every task shows the images with its own fixed permutation of the pixels; the first task's is the identity."""
+    """A stream whose tasks each apply a fixed permutation to the pixels of all images, the first task the identity."""
 
     name: Literal["permuted"]
     tasks: Tasks = Field(description="number of tasks")
@@ -199,7 +201,7 @@ class PermutedStream(Strict):
 
 
 class SplitStream(Strict):
-    """Every task shows its own share of the classes."""
+    """A stream whose tasks each have their own share of the classes."""
 
     name: Literal["split"]
     tasks: Tasks = Field(description="number of tasks")
@@ -210,7 +212,7 @@ class SplitStream(Strict):
 
 
 class SequenceStream(ImageShape):
-    """Every task shows a dataset of its own, all classes of it, its images brought to one shape."""
+    """A stream whose tasks each have their own dataset with all its classes, the images converted to a common shape."""
 
     name: Literal["sequence"]
     seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
@@ -220,7 +222,7 @@ Stream = Annotated[RotatedStream | PermutedStream | SplitStream | SequenceStream
 
 
 class Network(Strict):
-    """What every network has."""
+    """The settings that all networks share."""
 
     outputs: Literal["task", "shared"] = Field(
         description="task: each task has outputs of its own, the others masked. shared: one set for all"
@@ -246,7 +248,7 @@ class ReducedResnet(Network):
 
 
 class Resnet(Network):
-    """torchvision's ResNet-18."""
+    """The ResNet-18 of torchvision."""
 
     name: Literal["resnet18"]
     weights: Weights = Field(
@@ -258,7 +260,7 @@ Model = Annotated[Mlp | ReducedResnet | Resnet, Field(discriminator="name")]
 
 
 class Training(Strict):
-    """What every method starts from, and what is evaluated."""
+    """The `training` section of a benchmark: defaults that every method starts from, and the extent of evaluation."""
 
     batch_size: Count = Field(description="examples per step that every method starts from")
     epochs: Count = Field(description="passes over each task that every method starts from")
@@ -270,17 +272,22 @@ class Training(Strict):
 
 
 class Searched(Strict):
-    """How tuned values were found."""
+    """The `searched` section of a benchmark: how its tuned values were found."""
 
     note: str = Field(description="how the tuned values were found: the grid, the seeds, the measure")
     record: str | None = Field(None, description="where every run of the search is kept")
 
 
 class Benchmark(Strict):
-    """One benchmark: its data, its model, and the tuned values by update rule, strategy and regime.
+    """One benchmark: its data, its model, and its tuned values by update rule, strategy and regime.
 
-    dataset: a public dataset, one's own folder, or a list of them for a sequence. combinations: values tuned for an update
-    rule together with a strategy, a regime or both: "sgd+er", "sgd+stable", "sgd+ewc+stable".
+    Attributes:
+        dataset: A public dataset, a folder of the user's own images, or a list of these for a sequence stream.
+        optimizers: Tuned values by update rule (for TAG by base, as in "tag-rmsprop").
+        strategies: Tuned values by strategy.
+        regimes: Tuned values by regime.
+        combinations: Values tuned for an update rule together with a strategy, a regime or both: "sgd+er",
+            "sgd+stable", "sgd+ewc+stable".
     """
 
     description: str = Field(description="in a line")
@@ -307,7 +314,7 @@ class Benchmark(Strict):
 
 
 class Method(Settings):
-    """A named row: an update rule (None: the one of params.yaml), a strategy, a regime, and values of its own."""
+    """One method: an update rule, a strategy, a regime, and any settings that it fixes itself."""
 
     description: str = Field(description="in a line")
     optimizer: UpdateRuleName | None = Field(None, description="the update rule; null: the one of `params.yaml`")

@@ -1,6 +1,7 @@
-"""The strategies and their settings.
+"""The settings of each strategy.
 
-A class here, its file in `pipeline.strategies`, and its line in the registry there make a new one known.
+To add a strategy, declare its settings as a class here, implement it in a module of `pipeline.strategies`, and add it
+to the registry in `pipeline/strategies/__init__.py`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from pipeline.config.types import Chosen, Count, Flag, Weight, setting
 
 
 class StrategySettings(Chosen):
-    """What a method adds to the gradient or to the data."""
+    """Base of the settings of every strategy: what a method adds to the gradient or to the data."""
 
     name: Any
 
 
 class NaiveSettings(StrategySettings):
-    """Plain fine-tuning."""
+    """Plain fine-tuning, one task after the other, which has no settings."""
 
     name: Literal["naive"]
 
 
 class EWCSettings(StrategySettings):
-    """Elastic weight consolidation."""
+    """Settings of EWC, elastic weight consolidation.
+
+    With the exact Fisher information, which takes all training examples, `fisher_batch` is always None.
+    """
 
     name: Literal["ewc"]
     ewc_lambda: Weight = setting("weight of the penalty λ Σ F (θ − θ*)²")
@@ -47,7 +51,7 @@ class EWCSettings(StrategySettings):
 
 
 class AGEMSettings(StrategySettings):
-    """Averaged gradient episodic memory."""
+    """Settings of A-GEM, averaged gradient episodic memory."""
 
     name: Literal["agem"]
     memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
@@ -59,20 +63,23 @@ class AGEMSettings(StrategySettings):
 
 
 class ERSettings(StrategySettings):
-    """Experience replay from a reservoir."""
+    """Settings of ER, experience replay from a reservoir."""
 
     name: Literal["er"]
     memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
 
 
 class MultitaskSettings(StrategySettings):
-    """All tasks' examples mixed."""
+    """Multi-task learning on batches that mix the examples of all tasks, which has no settings."""
 
     name: Literal["multitask"]
 
 
 class MultitaskPassesSettings(StrategySettings):
-    """Several passes over the tasks in sequence."""
+    """Settings of multi-task learning as several passes over the tasks in sequence.
+
+    If `visits` is given, it replaces `passes`, which is then None.
+    """
 
     name: Literal["multitask-passes"]
     passes: Count | None = setting("passes over the tasks in sequence", 6)

@@ -1,6 +1,7 @@
-"""The tables of docs/parameters.md, made from the declarations of the settings:  python -m pipeline.config.tables
+"""Generate the tables of docs/parameters.md from the declarations of the settings:  python -m pipeline.config.tables
 
-Everything between two marks of the document is made anew; tests/config/test_tables.py holds that it is as it would be made.
+Everything between a pair of table markers in the document is regenerated; tests/config/test_tables.py checks that the
+committed tables are up to date.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ Row = tuple[str, ...]
 
 
 def params() -> Iterator[Row]:
-    """Of params.yaml."""
+    """Yield the rows of the table of params.yaml, the header first."""
     yield "key", "meaning", "values"
     yield from _rows("", Params)
     rules = settings_of(*UpdateRuleSettings.choices)
@@ -69,7 +70,7 @@ def params() -> Iterator[Row]:
 
 
 def benchmarks() -> Iterator[Row]:
-    """Of benchmarks.yaml, what stands there beside tuned values."""
+    """Yield the rows of the table of benchmarks.yaml, the header first: every key except the tuned values."""
     yield "key", "of", "meaning", "values"
     for key, meaning, allowed in _rows("", Benchmark):
         yield key, "", meaning, allowed
@@ -88,7 +89,7 @@ def benchmarks() -> Iterator[Row]:
 
 
 def methods() -> Iterator[Row]:
-    """The settings of a method, which a benchmark may tune."""
+    """Yield the rows of the table of methods.yaml, the header first: the keys of a method and the tunable settings."""
     yield "key", "of", "meaning", "values", "default"
     for key, field in Method.model_fields.items():
         if key not in Settings.model_fields and field.description:
@@ -109,11 +110,12 @@ def methods() -> Iterator[Row]:
 
 
 def values(field: FieldInfo) -> str:
-    """What a field may hold, in words."""
+    """Describe in words the values that a field accepts."""
     return _kind(field.annotation, field.metadata)
 
 
 def _kind(kind: Any, metadata: Iterable[Any]) -> str:
+    """Describe a type and the bounds in its metadata; None in a union is left out."""
     if get_origin(kind) in (Union, UnionType):
         inner = [part for part in get_args(kind) if part is not NoneType]
         if inner == [Literal[True]]:
@@ -138,6 +140,7 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
 
 
 def _flat(metadata: Iterable[Any]) -> Iterator[Any]:
+    """Unpack the constraints inside a FieldInfo; pass on all others."""
     for part in metadata:
         yield from part.metadata if isinstance(part, FieldInfo) else [part]
 
@@ -153,6 +156,7 @@ def _rows(prefix: str, model: type[Strict], without: Iterable[str] = ()) -> Iter
 
 
 def _of_optimizer_section() -> dict[str, FieldInfo]:
+    """The settings of the regime and of training that `optimizer` in params.yaml has as well."""
     found = settings_of(Regime, TrainingPlan)
     return {key: field for key, field in found.items() if (field.json_schema_extra or {})["optimizer"]}  # type: ignore[index]
 
@@ -162,7 +166,17 @@ def _names(choices: Iterable[type[Any]]) -> list[str]:
 
 
 def renewed(text: str) -> str:
-    """The document with its tables made anew. Raises ValueError where a mark is missing."""
+    """Regenerate the tables in the text of the document.
+
+    Args:
+        text: The current text, with the table markers.
+
+    Returns:
+        The text with every table replaced.
+
+    Raises:
+        ValueError: if a table marker is missing.
+    """
     for name, rows in {"params": params(), "benchmarks": benchmarks(), "methods": methods()}.items():
         heading, *lines = (f"| {' | '.join(row)} |" for row in rows)
         table = "\n".join([heading, "|" + "---|" * (heading.count(" | ") + 1), *lines])

@@ -1,4 +1,7 @@
-"""What a value may be, and how a setting is declared: once, with its type, range, default and words."""
+"""The types of configuration values, and the declaration of settings.
+
+Each setting is declared once, with its type, range, default and description.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +11,66 @@ from typing import Annotated, Any, ClassVar, Literal, Optional, Self, Union, get
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from pydantic.fields import FieldInfo
 
-# Every number has an upper bound, far above any that is of use: a slip of the keyboard must not take a machine down.
+# Every number has an upper bound, far above any useful value, so that a typing mistake cannot bring a machine down.
 LearningRate = Annotated[float, Field(gt=0, le=1e6)]
-#: Of a penalty, or of the norm that it is clipped to; 0 for none.
+#: The weight of a penalty, or the norm that its gradient is clipped to; 0 for none.
 Weight = Annotated[float, Field(ge=0, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-#: Of TAG's alpha; beyond it exp(b) leaves float32.
+#: The sharpness b of TAG's alpha; beyond these bounds exp(b) exceeds the range of float32.
 Sharpness = Annotated[float, Field(ge=-80, le=80)]
-#: Of examples, epochs, products.
+#: A number of examples, epochs or Hessian-vector products.
 Count = Annotated[int, Field(ge=1, le=10**6)]
-#: Of tasks.
+#: A number of tasks.
 Tasks = Annotated[int, Field(ge=1, le=1000)]
-#: Of units in a layer.
+#: A number of units in a layer.
 Width = Annotated[int, Field(ge=1, le=65_536)]
-#: Of an image's rows or columns.
+#: A number of rows or columns of an image.
 Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-#: Threads of a process, or processes side by side.
+#: A number of threads of a process, or of processes that run in parallel.
 Threads = Annotated[int, Field(ge=1, le=1024)]
+#: The share of some images that is held out, for testing or validation.
 Held = Annotated[float, Field(gt=0, lt=1)]
-#: Names become file and stage names.
+#: The name of a benchmark, a method or a record; restricted because names become names of files and stages.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
-#: true or false in the YAML files; a plan holds true, or nothing.
+#: true or false in the YAML files. False becomes None, so that a plan contains the key only if it is true.
 Flag = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
 
 
 class Strict(BaseModel):
-    """No unknown keys, no silent conversion ("0.1" is no number, true is no 1), no NaN."""
+    """Base model without unknown keys, NaN, infinity or silent conversion ("0.1" is not a number, true is not 1)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def setting(words: str, default: Any = ..., *, of_optimizer_section: bool = False) -> Any:
-    """A field that can be tuned: by a benchmark, for an update rule, a strategy or a regime, or by a method.
+    """Declare a field that can be tuned.
+
+    A benchmark can set it for an update rule, a strategy or a regime, and a method can set it for itself.
 
     Args:
-        words: What it means, in a line.
-        default: The value where nobody gives one; without it, somebody must.
-        of_optimizer_section: Whether `optimizer` of params.yaml has it, too. It has the settings of all update rules.
+        words: Its meaning, in one line.
+        default: The value if it is set nowhere. Without a default it must be set somewhere.
+        of_optimizer_section: Whether `optimizer` in params.yaml has this setting as well. The settings of update rules
+            are all there anyway.
     """
     return Field(default, description=words, json_schema_extra={"setting": True, "optimizer": of_optimizer_section})
 
 
 class Chosen(Strict):
-    """One of several that are told apart by `name`. A subclass declares its name and its settings."""
+    """Base of settings that are distinguished by their `name`.
+
+    A direct subclass is a family, such as the update rules or the strategies. Each subclass of a family is one choice:
+    it declares its name, as a `Literal`, and its settings.
+
+    Attributes:
+        choices: All choices of the family, in the order of their definition.
+    """
 
     choices: ClassVar[list[type[Any]]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """The direct subclasses are kinds of things; theirs are the choices of a kind."""
+        """Start a list of choices for a new family, or add a new choice to the list of its family."""
         super().__init_subclass__(**options)
         if Chosen in cls.__bases__:
             cls.choices = []
@@ -65,32 +79,36 @@ class Chosen(Strict):
 
     @classmethod
     def called(cls) -> str:
-        """Its name."""
+        """Return the name of this choice."""
         return str(get_args(cls.model_fields["name"].annotation)[0])
 
     @classmethod
     def by_name(cls, name: str) -> type[Self]:
-        """The choice of this kind that has the name."""
+        """Return the choice of this family that has the name, which must exist."""
         found: type[Self] = next(choice for choice in cls.choices if choice.called() == name)
         return found
 
     def value_of(self, key: str) -> Any:
-        """The value of a setting; None where it has no such setting."""
+        """Return the value of a setting, or None if this choice has no such setting."""
         return getattr(self, key, None)
 
     @classmethod
     def union(cls) -> Any:
-        """The type of a field that holds any choice of this kind."""
+        """Return the type of a field that holds any choice of this family."""
         return Annotated[Union[tuple(cls.choices)], Field(discriminator="name")]  # noqa: UP007 - at runtime
 
     @classmethod
     def names(cls) -> Any:
-        """The type of a field that holds the name of one."""
+        """Return the type of a field that holds the name of a choice of this family."""
         return Literal[tuple(choice.called() for choice in cls.choices)]
 
 
 def settings_of(*models: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The settings that models declare. Raises TypeError where two declare one name differently."""
+    """Collect the settings that models declare with `setting`, by name.
+
+    Raises:
+        TypeError: if two models declare the same name with different types or bounds.
+    """
     found: dict[str, FieldInfo] = {}
     for model in models:
         for key, field in model.model_fields.items():
@@ -102,12 +120,12 @@ def settings_of(*models: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def optional(model: str, words: str, fields: dict[str, FieldInfo], **others: Any) -> Any:
-    """A model of settings of which each may be left out: None means that somebody else gives it.
+    """Create a model of settings that are all optional; None means that the value comes from elsewhere.
 
     Args:
-        model: Its name.
+        model: The name of the new model.
         words: Its docstring.
-        fields: Of `settings_of`.
+        fields: The settings, as returned by `settings_of`.
         others: Further fields, as pydantic's `create_model` takes them.
     """
     made: dict[str, Any] = {}
@@ -122,11 +140,11 @@ def optional(model: str, words: str, fields: dict[str, FieldInfo], **others: Any
 
 
 def given(model: BaseModel, keys: Iterable[str]) -> dict[str, Any]:
-    """Those of a model's values that are set and among `keys`."""
+    """Return the values of a model that are not None and whose names are among `keys`."""
     wanted = set(keys)
     return {key: value for key, value in model.model_dump(exclude_none=True).items() if key in wanted}
 
 
 def owners(choices: Sequence[type[Chosen]], key: str) -> list[str]:
-    """The names of those choices that have a setting."""
+    """Return the names of the choices that have the setting `key`."""
     return [choice.called() for choice in choices if key in settings_of(choice)]

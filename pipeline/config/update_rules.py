@@ -1,4 +1,7 @@
-"""The update rules and their settings. A class here, and its line in `pipeline.optimizers.build`, make a new one known."""
+"""The settings of each update rule.
+
+To add an update rule, declare its settings as a class here and add it to the table in `pipeline/optimizers/build.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +11,53 @@ from pipeline.config.types import Chosen, Fraction, LearningRate, Sharpness, set
 
 
 class UpdateRuleSettings(Chosen):
-    """How a gradient becomes a step."""
+    """Base of the settings of every update rule, which turns a gradient into a step."""
 
     name: Any
     lr: LearningRate = setting("learning rate")
 
     @classmethod
     def tuned_names(cls) -> list[str]:
-        """The keys under which a benchmark keeps its tuned values."""
+        """List the keys under which a benchmark may keep tuned values of this update rule."""
         return [cls.called()]
 
     @classmethod
     def tuned_name(cls, values: dict[str, Any]) -> str:
-        """The one of them that goes with values of its settings."""
+        """Return the key, one of `tuned_names`, of the tuned values that go with these settings.
+
+        Args:
+            values: Settings by name; those that are missing have their defaults.
+        """
         return cls.called()
 
 
 class SGDSettings(UpdateRuleSettings):
-    """Stochastic gradient descent."""
+    """Settings of stochastic gradient descent."""
 
     name: Literal["sgd"]
     momentum: Fraction = setting("momentum", 0.0)
 
 
 class RMSpropSettings(UpdateRuleSettings):
-    """RMSprop, with PyTorch's other values."""
+    """Settings of RMSprop; everything else has PyTorch's default."""
 
     name: Literal["rmsprop"]
 
 
 class AdagradSettings(UpdateRuleSettings):
-    """Adagrad, with PyTorch's other values."""
+    """Settings of Adagrad; everything else has PyTorch's default."""
 
     name: Literal["adagrad"]
 
 
 class AdamSettings(UpdateRuleSettings):
-    """Adam, with PyTorch's other values."""
+    """Settings of Adam; everything else has PyTorch's default."""
 
     name: Literal["adam"]
 
 
 class TAGSettings(UpdateRuleSettings):
-    """Task-based accumulated gradients."""
+    """Settings of TAG, task-based accumulated gradients."""
 
     name: Literal["tag"]
     base: Literal["rmsprop", "adagrad", "adam"] = setting("base update", "rmsprop")
@@ -59,12 +66,12 @@ class TAGSettings(UpdateRuleSettings):
 
     @classmethod
     def tuned_names(cls) -> list[str]:
-        """They differ with its base."""
+        """List the keys of TAG's tuned values, one for each base: tag-rmsprop, tag-adagrad, tag-adam."""
         return [f"tag-{base}" for base in get_args(cls.model_fields["base"].annotation)]
 
     @classmethod
     def tuned_name(cls, values: dict[str, Any]) -> str:
-        """The one of the base."""
+        """Return the key for the base in `values`, or for the default base if it has none."""
         return f"tag-{values.get('base', cls.model_fields['base'].default)}"
 
 
@@ -75,5 +82,5 @@ if TYPE_CHECKING:
 else:
     UpdateRule = UpdateRuleSettings.union()
     UpdateRuleName = UpdateRuleSettings.names()
-    #: A key of a benchmark's `optimizers`.
+    #: A key of the `optimizers` section of a benchmark.
     TunedRule = Literal[tuple(name for rule in UpdateRuleSettings.choices for name in rule.tuned_names())]

@@ -1,6 +1,48 @@
-"""Curvature of a loss: Hessian-vector products, eigenspectra, spectral densities.
+"""Curvature of a loss: Hessian-vector products, the largest eigenvalues, and spectral densities.
 
-This package imports torch and numpy alone (`lanczos` SciPy too, when it is called): it can be lifted out.
+    H = d^2 L / d theta^2                  the Hessian, known only by its products H v (Pearlmutter 1994)
+    H v = lambda v                         an eigenpair, judged by its relative residual |H v - lambda v| / |lambda|
+    density(x) = mean over probes of sum_j weight_j delta(x - node_j)     (stochastic Lanczos quadrature)
+
+An example that runs as it stands:
+
+    import torch
+    from torch import nn
+    from pipeline.curvature import HessianOperator, lanczos, spectral_density
+
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).eval()  # dropout would make the Hessian random
+    inputs, labels = torch.randn(100, 5), torch.randint(3, (100,))
+
+    def loss(inputs, labels):
+        return nn.functional.cross_entropy(model(inputs), labels)
+
+    operator = HessianOperator(loss, model.parameters(), [(inputs, labels)])
+    result = lanczos(operator, k=3)
+    print(result.eigenvalues, result.relative_residuals, result.converged)
+    density = spectral_density(operator, probes=4, steps=20)
+    print(density.nodes.shape, density.weights.sum(dim=1))
+
+The public members are, first, operators:
+
+- `HessianOperator`: the Hessian of a mean loss over batches, as a linear operator.
+- `DenseOperator`: a symmetric matrix as an operator.
+- `SymmetricOperator`: the interface of an operator: shape, dtype, device and matvec.
+- `as_operator`: turns a matrix, a SciPy LinearOperator or any object with shape and matvec into an operator.
+
+Second, methods. Except for the published one they accept whatever `as_operator` does:
+
+- `lanczos`: the k largest eigenpairs by ARPACK, which usually needs fewer products than the next.
+- `deflated_power_iteration`: the k largest eigenpairs by a power iteration with Rayleigh-Ritz steps.
+- `published_power_iteration`: the procedure of the Stable SGD paper's code, for comparison.
+- `spectral_density`: the whole spectrum, by stochastic Lanczos quadrature.
+
+Third, results:
+
+- `EigenResult`: eigenvalues and eigenvectors with their residuals.
+- `SpectralDensity`: nodes and weights of the quadrature.
+
+The package imports only torch and numpy (`lanczos` also SciPy, when it is called), so it can be copied into another
+project.
 """
 
 from pipeline.curvature.adapters import DenseOperator, as_operator

@@ -1,4 +1,4 @@
-"""Anything with a shape and products as an operator: a dense matrix, a SciPy LinearOperator, an object of one's own."""
+"""Turn a matrix, a SciPy LinearOperator or any object with shape and matvec into an operator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from pipeline.curvature.operator import SymmetricOperator
 
 
 class DenseOperator:
-    """A symmetric matrix, (n, n)."""
+    """A symmetric matrix as an operator.
+
+    Args:
+        matrix: (n, n). It is not checked to be square or symmetric.
+
+    Attributes:
+        matrix: the matrix.
+        shape: (n, n).
+        dtype: that of the matrix.
+        device: that of the matrix.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix
@@ -21,16 +31,16 @@ class DenseOperator:
         self.dtype, self.device = matrix.dtype, matrix.device
 
     def matvec(self, v: Tensor) -> Tensor:
-        """(n,) -> (n,)."""
+        """The product with one vector: (n,) -> (n,)."""
         return self.matrix @ v
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """(n, m) -> (n, m)."""
+        """The products with m vectors: (n, m) -> (n, m)."""
         return self.matrix @ vectors
 
 
 class _Torch:
-    """shape and matvec of somebody's own, whose vectors are torch's."""
+    """The shape and matvec of an object whose vectors are torch tensors."""
 
     def __init__(
         self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, matvec: Callable[[Tensor], Any]
@@ -44,7 +54,7 @@ class _Torch:
 
 
 class _Foreign:
-    """shape and matvec of another library, whose vectors are numpy's."""
+    """The shape and matvec of an object of another library, whose vectors are NumPy arrays."""
 
     def __init__(self, shape: tuple[int, int], dtype: torch.dtype, matvec: Callable[[np.ndarray], Any]) -> None:
         self.shape, self.dtype, self.device = shape, dtype, torch.device("cpu")
@@ -55,11 +65,19 @@ class _Foreign:
 
 
 def as_operator(thing: Any) -> SymmetricOperator:
-    """`thing` as an operator.
+    """Turn a matrix or an object with products into an operator.
 
-    A tensor or numpy array (n, n), a SciPy LinearOperator, or anything with `shape` and `matvec`. With a torch dtype its
-    vectors are torch's, on its `device` (the CPU where it names none); otherwise they are numpy's (float64 where it has no
-    dtype). Raises ValueError for what is not square, TypeError for what has no products or a dtype that is neither's.
+    Args:
+        thing: an (n, n) tensor or NumPy array, a SciPy LinearOperator, or any object with `shape` and `matvec`. If an
+            object's dtype is one of torch's, its vectors are tensors on its `device` (on the CPU if it has none).
+            Otherwise they are NumPy arrays, and products are taken as float32 if that is its dtype, else as float64.
+
+    Returns:
+        `thing` itself if it already is an operator, else an object around it.
+
+    Raises:
+        ValueError: if `thing` is not square.
+        TypeError: if `thing` has no products, or if its dtype is neither torch's nor NumPy's.
     """
     if isinstance(thing, Tensor | np.ndarray):
         matrix = torch.as_tensor(thing)

@@ -1,7 +1,8 @@
 """Spectral density by stochastic Lanczos quadrature (Golub and Welsch 1969; Ghorbani, Krishnan and Xiao 2019).
 
-For a random unit vector v, m steps of Lanczos give a tridiagonal matrix whose eigenvalues and squared first components are
-nodes and weights of a quadrature of the spectrum as v sees it; the mean over several v sees it evenly.
+For a random unit vector v, m steps of Lanczos give a tridiagonal matrix T. The eigenvalues of T, and the squared first
+components of its eigenvectors, are nodes and weights of a quadrature of the spectrum, in which each eigenvalue counts
+by the square of v's component along its eigenvector. The mean over several v weights all eigenvalues evenly.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from torch import Tensor
 from pipeline.curvature.adapters import as_operator
 from pipeline.curvature.operator import SymmetricOperator, products
 
-#: Bytes that the Krylov vectors of the probes in work may take together.
+#: Default bound, in bytes, for the Krylov vectors of the probes that run together.
 MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """nodes, weights: (probes, steps), ascending nodes; weights of a probe sum to 1. matvecs: products used.
+    """A spectral density, as nodes and weights for each probe.
 
-    A run that met an invariant subspace early has nodes of weight 0 at the end of its row.
+        density(x) = mean over probes of sum_j weights[probe, j] delta(x - nodes[probe, j])
+
+    Attributes:
+        nodes: (probes, steps), ascending in each row. A run that met an invariant subspace before its last step has
+            nodes of 0 with weight 0 in place of those that are missing.
+        weights: (probes, steps); each row sums to 1.
+        matvecs: number of products used.
     """
 
     nodes: Tensor
@@ -42,11 +49,27 @@ def spectral_density(
     memory: int = MEMORY,
     report: Callable[[int], None] = lambda product: None,
 ) -> SpectralDensity:
-    """The spectrum of `operator` as `probes` random vectors see it with `steps` products each.
+    """Estimate the spectrum of an operator from random vectors.
 
-    operator: whatever `as_operator` takes. Several probes go through it at once, as many as fit into `memory` bytes. Every
-    Krylov vector is made orthogonal to all before it, twice: without that, float32 repeats the largest eigenvalues.
-    report: called with the number of products so far. Raises ValueError where probes or steps are below 1.
+        density(x) = mean over probes of sum_j weight_j delta(x - node_j)
+
+    Every Krylov vector is made orthogonal to all before it, twice: without that, the largest eigenvalues would appear
+    several times in float32.
+
+    Args:
+        operator: whatever `as_operator` accepts, (n, n).
+        probes: number of random vectors.
+        steps: number of products per probe; cut to n if larger.
+        seed: seed of the random vectors.
+        memory: bytes that Krylov vectors may take. As many probes run together as fit, and at least one.
+        report: called with the number of products made so far.
+
+    Returns:
+        Nodes and weights, float64 on the CPU.
+
+    Raises:
+        ValueError: if `probes` or `steps` is below 1, or if the operator is not square.
+        TypeError: if `as_operator` does not accept `operator`.
     """
     operator = as_operator(operator)
     if probes < 1 or steps < 1:
@@ -58,7 +81,7 @@ def spectral_density(
     parts: list[tuple[Tensor, Tensor]] = []
     for first in range(0, probes, together):
         count = min(together, probes - first)
-        # One draw a probe: the numbers must not depend on how many go together.
+        # One draw per probe, so that the numbers do not depend on how many probes run together.
         draw = torch.stack(
             [torch.randn(operator.shape[0], generator=generator, dtype=torch.float64) for _ in range(count)]
         )
@@ -74,7 +97,10 @@ def _shifted(report: Callable[[int], None], before: int, products: int) -> None:
 def _quadrature(
     operator: SymmetricOperator, draw: Tensor, steps: int, report: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
-    """Nodes and weights, (probes, steps) float64 on the CPU, of the Lanczos runs from the rows of `draw`, side by side."""
+    """Run Lanczos from all rows of `draw`, (probes, n), side by side.
+
+    Returns nodes and weights, (probes, steps), float64 on the CPU.
+    """
     count, size = draw.shape
     v = draw.to(dtype=operator.dtype, device=operator.device)
     v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True)
@@ -93,7 +119,7 @@ def _quadrature(
         for _ in range(2):
             image = torch.stack([one - of @ (of.T @ one) for one, of in zip(image, known, strict=True)])
         length = torch.linalg.vector_norm(image, dim=1)
-        # What is left is rounding: the run has seen all that its start vector reaches.
+        # A shorter remainder is rounding error: the run has exhausted the subspace that its start vector reaches.
         alive = alive & (length > 100 * torch.finfo(v.dtype).eps * scale)
         beside[:, step] = torch.where(alive, length, torch.zeros_like(length)).double().cpu()
         v = torch.where(alive[:, None], image / length.clamp_min(torch.finfo(v.dtype).tiny)[:, None], 0)

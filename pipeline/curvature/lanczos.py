@@ -1,4 +1,4 @@
-"""Lanczos: the implicitly restarted iteration of ARPACK, by SciPy's eigsh, judged by true residuals."""
+"""The implicitly restarted Lanczos iteration of ARPACK, by SciPy's eigsh, with results judged by true residuals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.curvature.operator import SymmetricOperator, products
 from pipeline.curvature.power import deflated_power_iteration
 from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged
 
-#: Krylov vectors between restarts: what SciPy takes, and enough for a few well separated pairs.
+#: Krylov vectors between restarts: SciPy's default, and enough for a few well separated pairs.
 BASIS = 20
 
 
@@ -30,13 +30,28 @@ def lanczos(
     basis: int = BASIS,
     report: Report = lambda pair, residual: None,
 ) -> EigenResult:
-    """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
+    """Find the k largest eigenpairs of an operator by Lanczos.
 
-    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: k times as many products are
-    spent at most, as by the power iteration; what has not converged by then is returned as not converged. seed: of the start
-    vector. start: (n, m) vectors whose sum is the start, such as the eigenvectors of a similar operator. basis: Krylov
-    vectors between restarts, at least 2 k + 1 are taken. report: called once, when all is found. An operator of few
-    dimensions is written out and solved densely. Raises ValueError where k is not in 1..n, or `start` does not fit.
+    An operator with n <= max(2 k + 1, `basis`) is written out as a matrix and solved densely.
+
+    Args:
+        operator: whatever `as_operator` accepts, (n, n).
+        k: number of eigenpairs, in 1..n.
+        tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
+        max_products: products per pair: up to k times as many are made in all (more only for the first restart, which
+            is always made). Pairs that have not converged by then are returned as not converged.
+        which: the largest by "magnitude", or the "algebraic" largest.
+        seed: seed of the start vector.
+        start: (n, m) vectors whose sum is the start vector instead, such as the eigenvectors of a similar operator.
+        basis: number of Krylov vectors between restarts; at least 2 k + 1 are used.
+        report: called once with k - 1 and the largest relative residual, if ARPACK has found all pairs.
+
+    Returns:
+        The pairs, the largest first, judged by their residuals against `operator`.
+
+    Raises:
+        ValueError: if k is not in 1..n, if `start` is not (n, m), or if the operator is not square.
+        TypeError: if `as_operator` does not accept `operator`.
     """
     from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
@@ -66,11 +81,11 @@ def lanczos(
             v0=_start(operator, seed, start).astype(kind),
             ncv=basis,
             maxiter=restarts,
-            tol=tolerance / 2,  # its own estimate of the residual; the rest is rounding
+            tol=tolerance / 2,  # bounds ARPACK's own estimate of the residual; half is left for rounding
         )
     except ArpackNoConvergence as unfinished:
         values, vectors = unfinished.eigenvalues, unfinished.eigenvectors
-    except ArpackError:  # it gives up on an operator of zeros
+    except ArpackError:  # ARPACK gives up on an operator of zeros
         result = deflated_power_iteration(
             operator, k, tolerance=tolerance, max_products=max_products, which=which, seed=seed, report=report
         )
@@ -112,8 +127,10 @@ def _dense(operator: SymmetricOperator, k: int, which: Which, tolerance: float) 
 def _completed(
     operator: SymmetricOperator, found: Tensor, k: int, which: Which, tolerance: float, seed: int, used: int
 ) -> EigenResult:
-    """The pairs that ARPACK had finished, and the best that one random vector each gives for the others: no product more
-    is spent on these, and they are reported as what they are, not converged."""
+    """The pairs that ARPACK has finished, and for each missing one the best that a single random vector gives.
+
+    No further products are spent on the missing pairs, and they are reported as not converged.
+    """
     result = deflated_power_iteration(
         operator, k, tolerance=tolerance, max_products=0, which=which, seed=seed, start=found
     )

@@ -1,4 +1,4 @@
-"""Products with the Hessian of a loss, without ever forming it."""
+"""Products with the Hessian of a loss, computed without ever forming the Hessian."""
 
 from __future__ import annotations
 
@@ -8,25 +8,41 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-#: Bytes that retained graphs may take together.
+#: Default bound, in bytes, for all graphs together.
 MEMORY = 2 << 30
 
 
 @runtime_checkable
 class SymmetricOperator(Protocol):
-    """A symmetric linear map that is known by its products."""
+    """The interface of a symmetric linear map that is known only by its products.
+
+    An operator may also have a method `matmat`, (n, m) -> (n, m), for several products at once.
+
+    Attributes:
+        shape: (n, n).
+        dtype: that of its vectors.
+        device: that of its vectors.
+    """
 
     shape: tuple[int, int]
     dtype: torch.dtype
     device: torch.device
 
     def matvec(self, v: Tensor) -> Tensor:
-        """v: (n,) -> (n,)."""
+        """The product with one vector: (n,) -> (n,)."""
         ...
 
 
 def products(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
-    """H V. vectors: (n, m) -> (n, m); all at once where the operator has `matmat`."""
+    """The products of an operator with several vectors: at once if it has `matmat`, else one by one.
+
+    Args:
+        operator: H, (n, n).
+        vectors: V, (n, m).
+
+    Returns:
+        H V, (n, m).
+    """
     matmat: Callable[[Tensor], Tensor] | None = getattr(operator, "matmat", None)
     if matmat is not None:
         return matmat(vectors)
@@ -36,21 +52,38 @@ def products(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
 
 
 class HessianOperator:
-    """H = d^2 L / d theta^2 of the mean loss over all examples, as a linear operator.
+    """The Hessian of the mean loss over all examples, as a linear operator.
 
-    loss: maps a batch to its mean loss. parameters: the theta; those the loss does not use get rows of zeros.
-    batches: tuples of tensors with the examples along the first dimension; batches of unequal size are weighted by their
-    number of examples, so that L is the exact mean. The caller puts the model into eval mode (dropout would make H random).
+        H = d^2 L / d theta^2,    L = sum over batches of (examples in the batch / examples) * loss(*batch)
 
-    matvec differentiates the inner product of the gradient with v (Pearlmutter 1994). The graph of the first gradient is
-    kept between products, which saves half of the work; it costs memory in proportion to the examples. memory: bytes that
-    all graphs may take together. What an example takes is measured first; batches whose graph would take more than a
-    quarter are cut, as many graphs are kept as fit, and those of the other batches are made anew for every product.
-    retain=False keeps none. at_once: whether matmat takes all vectors through one pass; None: on a GPU alone (one CPU thread
-    needed 1.0 to 1.6 times as long for four at once as for one after the other).
+    `matvec` differentiates the inner product of the gradient with v (Pearlmutter 1994). The graph of the gradient is
+    kept between products, which saves half of the work and costs memory in proportion to the number of examples. What
+    an example costs is measured first. Batches whose graph would take more than a quarter of `memory` are cut; as many
+    graphs are kept as fit, and those of the other batches are built again for every product.
 
-    shape: (n, n), n the number of parameters. examples: in all batches. retained: the share of them whose graph is kept.
-    Raises ValueError where there is nothing to differentiate, or no batch.
+    Put the model into eval mode first, because dropout would make H random.
+
+    Args:
+        loss: maps the tensors of a batch to its mean loss.
+        parameters: theta; those that require no gradient are left out. Parameters that the loss does not use get rows
+            and columns of zeros.
+        batches: tuples of tensors with the examples along the first dimension. They may differ in size: L is the exact
+            mean over all examples.
+        retain: whether to keep graphs between products.
+        memory: bytes that all graphs may take together.
+        at_once: whether `matmat` takes all vectors through one pass. None: on any device but a CPU, where four vectors
+            at once took 1.0 to 1.6 times as long on one thread as one after the other.
+
+    Raises:
+        ValueError: if no parameter requires a gradient, or if there is no batch.
+
+    Attributes:
+        shape: (n, n), where n is the number of values in all parameters.
+        dtype: that of the first parameter.
+        device: that of the first parameter.
+        examples: number of examples in all batches.
+        bytes_per_example: what the graphs of a gradient and of a product keep for one example.
+        retained: the share of the examples whose graph is kept.
     """
 
     def __init__(
@@ -82,7 +115,7 @@ class HessianOperator:
         self._graphs: list[list[Tensor | None] | None] = [None] * len(self._batches)
         kept = 0
         if retain:
-            # A batch that is not kept needs its graph for a while, beside those that are.
+            # While a batch without a kept graph is in use, its graph takes memory beside the kept ones.
             fits = memory if self.examples * self.bytes_per_example <= memory else memory * 3 // 4
             for number, batch in enumerate(self._batches):
                 if (kept + len(batch[0])) * self.bytes_per_example > fits:
@@ -92,11 +125,12 @@ class HessianOperator:
         self.retained = kept / self.examples
 
     def _measured(self, batch: Sequence[Tensor]) -> int:
-        """Bytes that the graphs of the first gradient and of a product through it keep for each example."""
+        """Bytes that the graphs of the gradient and of a product through it keep for each example."""
         few, more = (self._bytes([part[:count] for part in batch]) for count in (1, 3))
         return max(1, (more - few) // min(2, max(1, len(batch[0]) - 1)))
 
     def _bytes(self, batch: Sequence[Tensor]) -> int:
+        """Bytes of all tensors that the graph of the gradient of a batch keeps."""
         kept: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
@@ -105,12 +139,13 @@ class HessianOperator:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            gradient = self._gradient(batch)  # must live on: its graph holds the storages that are counted
+            gradient = self._gradient(batch)  # kept alive: its graph holds the storages that are counted
         total = sum(kept.values())
         del gradient
         return total
 
     def _gradient(self, batch: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradient of the loss of a batch with its graph; None for a parameter that it does not use."""
         with torch.enable_grad():
             loss = self._loss(*batch)
             return list(torch.autograd.grad(loss, self._parameters, create_graph=True, allow_unused=True))
@@ -125,11 +160,25 @@ class HessianOperator:
         return total
 
     def matvec(self, v: Tensor) -> Tensor:
-        """H v. v: (n,), n the number of parameters, in the order of `parameters`, each flattened."""
+        """The product with one vector.
+
+        Args:
+            v: (n,), the parameters one after the other, each flattened.
+
+        Returns:
+            H v, (n,), in the same order.
+        """
         return self._product([piece.view_as(p) for piece, p in self._pieces(v)], None)
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """H V. vectors: (n, m) -> (n, m)."""
+        """The products with several vectors.
+
+        Args:
+            vectors: V, (n, m).
+
+        Returns:
+            H V, (n, m).
+        """
         count = vectors.shape[1]
         if count < 2 or not self._at_once:
             return torch.stack([self.matvec(v) for v in vectors.unbind(1)], dim=1) if count else vectors.clone()
@@ -140,14 +189,17 @@ class HessianOperator:
         return zip(torch.split(vectors, self._sizes, dim=-1), self._parameters, strict=True)
 
     def _product(self, pieces: Sequence[Tensor], count: int | None) -> Tensor:
-        """pieces: of each parameter's shape, or (count, *shape). -> (n,) or (count, n)."""
+        """H v, (n,), or for `count` vectors (count, n).
+
+        pieces: the part of v for each parameter, in the parameter's shape, or (count, *shape).
+        """
         shape = self.shape[:1] if count is None else (count, self.shape[0])
         product = torch.zeros(shape, dtype=self.dtype, device=self.device)
         for graph, batch, weight in zip(self._graphs, self._batches, self._weights, strict=True):
             gradient = self._gradient(batch) if graph is None else graph
             used = [(g, piece) for g, piece in zip(gradient, pieces, strict=True) if g is not None and g.requires_grad]
             if not used:
-                continue  # a loss that is linear in its parameters
+                continue  # a loss that is linear in its parameters has no curvature
             options: dict[str, Any] = {} if count is None else {"is_grads_batched": True}
             second = torch.autograd.grad(
                 [g for g, _ in used],
@@ -172,7 +224,7 @@ class HessianOperator:
 
 
 def _cut(batch: Sequence[Tensor], most: int) -> list[list[Tensor]]:
-    """Pieces of about equal size of at most `most` examples."""
+    """Cut a batch into pieces of about equal size, each of at most `most` examples."""
     count = -(-len(batch[0]) // most)
     parts = [torch.tensor_split(part, count) for part in batch]
     return [list(piece) for piece in zip(*parts, strict=True)]

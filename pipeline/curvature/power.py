@@ -1,14 +1,15 @@
-"""Deflated power iteration that can be trusted: one pair after the other, each judged by its residual.
+"""Deflated power iteration that can be trusted: one eigenpair after the other, each judged by its residual.
 
-Plain power iteration keeps only H x of all that a product tells. It never settles where two eigenvalues have the same size
-and opposite signs, creeps where they are close, and its usual stop (lambda changes little) cannot tell. Here every step
-still costs one product, and takes the best vectors of the span of
+Plain power iteration keeps only the vector H x of all that a product shows. It never settles where two eigenvalues have
+the same size and opposite signs, it creeps where they are close, and its usual stopping rule (lambda changes little)
+notices neither. Here every step still costs one product, and takes by a Rayleigh-Ritz step the best vectors of the span
+of
 
     the pairs so far, x, the residual H x - lambda x, and the direction of the last step
 
-by a Rayleigh-Ritz step (the locally optimal iteration of Knyazev 2001, without a preconditioner). The residual of the pair
-in work is kept orthogonal to the pairs found before it, which deflates them; since the pairs themselves stay in the span,
-they improve with every step too. A pair has converged when |H v - lambda v| <= tolerance |lambda| with the undeflated H.
+(the locally optimal iteration of Knyazev 2001, without a preconditioner). The residual of the current pair is kept
+orthogonal to the pairs found before it, which deflates them; since those pairs stay in the span, they improve with
+every step too. A pair has converged when |H v - lambda v| <= tolerance |lambda| with the undeflated H.
 """
 
 from __future__ import annotations
@@ -38,13 +39,31 @@ def deflated_power_iteration(
     published: bool = False,
     report: Report = lambda pair, residual: None,
 ) -> EigenResult:
-    """The k eigenpairs of `operator` that are largest by magnitude, or algebraically.
+    """Find the k largest eigenpairs of an operator, one after the other.
 
-    operator: whatever `as_operator` takes. tolerance: relative residual to reach. max_products: products a pair at most; a
-    pair that needs more is returned as not converged. seed: of the start vectors. start: (n, m) vectors to begin with, such
-    as the eigenvectors of a similar operator; random ones follow. published: the procedure of the published code instead,
-    see `published_power_iteration`; `which`, `max_products` and `start` then mean nothing. report: called at each step with
-    the pair's number (from 0) and its relative residual. Raises ValueError where k is not in 1..n, or `start` does not fit.
+    `pipeline.curvature.power` describes the iteration.
+
+    Args:
+        operator: whatever `as_operator` accepts, (n, n).
+        k: number of eigenpairs, in 1..n.
+        tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
+        max_products: products to spend on each pair; those that start and verify it come on top. A pair that needs more
+            is returned as not converged.
+        which: the largest by "magnitude", or the "algebraic" largest.
+        seed: seed of the start vectors.
+        start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and
+            random vectors follow if there are fewer.
+        published: whether to run the procedure of the published code instead, `published_power_iteration`; `which`,
+            `max_products` and `start` are then ignored.
+        report: called at each step with the number of the current pair (from 0) and the largest relative residual of
+            the pairs so far.
+
+    Returns:
+        The pairs, the largest first, judged by their residuals against `operator`.
+
+    Raises:
+        ValueError: if k is not in 1..n, if `start` is not (n, m), or if the operator is not square.
+        TypeError: if `as_operator` does not accept `operator`.
     """
     operator = as_operator(operator)
     check_request(operator, k, start)
@@ -61,7 +80,10 @@ def deflated_power_iteration(
 
 
 class _Search:
-    """vectors: (n, m) orthonormal Ritz vectors; products: H times them; values: (m,) their Ritz values, wanted first."""
+    """The state of the iteration.
+
+    vectors: (n, m) orthonormal Ritz vectors; products: H times them; values: (m,) their Ritz values, wanted ones first.
+    """
 
     def __init__(self, operator: SymmetricOperator, tolerance: float, which: Which, seed: int) -> None:
         self.operator, self.tolerance, self.which = operator, tolerance, which
@@ -80,7 +102,7 @@ class _Search:
         return products(self.operator, vectors)
 
     def begin_with(self, start: Tensor) -> None:
-        """Take what is independent of the given vectors as the first pairs."""
+        """Take the linearly independent part of the given vectors as the first pairs."""
         for v in start.detach().to(self.vectors).unbind(1):
             independent = _orthogonal(v, self.vectors)
             if independent is not None:
@@ -90,7 +112,7 @@ class _Search:
             self._rotate(self.vectors, self.products)
 
     def add_pair(self) -> None:
-        """Start one more pair from a random unit vector that is orthogonal to those found."""
+        """Add a pair that starts from a random unit vector orthogonal to those found."""
         start = None
         while start is None:
             draw = torch.randn(self.vectors.shape[0], generator=self.generator, dtype=torch.float64)
@@ -100,7 +122,7 @@ class _Search:
         self._rotate(self.vectors, self.products)
 
     def improve(self, max_products: int, report: Callable[[float], None]) -> None:
-        """Iterate until every pair has converged or `max_products` are spent."""
+        """Iterate until every pair has converged or `max_products` are spent; then verify by true products."""
         direction: tuple[Tensor, Tensor] | None = None
         spent, fresh = 0, False
         while True:
@@ -113,7 +135,7 @@ class _Search:
             if not waiting or spent >= max_products:
                 if fresh:
                     return
-                # Products followed by arithmetic alone gather rounding errors: judge by true ones.
+                # Products that were only combined from earlier ones gather rounding errors: judge by true ones.
                 self.products = self.multiply_all(self.vectors)
                 self._rotate(self.vectors, self.products)
                 spent += self.vectors.shape[1]
@@ -150,7 +172,10 @@ class _Search:
         return mixture
 
     def _direction(self, basis: Tensor, images: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor] | None:
-        """How the pair moved: what the new vectors took from outside the old ones, made orthogonal to the new ones."""
+        """The unit direction in which a pair has moved, and its product with H; None if it is rounding error.
+
+        It is what the new vectors took from outside the old ones, made orthogonal to the new ones.
+        """
         keep = self.vectors.shape[1]
         move, image = basis[:, keep:] @ mixture[keep:], images[:, keep:] @ mixture[keep:]
         before = torch.linalg.vector_norm(move)
@@ -158,7 +183,7 @@ class _Search:
             inside = self.vectors.T @ move
             move, image = move - self.vectors @ inside, image - self.products @ inside
         length = torch.linalg.vector_norm(move)
-        if not length > 1e-3 * before:  # little more than rounding error, and its image even less
+        if not length > 1e-3 * before:  # little more than rounding error, and its image is even less accurate
             return None
         return move / length, image / length
 
@@ -167,7 +192,10 @@ class _Search:
 
 
 def _orthogonal(v: Tensor, basis: Tensor) -> Tensor | None:
-    """The unit part of v outside the orthonormal `basis` (Gram-Schmidt, twice); None where that is rounding error."""
+    """The component of v outside the orthonormal `basis`, at unit length (Gram-Schmidt, twice).
+
+    None if that component is rounding error.
+    """
     for _ in range(2):
         before = torch.linalg.vector_norm(v)
         v = v - basis @ (basis.T @ v)

@@ -1,7 +1,7 @@
-"""The procedure that the Stable SGD paper's code used, for comparison: its values are not to be trusted.
+"""The procedure of the Stable SGD paper's code, for comparison only: its eigenvalues are not to be trusted.
 
-It stops on the change of lambda, or after 18 products, and never looks at a residual; each pair starts from the last one's
-vector, which has just been deflated away. What it gives is measured here by true residuals.
+It stops when lambda changes little, or after 18 products, and never looks at a residual. Each pair starts from the
+vector of the last pair, which has just been deflated away. The results are judged here by true residuals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from torch import Tensor
 from pipeline.curvature.operator import SymmetricOperator, products
 from pipeline.curvature.result import EigenResult, Report, judged
 
+#: Most products per pair, as in the published code.
 STEPS = 18
+#: Relative change of lambda at which the published code stops.
 CHANGE = 1e-5
 
 
@@ -26,11 +28,21 @@ def published_power_iteration(
     seed: int = 0,
     report: Report = lambda pair, residual: None,
 ) -> EigenResult:
-    """k pairs of `operator`, one after the other, each on the operator less lambda v v^T of those before.
+    """Find k pairs one after the other, each on the operator minus lambda v v^T of the pairs before.
 
-    steps: products a pair at most. change: the relative change of lambda to stop at. tolerance: of the relative residual,
-    by which alone the pairs are called converged. seed: of the first start vector (even numbers in 0..1, as published).
-    The products that judge the result are not counted as used.
+        x <- H' x / |H' x|,    H' = H - sum over earlier pairs of lambda v v^T
+
+    Args:
+        operator: the operator H, (n, n).
+        k: number of pairs.
+        steps: most products per pair.
+        change: relative change of lambda at which a pair stops.
+        tolerance: relative residual up to which a pair is reported as converged; it does not influence the iteration.
+        seed: seed of the first start vector, whose entries are uniform in [0, 1), as in the published code.
+        report: called for each pair with its number (from 0) and NaN, since the procedure computes no residual.
+
+    Returns:
+        The pairs in the order in which they were found. The products that judge them are not counted in `matvecs`.
     """
     generator = torch.Generator().manual_seed(seed)
     v = torch.rand(operator.shape[0], generator=generator, dtype=torch.float64)
@@ -55,6 +67,6 @@ def published_power_iteration(
                 break
         vectors.append(v)
         values.append(before)
-        report(pair, float("nan"))  # the procedure knows no residual
+        report(pair, float("nan"))  # the procedure computes no residual
     stacked, at = torch.stack(vectors, dim=1), torch.stack(values)
     return judged(stacked / torch.linalg.vector_norm(stacked, dim=0), products(operator, stacked), at, tolerance, used)

@@ -1,4 +1,4 @@
-"""What an eigensolver is asked, and what it reports."""
+"""What an eigensolver is asked for, and what it returns."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from torch import Tensor
 
 from pipeline.curvature.operator import SymmetricOperator
 
+#: Which eigenvalues are the largest: by absolute value, or with their sign.
 Which = Literal["magnitude", "algebraic"]
-#: Called while a solver works with the number of the pair in work, from 0, and its relative residual.
+#: Called while a solver works, with the number of the current pair (from 0) and a relative residual (see the solver).
 Report = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
 class EigenResult:
-    """k eigenpairs of an n x n symmetric operator.
+    """k eigenpairs of a symmetric operator, (n, n).
 
-    eigenvalues: (k,), signed, the wanted ones first. eigenvectors: (n, k), unit columns, each with its largest entry
-    positive. residuals: (k,), |H v - lambda v| against the undeflated operator; a true eigenvalue lies within that of
-    lambda. converged: (k,) bool. matvecs: products used.
+    Attributes:
+        eigenvalues: (k,), signed; the largest first, by magnitude or algebraically as asked for. The published
+            procedure gives them in the order in which it found them.
+        eigenvectors: (n, k), unit columns, each with its largest entry positive.
+        residuals: (k,), |H v - lambda v| with the undeflated operator H. A true eigenvalue lies within that distance of
+            lambda.
+        converged: (k,) bool, whether the relative residual reached the tolerance.
+        matvecs: number of products used.
     """
 
     eigenvalues: Tensor
@@ -33,18 +39,27 @@ class EigenResult:
 
     @property
     def relative_residuals(self) -> Tensor:
-        """(k,) residual / |lambda|; 0 where both are rounding errors beside the largest eigenvalue."""
+        """(k,), residual / |lambda|; 0 where both are rounding errors beside the largest eigenvalue."""
         return relative_residuals(self.residuals, self.eigenvalues)
 
     @property
     def orthogonality(self) -> float:
-        """max |V^T V - I|."""
+        """How far the eigenvectors V are from orthonormal: max |V^T V - I|."""
         gram = self.eigenvectors.T @ self.eigenvectors
         return float((gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max())
 
 
 def check_request(operator: SymmetricOperator, k: int, start: Tensor | None = None) -> None:
-    """Raise ValueError where k is not in 1..n, or `start` is not (n, m)."""
+    """Check what a solver is asked for.
+
+    Args:
+        operator: (n, n).
+        k: number of eigenpairs.
+        start: vectors to start from, or None.
+
+    Raises:
+        ValueError: if k is not in 1..n, or if `start` is not (n, m).
+    """
     size = operator.shape[0]
     if not 1 <= k <= size:
         raise ValueError(f"k must be in 1..{size}, is {k}")
@@ -53,19 +68,44 @@ def check_request(operator: SymmetricOperator, k: int, start: Tensor | None = No
 
 
 def rounding(values: Tensor) -> Tensor:
-    """What rounding errors leave of a residual, at the size of the largest of `values`."""
+    """The size up to which a residual is rounding error.
+
+        100 eps max |lambda|
+
+    Args:
+        values: the eigenvalues so far, in the dtype that they were computed in.
+    """
     return 100 * torch.finfo(values.dtype).eps * values.abs().max()
 
 
 def relative_residuals(residuals: Tensor, values: Tensor) -> Tensor:
-    """(k,) residual / |lambda|; 0 where both are rounding errors beside the largest eigenvalue (lambda is 0)."""
+    """residual / |lambda|, or 0 where both are rounding errors beside the largest eigenvalue (lambda is 0 there).
+
+    Args:
+        residuals: (k,).
+        values: (k,) eigenvalues.
+
+    Returns:
+        (k,).
+    """
     floor = rounding(values)
     size = values.abs().clamp_min(torch.finfo(residuals.dtype).tiny)
     return torch.where((residuals <= floor) & (values.abs() <= floor), torch.zeros_like(residuals), residuals / size)
 
 
 def judged(vectors: Tensor, products: Tensor, values: Tensor, tolerance: float, matvecs: int) -> EigenResult:
-    """The result of a solver. vectors: (n, k), unit columns; products: the undeflated operator times them; values: (k,)."""
+    """Judge the pairs of a solver by their residuals.
+
+    Args:
+        vectors: (n, k), unit columns.
+        products: (n, k), the undeflated operator times `vectors`.
+        values: (k,) eigenvalues.
+        tolerance: relative residual up to which a pair has converged.
+        matvecs: number of products to report as used.
+
+    Returns:
+        The pairs in the given order; the sign of each vector makes its largest entry positive.
+    """
     residuals = torch.linalg.vector_norm(products - vectors * values, dim=0)
     largest = vectors.abs().argmax(dim=0)
     signs = torch.sign(vectors[largest, torch.arange(len(largest), device=largest.device)])

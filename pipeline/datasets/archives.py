@@ -1,7 +1,7 @@
-"""The files of a folder, a .tar, a .tar.gz or a .zip, one after another, read as bytes and never unpacked onto the disk.
+"""Read the files of a folder, a .tar, a .tar.gz or a .zip one after another as bytes, without unpacking them to disk.
 
-Nothing is written by a name that an archive gives, so no archive can write outside its folder. Names that would try (an
-absolute one, one with ..), links and devices are refused all the same: such an archive is broken or hostile.
+No file is ever written under a name taken from an archive, so no archive can write outside its folder. Unsafe names
+(absolute, or with ..), links and devices are refused all the same: an archive that has them is broken or hostile.
 """
 
 from __future__ import annotations
@@ -24,15 +24,21 @@ from typing import IO, cast
 
 from pipeline.support.errors import UserError
 
-#: What an archive's name may end in, in the order in which they are looked for.
+#: Allowed endings of an archive's name, in the order in which they are tried.
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
-#: No file of a dataset that is read here comes near; a larger one is a decompression bomb.
+#: Largest member in bytes. No file of a supported dataset comes near this size; a larger one is a decompression bomb.
 MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file or a folder. name: relative, with /. read: a file's bytes, valid until the next member is asked for."""
+    """A file or a folder inside a folder or an archive.
+
+    Attributes:
+        name: Its path relative to the folder or archive, with / as the separator.
+        is_folder: Whether it is a folder.
+        read: Returns the bytes of a file. May only be called before the next member is requested.
+    """
 
     name: str
     is_folder: bool
@@ -40,9 +46,19 @@ class Member:
 
 
 def members(path: Path) -> Iterator[Member]:
-    """The members of a folder (by name) or an archive (as they are stored).
+    """Iterate over the members of a folder or an archive.
 
-    Raises UserError for a missing or damaged archive, and for a hostile member, by its name.
+    Args:
+        path: A folder, which is walked in order of names, following links; or an archive with one of the endings in
+            `SUFFIXES`, which is read in stored order.
+
+    Yields:
+        Each file and each folder.
+
+    Raises:
+        UserError: if `path` is neither a folder nor an archive; if the archive is missing, damaged or encrypted; if a
+            folder has a dead link, a device or a folder linked in twice; or if a member of an archive is a link, a
+            device, sparse, larger than `MAX_BYTES` or has an unsafe name. The message names the culprit.
     """
     if path.is_dir():
         yield from _of_folder(path)
@@ -55,28 +71,28 @@ def members(path: Path) -> Iterator[Member]:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what a missing or damaged archive raises into one line that names it."""
+    """Turn every exception that a missing or damaged archive can raise into a UserError that names the archive."""
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise UserError(f"{path}: damaged or not readable ({error}); fetch it again") from None
-    except RuntimeError as error:  # zipfile's way to refuse a password, or a compression that this Python lacks
+    except RuntimeError as error:  # raised by zipfile for an encrypted file or an unsupported compression method
         raise UserError(
             f"{path}: not readable ({error}); pack it again, without a password, as tar or zip do"
         ) from None
     except OSError as error:
-        if error.filename is None:  # gzip's way to say that the bytes are none of its own
+        if error.filename is None:  # raised by gzip for bytes that are not gzip data; it names no file
             raise UserError(f"{path}: damaged ({error}); fetch it again") from None
         raise
     except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, struct.error) as error:
-        # What tarfile and zipfile make of odd headers, as of sparse files with a word for a number.
+        # Raised by tarfile and zipfile for malformed headers, such as a sparse file with a word in place of a number.
         raise UserError(f"{path}: damaged (a header cannot be read: {error!r}); fetch it again") from None
 
 
 def _of_folder(root: Path) -> Iterator[Member]:
-    # Links are followed here: the folder is the user's own, and large datasets are often linked together.
+    # Links are followed here: the folder is the user's own, and large datasets are often assembled from links.
     open_folders: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -100,9 +116,8 @@ def _of_tar(path: Path) -> Iterator[Member]:
             name = _safe(path, entry.name)
             if not (entry.isreg() or entry.isdir()):
                 raise UserError(f"{path}: member '{entry.name}' is a link or a device; refused: fetch another copy")
-            told = (
-                entry.pax_headers
-            )  # of which tarfile takes a size that is a word for 0, and half a sparse map for none
+            # tarfile itself reads a size that is not a number as 0, and ignores an incomplete sparse map.
+            told = entry.pax_headers
             sparse = entry.issparse() or any(key.startswith("GNU.sparse") for key in told)
             if sparse or told.get("size", str(entry.size)) != str(entry.size):
                 raise UserError(
@@ -116,16 +131,23 @@ def _of_tar(path: Path) -> Iterator[Member]:
                     return _whole(file, entry.size) if file else b""
 
             yield Member(name, entry.isdir(), read)
-            archive.members = []  # type: ignore[attr-defined]  # it would keep every header otherwise
+            archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every header in memory
         _read_to_the_end(file)
 
 
 class _Entry(tarfile.TarInfo):
-    """A header of a tar file. Without the empty block that ends every tar, the file was cut between two members."""
+    """A tar header that insists on the end-of-archive block.
+
+    A file that lacks the block was truncated between two members, which tarfile alone would take for its normal end.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Entry:
-        """The next one."""
+        """Return the next header.
+
+        Raises:
+            EOFError: if the file ends without the end-of-archive block.
+        """
         try:
             return super().fromtarfile(tarfile)
         except EmptyHeaderError:
@@ -133,8 +155,10 @@ class _Entry(tarfile.TarInfo):
 
 
 def _unpacked(path: Path) -> IO[bytes]:
-    """The bytes of a tar file, unpacked by what it is, whatever its name says. tarfile's own way does not look at the
-    checksum that ends a compressed file."""
+    """Open a tar file and decompress it according to its first bytes, whatever its name says.
+
+    tarfile's own decompression does not verify the checksum at the end of a compressed file.
+    """
     with path.open("rb") as file:
         head = file.read(6)
     for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open)):
@@ -144,7 +168,7 @@ def _unpacked(path: Path) -> IO[bytes]:
 
 
 def _read_to_the_end(file: IO[bytes]) -> None:
-    """Read what follows the last member, up to the checksum of a compressed file."""
+    """Read whatever follows the last member, so that the checksum at the end of a compressed file is verified."""
     read = 0
     while piece := file.read(1 << 20):
         read += len(piece)
@@ -176,7 +200,7 @@ def _whole(file: IO[bytes], size: int) -> bytes:
 
 
 def _safe(archive: Path, name: str) -> str:
-    """The name without `./`; UserError where it leads out of the archive's own folder, on any system."""
+    """The name without `./`. Raises UserError if it would lead out of the archive's folder on any operating system."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     if ".." in windows.parts or posix.is_absolute() or windows.anchor or "\0" in name:
         raise UserError(f"{archive}: member {name!r} leads out of its folder; refused: fetch another copy")

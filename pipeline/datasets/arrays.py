@@ -1,4 +1,7 @@
-"""uint8 images in .npy files, written piece by piece and read only as far as asked, so that memory stays flat."""
+"""Store uint8 images and their labels in .npy files.
+
+Images are written in pieces and only those asked for are read, so memory use does not grow with the dataset.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,30 @@ from pipeline.support.errors import UserError
 
 
 class Images(Protocol):
-    """Images that are in memory or not: shape (n, height, width[, 3]); indexed with an array of numbers they are copied."""
+    """Images in memory or on disk. Indexing with an array of n positions copies those images."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, height, width[, 3])."""
+        """(n, height, width) for grey images, (n, height, width, 3) for RGB."""
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray: ...
 
 
+#: The images of a split and their labels, (n,) int64.
 Split = tuple[Images, np.ndarray]
 
 
 @dataclass(frozen=True)
 class StoredImages:
-    """A .npy file. Each look maps it anew: pages of a map count as the process's own memory for as long as it is open."""
+    """Images in a .npy file.
+
+    Every access maps the file anew, because the pages of a memory map count as the process's own memory for as long as
+    the map is open.
+
+    Attributes:
+        path: The .npy file.
+        shape: (n, height, width[, 3]).
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -41,8 +53,21 @@ class StoredImages:
 def read_split(
     folder: Path, split: str, shape: tuple[int, ...], sha256: str, fix: str
 ) -> tuple[StoredImages, np.ndarray]:
-    """`<split>_images.npy`, not read yet, and `<split>_labels.npy`. Raises UserError for a missing or damaged file, also
-    where only its checksum tells."""
+    """Verify a stored split and open it.
+
+    Args:
+        folder: The folder with `<split>_images.npy` and `<split>_labels.npy`.
+        split: "train" or "test".
+        shape: Expected shape of the images, (n, height, width[, 3]).
+        sha256: Expected checksum, as `write_split` returns it.
+        fix: What the user can do about a bad file; ends the error message.
+
+    Returns:
+        The images, which stay on disk, and the labels, (n,) int64.
+
+    Raises:
+        UserError: if a file is missing, damaged, of another shape or dtype, or does not match the checksum.
+    """
     path = folder / f"{split}_images.npy"
     images = mapped(path, shape, np.uint8, fix)
     labels = np.array(mapped(folder / f"{split}_labels.npy", shape[:1], np.int64, fix))
@@ -51,16 +76,19 @@ def read_split(
 
 
 def mapped(path: Path, shape: tuple[int, ...], dtype: type[np.generic], fix: str) -> np.memmap:
-    """A .npy file as a memory map.
+    """Open a .npy file as a memory map, requiring an exact shape.
 
     Args:
         path: The file.
-        shape: That it must have.
-        dtype: That it must have.
-        fix: What a person can do about it; the end of the error's line.
+        shape: The shape it must have.
+        dtype: The dtype it must have.
+        fix: What the user can do about a bad file; ends the error message.
+
+    Returns:
+        The array as a read-only memory map.
 
     Raises:
-        UserError: It is missing, damaged, or of another shape or dtype.
+        UserError: if the file is missing, damaged, or of another shape or dtype.
     """
     array = loaded(path, dtype, fix)
     if array.shape != shape:
@@ -71,9 +99,22 @@ def mapped(path: Path, shape: tuple[int, ...], dtype: type[np.generic], fix: str
 def loaded(
     path: Path, dtype: type[np.generic], fix: str, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True
 ) -> np.memmap:
-    """A .npy file as a memory map, of this dtype in the order of C. fits: whether its shape is right. Raises UserError."""
+    """Open a .npy file as a memory map.
+
+    Args:
+        path: The file.
+        dtype: The dtype it must have, in native byte order and C-contiguous.
+        fix: What the user can do about a bad file; ends the error message.
+        fits: Whether a shape is acceptable; by default every shape is.
+
+    Returns:
+        The array as a read-only memory map.
+
+    Raises:
+        UserError: if the file is missing, damaged, of another dtype or memory order, or of a shape that `fits` rejects.
+    """
     try:
-        # Not np.load, which also opens archives and, from its own header, arrays of any dtype.
+        # Not np.load, which would also accept an .npz archive.
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {fix}") from None
@@ -81,7 +122,7 @@ def loaded(
         if error.filename is not None:
             raise
         raise UserError(f"{path}: truncated or damaged ({error}); {fix}") from None
-    except Exception as error:  # a damaged header fails in many ways
+    except Exception as error:  # a damaged header can raise almost anything
         raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:200]}); {fix}") from None
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.c_contiguous:
         raise UserError(f"{path}: holds {array.dtype.str}, not {np.dtype(dtype).str} in the order of C; {fix}")
@@ -90,14 +131,23 @@ def loaded(
     return array
 
 
-#: Bytes of a file that are in memory at once.
+#: Bytes of a file that are held in memory at a time.
 _PIECE = 1 << 20
 
 
 def check_sum(images: np.memmap, labels: np.ndarray, sha256: str, fix: str) -> None:
-    """UserError where the images and labels of a split are not those of its manifest.
+    """Verify the checksum of a split's images and labels.
 
-    The file of the images is read, not mapped: pages of a map count as the process's own memory.
+    The image file is read rather than mapped, because the pages of a map count as the process's own memory.
+
+    Args:
+        images: The images as a memory map, of which only the file name, offset and size are used.
+        labels: (n,) labels.
+        sha256: The expected checksum, as `write_split` returns it.
+        fix: What the user can do about a mismatch; ends the error message.
+
+    Raises:
+        UserError: if the checksum differs.
     """
     path, left = Path(str(images.filename)), images.nbytes
     digest = hashlib.sha256()
@@ -114,13 +164,21 @@ def check_sum(images: np.memmap, labels: np.ndarray, sha256: str, fix: str) -> N
 def write_split(
     folder: Path, split: str, shape: tuple[int, ...], pieces: Iterable[bytes | memoryview], labels: np.ndarray
 ) -> str:
-    """Write `<split>_images.npy` of `shape` from its bytes, and `<split>_labels.npy` as int64.
+    """Write `<split>_images.npy` and `<split>_labels.npy` into a folder.
 
-    Gives the sha256 of the images' bytes followed by the labels as little-endian int64.
+    Args:
+        folder: An existing folder.
+        split: "train" or "test".
+        shape: The shape of all images, (n, height, width[, 3]).
+        pieces: The bytes of the images in C order, cut anywhere.
+        labels: (n,) labels, stored as int64.
+
+    Returns:
+        The sha256, in hexadecimal, of the images' bytes followed by the labels as little-endian int64.
     """
     sha256 = hashlib.sha256()
     with (folder / f"{split}_images.npy").open("wb") as file:
-        # The header that np.save would write.
+        # The same header as np.save writes.
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for piece in pieces:
             sha256.update(piece)
@@ -131,7 +189,7 @@ def write_split(
 
 
 def sha256_of_arrays(images: np.ndarray, labels: np.ndarray) -> str:
-    """sha256 of the images' bytes followed by the labels as little-endian int64."""
+    """The sha256, in hexadecimal, of the images' bytes followed by the labels as little-endian int64."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One file from the network: resumed, retried, verified, and under its final name only when whole."""
+"""Download a file: resume an interrupted transfer, retry, verify the checksum, and only then give it its final name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from pipeline.support.errors import UserError
 
-#: Seconds to wait before each new try of a mirror; their number is the number of retries.
+#: Seconds to wait before each retry of a mirror; there are as many retries as entries.
 PAUSES = (1.0, 4.0, 15.0)
+#: Seconds that the server may stay silent.
 TIMEOUT = 60.0
 _CHUNK = 1 << 16
-#: Answers after which asking the same address again is worth the time: slow down, and the server's own faults.
+#: HTTP status codes after which a retry of the same address may succeed: requests to slow down, and server errors.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _FailedError(Exception):
-    """One try failed. again: whether the same address may answer better in a while."""
+    """One attempt failed. `again` says whether a retry of the same address may succeed."""
 
     def __init__(self, reason: str, again: bool) -> None:
         super().__init__(reason)
@@ -41,15 +42,27 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Fetch the first of `urls` (mirrors of the same bytes) that gives them to `path`.
+    """Download a file from the first mirror that delivers the right bytes.
 
-    checksum: "md5:...", "sha256:..." and the like. fix: what a person can do, the end of the error line. What came before an
-    interruption waits in `<name>.part` and is not asked for again. Of several processes that want the same file one fetches
-    it, and the others wait for it. Raises UserError where no mirror gave the right bytes.
+    An existing file is left as it is and not verified again. The bytes of an interrupted transfer stay in `<name>.part`
+    and are not requested again. If several processes want the same file, one downloads it and the others wait.
+
+    Args:
+        urls: Mirrors of the same bytes, tried in order; http or https.
+        path: Where to put the file. Its folder is created.
+        checksum: Algorithm and hexadecimal digest, as in "md5:..." or "sha256:...".
+        fix: What the user can do if it fails; ends the error message.
+        pauses: Seconds to wait before each retry of a mirror; None for `PAUSES`.
+        sleep: Called with each pause (0.0 before the first attempt); tests replace it.
+        timeout: Seconds that the server may stay silent.
+
+    Raises:
+        UserError: if no mirror delivered the right bytes. The message gives the reason for each.
+        ValueError: if an address is neither http nor https.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        if not path.exists():  # another process may have brought it while this one waited
+        if not path.exists():  # another process may have downloaded it while this one waited for the lock
             _download(urls, path, checksum, fix, PAUSES if pauses is None else pauses, sleep, timeout)
 
 
@@ -81,13 +94,13 @@ def _download(
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The file's checksum in hexadecimal. algorithm: as hashlib names it."""
+    """The checksum of a file in hexadecimal, by an algorithm that hashlib knows under this name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
-    """Bring `part` to its whole length and verify it."""
+    """Download what `part` still lacks, and verify it."""
     have = part.stat().st_size if part.exists() else 0
     for start, total, chunks in _answers(url, have, timeout):
         with (
@@ -103,13 +116,17 @@ def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
     algorithm, _, wanted = checksum.partition(":")
     found = digest(part, algorithm)
     if found != wanted:
-        # Wrong bytes are never resumed. Where the first part came from an earlier run it may be the one at fault.
+        # Wrong bytes are never resumed. If some came from an earlier attempt, those may be the wrong ones, so a retry
+        # from the beginning is worthwhile.
         part.unlink()
         raise _FailedError(f"{algorithm} is {found}, expected {wanted}", again=have > 0)
 
 
 def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | None, Iterator[bytes]]]:
-    """At most one (first byte, total size or None, chunks); none where the server says that `have` bytes are all."""
+    """Request a file from byte `have` on; yield (first byte, total size or None, chunks) of the response.
+
+    Yields nothing if the server answers that there is nothing beyond the bytes already here (status 416).
+    """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url}: neither http nor https")
     asked = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - checked above
@@ -131,7 +148,7 @@ def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | N
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body piece by piece; a fault of the network is told apart from one of the disk it is written to."""
+    """The body in chunks. A network error is caught here, so that it cannot be mistaken for one of the disk."""
     while True:
         try:
             chunk = answer.read(_CHUNK)
@@ -143,7 +160,7 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _first_byte(content_range: str | None) -> int:
-    """The a of "bytes a-b/total"; -1 where there is none."""
+    """The a of a Content-Range header "bytes a-b/total", or -1 if there is none."""
     unit, _, rest = (content_range or "").partition(" ")
     first = rest.partition("-")[0]
     return int(first) if unit == "bytes" and first.isdigit() else -1

@@ -1,10 +1,11 @@
-"""Class folders: a dataset whose folder names are its labels, as a folder, .tar, .tar.gz or .zip.
+"""Class folders: a dataset with one folder of images per class, as a folder, .tar, .tar.gz or .zip.
 
-    train/<class>/<image>  test/<class>/<image>     with a split of its own
+    train/<class>/<image>  test/<class>/<image>     with train and test splits
     <class>/<image>                                 without: a seeded fraction of each class becomes the test split
 
-Either may lie below one top folder. Labels are the classes in alphabetical order. Images go to disk as they come, are then
-sorted class by class and written in canonical order: memory stays flat, whatever the dataset's size.
+Either layout may lie below a single top folder. Labels number the classes in alphabetical order, from 0. Images are
+written to a temporary file as they are read, then sorted class by class and written in canonical order, so memory use
+does not grow with the dataset.
 """
 
 from __future__ import annotations
@@ -23,20 +24,24 @@ from pipeline.support.errors import UserError
 
 LAYOUT = "wanted are train/<class>/<image> and test/<class>/<image>"
 LAYOUT_OF_ONE = "wanted is <class>/<image>"
-#: What file managers leave behind.
+#: Files that file managers leave behind; they are ignored.
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
-#: {split: {class: numbers of its images in the spool}}
+#: {split: {class: positions of its images in the temporary file}}
 _Numbers = dict[str, dict[str, list[int]]]
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """path: a folder or an archive. shape: (height, width) for grey, (height, width, 3) for RGB; images are resized to it.
+    """Where a dataset of class folders lies and how to read it.
 
-    test_fraction: None where the folder has train/ and test/; otherwise the share of each class, at least one image, that
-    becomes the test split, drawn with `seed` from the class's images in canonical order. broken: names of files, without
-    their folders, that are known to be no images and are left out.
+    Attributes:
+        path: A folder or an archive.
+        shape: (height, width) for grey images, (height, width, 3) for RGB; all images are resized to it.
+        test_fraction: The share of each class that becomes the test split: at least one image, and never all. None if
+            the folder has train/ and test/.
+        seed: Seed for drawing the test split from each class's images in canonical order.
+        broken: Names of files, without their folders, that are known not to be images and are skipped.
     """
 
     path: Path
@@ -47,10 +52,18 @@ class ClassFolder:
 
 
 def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
-    """Write train and test images and labels into `folder`, in canonical order.
+    """Write the train and test splits of a dataset of class folders in canonical order.
 
-    Raises UserError for what is no such layout, a class that is empty or only in one split, fewer than two classes, and an
-    image that Pillow cannot read, by its name.
+    Args:
+        source: The dataset.
+        folder: An existing folder to write the images and labels into.
+
+    Returns:
+        The shape and checksum of the splits "train" and "test".
+
+    Raises:
+        UserError: if the layout is neither of the two, a class is empty or in one split only, there are fewer than two
+            classes, or Pillow cannot read an image, which the message names.
     """
     with Spool(folder / "images.spool", source.shape) as spool:
         numbers = _read(source, spool)
@@ -64,7 +77,7 @@ def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
 
 
 def _read(source: ClassFolder, spool: Spool) -> _Numbers:
-    """Bring every image into the spool."""
+    """Copy every image into the temporary file."""
     names = ("train", "test") if source.test_fraction is None else ("all",)
     numbers: _Numbers = {split: {} for split in names}
     tops: set[str] = set()
@@ -86,10 +99,10 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
 
 
 def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
-    """(top folder or "", split or "all", class) of a member, None where it is none of the layout's.
+    """The (top folder or "", split or "all", class) of a member, or None if it does not belong to the layout.
 
-    A file beside the class folders (a README, a list of classes) is not looked at. Raises UserError for one that lies deeper
-    than images do.
+    Files beside the class folders (a README, a list of classes) are ignored. Raises UserError for a member in a
+    subfolder of a class.
     """
     parts = [part for part in member.name.split("/") if part != "."]
     if any(part.startswith(".") or part in _LITTER for part in parts):
@@ -101,7 +114,8 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
             return None
         top, split, below = folders[:at], folders[at], folders[at + 1 :]
     else:
-        # A bare folder cannot be told from a top folder: classes are known by their images, and an empty one goes unseen.
+        # A bare folder might be a top folder or a class: classes are recognized by their files, so an empty class goes
+        # unnoticed.
         if member.is_folder or not folders:
             return None
         top, split, below = folders[:-1][:1], "all", folders[1:] or folders
@@ -134,7 +148,10 @@ def _check(source: ClassFolder, numbers: _Numbers) -> None:
 
 
 def _drawn(source: ClassFolder, classes: Mapping[str, list[int]]) -> dict[str, dict[str, list[int]]]:
-    """Train and test numbers of each class, still in canonical order: the same images whatever form they came in."""
+    """Split each class into train and test, keeping canonical order.
+
+    The draw starts from canonical order, so every form of a dataset (folder, tar, zip) gives the same split.
+    """
     splits: dict[str, dict[str, list[int]]] = {"train": {}, "test": {}}
     for label, (name, numbers) in enumerate(classes.items()):
         count = min(max(1, round(len(numbers) * (source.test_fraction or 0.0))), len(numbers) - 1)

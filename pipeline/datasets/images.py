@@ -1,4 +1,4 @@
-"""One image file -> one uint8 array of a given shape, whatever format Pillow reads."""
+"""Decode an image file of any format that Pillow reads into a uint8 array of a given shape."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.support.errors import UserError
 
-#: Pixels of a side. Pillow itself bounds their product at 89 million, but a line of so many takes a minute to resize.
+#: Largest height or width in pixels. Pillow limits their product to 89 million, but a single row that long takes a
+#: minute to resize.
 LONGEST = 32_768
-#: Formats that are programs, which Pillow gives to an interpreter.
+#: Formats that are programs: Pillow would run them in an external interpreter.
 PROGRAMS = ("EPS",)
 
 
@@ -27,7 +28,10 @@ def _formats() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow's warnings about odd files (a corrupt EXIF block) are no news to the user; a decompression bomb is an error."""
+    """Suppress warnings within the block, but turn Pillow's warning about a decompression bomb into an error.
+
+    Pillow warns about oddities such as a corrupt EXIF block, which do not concern the user.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -35,12 +39,21 @@ def quiet() -> Iterator[None]:
 
 
 def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The image as uint8 of `shape`: (height, width) grey, or (height, width, 3) RGB. To be called within `quiet`.
+    """Decode an image. Call it within `quiet`.
 
-    Transparent parts become black; 16 bits are scaled to 8; of an animation the first frame is taken; another size is
-    brought to `shape` by antialiased bilinear resizing, without keeping the proportions. name: for the error.
+    Transparent parts become black, 16 bits are scaled to 8, and of an animation the first frame is taken. An image of
+    another size is resized with antialiased bilinear interpolation, without keeping its proportions.
 
-    Raises UserError where Pillow cannot read the image, or refuses to because it would unpack to a bomb.
+    Args:
+        data: The bytes of the image file.
+        name: The name of the file, for error messages.
+        shape: (height, width) for grey, (height, width, 3) for RGB.
+
+    Returns:
+        The image as uint8 of `shape`.
+
+    Raises:
+        UserError: if Pillow cannot read the image, it has more than 16 bits, or it has too many pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as opened:
@@ -54,21 +67,29 @@ def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{name}: too large an image ({error}); shrink or remove it") from None
-    except Exception as error:  # each of Pillow's readers fails in its own ways
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions
         told = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise UserError(f"{name}: not an image that Pillow can read{told}; fix or remove it") from None
     return np.asarray(image)
 
 
 def bring_to(image: Image.Image, shape: tuple[int, ...]) -> Image.Image:
-    """An image of 8 bits, grey or RGB as `shape` says, by antialiased bilinear resizing where its size is another."""
+    """Convert an 8-bit image to a given shape.
+
+    Args:
+        image: An 8-bit image.
+        shape: (height, width) for grey, (height, width, 3) for RGB.
+
+    Returns:
+        The image in grey or RGB, resized with antialiased bilinear interpolation if its size differs.
+    """
     image = image.convert("L" if len(shape) == 2 else "RGB")
     size = (shape[1], shape[0])
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey, RGB or another mode of 8 bits, without alpha."""
+    """Convert an image to grey, RGB or another 8-bit mode without an alpha channel, transparent parts on black."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
     if image.mode.startswith("I"):

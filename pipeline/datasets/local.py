@@ -1,8 +1,9 @@
-"""Where the bytes of a dataset are: in the folder that TAG_DATASETS names, in the user's cache, or on the network.
+"""Locate the files of a dataset: in the folder that TAG_DATASETS names, in the user's cache, or on the network.
 
-TAG_DATASETS is no parameter: it changes where bytes come from, never which bytes. The folder holds either the official
-files (as torchvision lays them: `MNIST/raw/train-images-idx3-ubyte.gz`, `cifar-10-python.tar.gz`) or class folders
-(`<dataset>/`, `<dataset>.tar`, `.tar.gz`, `.zip`).
+The environment variable TAG_DATASETS is not a parameter of the pipeline: it changes where the bytes come from, never
+which bytes. Its folder holds either the official files (under the names that torchvision uses:
+`MNIST/raw/train-images-idx3-ubyte.gz`, `cifar-10-python.tar.gz`) or class folders (`<dataset>/`, `<dataset>.tar`,
+`.tar.gz`, `.tgz`, `.zip`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ VARIABLE = "TAG_DATASETS"
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file as its authors publish it.
+    """A file of a dataset as its authors publish it.
 
-    urls: mirrors; none where only a person can fetch it. checksum: of those bytes, "md5:..." and the like; "" where none is
-    published. names: where it may lie below TAG_DATASETS, the first also below the cache; a folder stands for the archive
-    that it was unpacked from. repacked: whether a copy may have been compressed again, so that only the images' own sha256
-    can be checked.
+    Attributes:
+        urls: Mirrors, in the order in which they are tried; empty if the file can only be downloaded by hand.
+        checksum: Algorithm and digest of the published bytes, as in "md5:..."; "" if none is known.
+        names: Paths below TAG_DATASETS where the file may lie; the first is also its path below the cache. A name may
+            be that of a folder into which the archive was unpacked.
+        repacked: Whether a local copy may have been unpacked or compressed again, so that its own checksum means
+            nothing and only the sha256 of its images can be verified.
     """
 
     urls: tuple[str, ...]
@@ -36,7 +40,14 @@ class OfficialFile:
 
 
 def datasets_folder() -> Path | None:
-    """The folder of TAG_DATASETS. Raises UserError where there is none of that name."""
+    """The folder that TAG_DATASETS names.
+
+    Returns:
+        The folder, or None if the variable is unset or empty.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
     named = os.environ.get(VARIABLE)
     if not named:
         return None
@@ -47,7 +58,7 @@ def datasets_folder() -> Path | None:
 
 
 def _expanded(path: str, where: str) -> Path:
-    """The path with ~ and ~user followed. where: what it was given in. Raises UserError for a user that is not there."""
+    """Expand ~ and ~user. Raises UserError for an unknown user; `where` names the origin of the path in the message."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -55,12 +66,23 @@ def _expanded(path: str, where: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: outside the project, so that every copy of it (a DVC experiment) finds them again."""
+    """The folder for downloads: outside the project, so that every copy of it (such as a DVC experiment) shares them.
+
+    Raises:
+        UserError: if it cannot be determined because it names an unknown user.
+    """
     return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "tag-pipeline"
 
 
 def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
-    """The official files below TAG_DATASETS; None where one is missing."""
+    """Find official files below TAG_DATASETS.
+
+    Returns:
+        Their paths in the order of `files`, or None if one is missing or the variable is unset.
+
+    Raises:
+        UserError: if TAG_DATASETS names no folder, or if a file that cannot have been repacked has the wrong checksum.
+    """
     folder = datasets_folder()
     if folder is None:
         return None
@@ -77,7 +99,14 @@ def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
 
 
 def class_folder(dataset: str) -> Path | None:
-    """The class folders of `dataset` below TAG_DATASETS: a folder or an archive; None where there are none."""
+    """Find the class folders of a public dataset below TAG_DATASETS.
+
+    Returns:
+        A folder or an archive, or None if there is none or the variable is unset.
+
+    Raises:
+        UserError: if TAG_DATASETS names no folder.
+    """
     folder = datasets_folder()
     if folder is None:
         return None
@@ -86,9 +115,10 @@ def class_folder(dataset: str) -> Path | None:
 
 
 def own_folder(path: str) -> Path:
-    """One's own folder or archive: below TAG_DATASETS where it is there, otherwise from the project's root.
+    """Find the user's own folder or archive: below TAG_DATASETS if it exists there, else relative to the project.
 
-    Raises UserError where there is none.
+    Raises:
+        UserError: if it exists in neither place.
     """
     given, datasets = _expanded(path, "benchmarks.yaml: dataset.path"), datasets_folder()
     places = [given] if datasets is None else [datasets / given, given]
@@ -100,10 +130,21 @@ def own_folder(path: str) -> Path:
 
 
 def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool, manual: str = "") -> list[Path]:
-    """The official files in the cache, downloaded where missing.
+    """Find official files in the cache, downloading those that are missing.
 
-    folders: whether class folders can stand for them. manual: where a person finds the files that no program may fetch.
-    Raises UserError.
+    Files already in the cache are not verified again.
+
+    Args:
+        dataset: The name of the dataset, for error messages.
+        files: The files to find.
+        folders: Whether class folders can replace them, for error messages.
+        manual: Where the user can get files that have no address, for error messages.
+
+    Returns:
+        Their paths in the order of `files`.
+
+    Raises:
+        UserError: if a file cannot be downloaded, or can only be downloaded by hand.
     """
     paths = []
     for file in files:

@@ -1,4 +1,4 @@
-"""What datasets and their splits are called, in files and manifests."""
+"""Names of datasets and splits, as used in file names and manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ SPLITS = ("train", "test")
 
 
 def name_of(dataset: str | Folder) -> str:
-    """A public dataset's name, or the last part of a folder's path, as a file name."""
+    """The name of a dataset for use in file names.
+
+    Args:
+        dataset: The name of a public dataset, or a folder of the user's own.
+
+    Returns:
+        A public dataset's own name. For a folder, the last part of its path up to the first dot, in lower-case letters,
+        digits and single dashes; "folder" if nothing remains.
+    """
     if isinstance(dataset, str):
         return dataset
     stem = PurePath(dataset.path).name.partition(".")[0]

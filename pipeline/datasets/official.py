@@ -1,6 +1,8 @@
-"""The official files of the public datasets -> arrays, or, where those would be large, files in canonical order.
+"""Readers of the official files of the public datasets.
 
-Each reader takes its files in the order of `sources.py`; one that writes takes first the folder to write into.
+Most return arrays in the order of the files. Those of large datasets write their splits to disk in canonical order
+instead. Each reader takes its files in the order in which `sources.py` lists them; one that writes takes the folder to
+write into as its first argument.
 """
 
 from __future__ import annotations
@@ -20,13 +22,21 @@ from pipeline.datasets.pickles import load, loads
 from pipeline.datasets.spool import Spool, Written
 from pipeline.support.errors import UserError
 
+#: Images, (n, height, width[, 3]) uint8, and labels, (n,) int64.
 Split = tuple[np.ndarray, np.ndarray]
 
 _MEND = "fetch it again"
 
 
 def idx(train_images: Path, train_labels: Path, test_images: Path, test_labels: Path) -> dict[str, Split]:
-    """MNIST and its kin: four IDX files, gzipped or not."""
+    """Read MNIST or Fashion-MNIST: four IDX files, gzipped or not.
+
+    Returns:
+        The splits "train" and "test"; images are (n, height, width).
+
+    Raises:
+        UserError: if a file is damaged or not an IDX file of bytes.
+    """
     return {
         "train": (_idx(train_images, 3), _idx(train_labels, 1).astype(np.int64)),
         "test": (_idx(test_images, 3), _idx(test_labels, 1).astype(np.int64)),
@@ -34,7 +44,7 @@ def idx(train_images: Path, train_labels: Path, test_images: Path, test_labels: 
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of uint8: two zero bytes, the type 8, the number of dimensions, their sizes (big-endian), the values."""
+    """Read an IDX file of uint8: two zero bytes, type 8, number of dimensions, their sizes (big-endian), the values."""
     data = path.read_bytes()
     if path.suffix == ".gz":
         try:
@@ -52,17 +62,31 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def cifar10(archive: Path) -> dict[str, Split]:
-    """cifar-10-python.tar.gz, or the folder unpacked from it."""
+    """Read CIFAR-10 from cifar-10-python.tar.gz, or from the folder unpacked from it.
+
+    Returns:
+        The splits "train" and "test"; images are (n, 32, 32, 3).
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
     return _cifar(archive, {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}, "labels")
 
 
 def cifar100(archive: Path) -> dict[str, Split]:
-    """cifar-100-python.tar.gz, or the folder unpacked from it; labels are the 100 fine classes."""
+    """Read CIFAR-100 from cifar-100-python.tar.gz, or from the folder unpacked from it.
+
+    Returns:
+        The splits "train" and "test"; images are (n, 32, 32, 3), labels the 100 fine classes.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
     return _cifar(archive, {"train": ["train"], "test": ["test"]}, "fine_labels")
 
 
 def _cifar(archive: Path, files: dict[str, list[str]], key: str) -> dict[str, Split]:
-    """Each file is a pickled dict: `data` (n, 3072) uint8, channels first, and a list of labels."""
+    """Read CIFAR batches: each is a pickled dict of `data`, (n, 3072) uint8, channels first, and a list of labels."""
     wanted = {name for names in files.values() for name in names}
     read: dict[str, Split] = {}
     for member in members(archive):
@@ -88,7 +112,14 @@ def _cifar_batch(batch: Any, name: str, key: str) -> Split:
 
 
 def svhn(train: Path, test: Path) -> dict[str, Split]:
-    """Street View House Numbers, cropped: two MATLAB files. The digit 0 is published as label 10."""
+    """Read the cropped digits of Street View House Numbers: two MATLAB files.
+
+    Returns:
+        The splits "train" and "test"; images are (n, 32, 32, 3). The digit 0, published as label 10, gets label 0.
+
+    Raises:
+        UserError: if a file is damaged or not one of SVHN.
+    """
     return {"train": _svhn(train), "test": _svhn(test)}
 
 
@@ -100,21 +131,34 @@ def _svhn(path: Path) -> Split:
         images, labels = file["X"], file["y"].astype(np.int64).reshape(-1)
         if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
             raise ValueError(f"X of {images.shape} {images.dtype} for {len(labels)} labels")
-    except Exception as error:  # a damaged MATLAB file fails in many ways
+    except Exception as error:  # a damaged MATLAB file can raise almost anything
         raise UserError(f"{path}: not a file of SVHN ({error}); {_MEND}") from None
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
 
 
-#: Images of each class in the pickles' own order: the first of them are for training (TAG's experiments).
+#: The share of each class, taken from the front in the order of the pickles, that is for training (TAG's experiments).
 MINIIMAGENET_TRAIN = 0.8
 
 
 def miniimagenet(folder: Path, train: Path, test: Path, val: Path) -> dict[str, Written]:
-    """miniImageNet's three pickles joined in this order, as in TAG's experiments: 100 classes of 600 images, 84x84 RGB.
+    """Read miniImageNet: 100 classes of 600 images, 84x84 RGB.
 
-    Each file is a pickled dict: `image_data` (n, 84, 84, 3) uint8, and `class_dict`, for each class the numbers of its
-    images. The pickles' own split (few-shot learning: whole classes) is not used: the first 80 % of each class are for
+    As in TAG's experiments, the three pickles are joined in the order of the arguments. Each is a pickled dict:
+    `image_data`, (n, 84, 84, 3) uint8, and `class_dict`, which lists for each class the positions of its images. The
+    pickles' own split (whole classes, for few-shot learning) is not used: the first 80 % of each class are for
     training.
+
+    Args:
+        folder: An existing folder to write the images and labels into.
+        train: mini-imagenet-cache-train.pkl.
+        test: mini-imagenet-cache-test.pkl.
+        val: mini-imagenet-cache-val.pkl.
+
+    Returns:
+        The shape and checksum of the splits "train" and "test".
+
+    Raises:
+        UserError: if a file is damaged or not a pickle of miniImageNet.
     """
     shape = (84, 84, 3)
     splits: dict[str, list[list[int]]] = {"train": [], "test": []}
@@ -145,14 +189,24 @@ def _miniimagenet(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[
     return images, classes
 
 
-#: The tables of CUB-200-2011: a line an image, its number first.
+#: The tables of CUB-200-2011: one line per image, beginning with its number.
 _CUB_TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
 def cub(folder: Path, archive: Path, size: int = 224) -> dict[str, Written]:
-    """Caltech-UCSD Birds-200-2011: 200 classes, its own split, every image brought to size x size RGB.
+    """Read Caltech-UCSD Birds-200-2011: 200 classes, with its own train and test split.
 
-    As in TAG's experiments the proportions are not kept.
+    Args:
+        folder: An existing folder to write the images and labels into.
+        archive: CUB_200_2011.tgz.
+        size: Height and width to which every image is resized, as RGB. As in TAG's experiments, proportions are not
+            kept.
+
+    Returns:
+        The shape and checksum of the splits "train" and "test".
+
+    Raises:
+        UserError: if the archive is damaged, lacks a file, or has an image that Pillow cannot read.
     """
     shape = (size, size, 3)
     tables: dict[str, Mapping[str, str]] = {}
@@ -190,7 +244,7 @@ def _table(data: bytes, name: str) -> dict[str, str]:
 
 
 def _written(folder: Path, spool: Spool, splits: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, Written]:
-    """Write each split, class by class, in canonical order."""
+    """Write each split class by class, in canonical order."""
     return {
         split: spool.write_split(folder, split, (spool.ordered(of_class) for of_class in classes))
         for split, classes in splits.items()

@@ -1,7 +1,7 @@
-"""Unpickling that cannot run code: numpy arrays, numbers, strings, bytes and plain containers only.
+"""Read pickles without running their code: NumPy arrays, numbers, strings, bytes and plain containers only.
 
-Some datasets (CIFAR, miniImageNet) exist as pickles alone. A pickle is a program that may call any function it names; this
-unpickler resolves the handful of names that arrays are made of, and nothing else.
+Some datasets (CIFAR, miniImageNet) are published only as pickles. A pickle is a program that may call any function it
+names; this unpickler resolves the handful of names that arrays and containers need, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,25 +19,30 @@ from pipeline.support.errors import UserError
 
 
 def loads(data: bytes, name: str) -> Any:
-    """`load` of bytes that are in memory."""
+    """Read a pickle from bytes in memory; see `load`."""
     return load(io.BytesIO(data), name)
 
 
 def load(file: BinaryIO, name: str) -> Any:
-    """The value of a pickle. name: of its file, for the error. Strings of Python 2 are read as latin1.
+    """Read a pickle. Strings written by Python 2 are decoded as Latin-1.
 
-    Raises UserError for a damaged pickle and for one that names anything but arrays and plain containers.
+    Args:
+        file: The open file.
+        name: The name of the file, for error messages.
+
+    Raises:
+        UserError: if the pickle is damaged, or names anything but arrays and plain containers.
     """
     try:
         return _Restricted(file, encoding="latin1").load()
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    except Exception as error:  # a damaged pickle raises whatever the bytes happen to mean
+    except Exception as error:  # a damaged pickle can raise anything, depending on what its bytes happen to mean
         raise UserError(f"{name}: damaged pickle ({error!r}); fetch it again") from None
 
 
 def _dtype(kind: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
-    """A dtype of plain numbers or strings. Old pickles hold 0 and 1 where numpy now wants a bool."""
+    """A dtype of plain numbers or strings. Old pickles hold 0 and 1 where NumPy now requires a bool."""
     made: np.dtype[Any] = np.dtype(kind, align=bool(align), copy=bool(copy))
     if made.kind not in "biufcSU":
         raise UserError(f"holds an array of {made}, not of numbers or strings; refused")
@@ -45,14 +50,14 @@ def _dtype(kind: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes for Python 2: as latin1 text, to be encoded when read."""
+    """Restore bytes that Python 3 pickled for Python 2: they are stored as Latin-1 text, to be encoded on reading."""
     if encoding != "latin1":
         raise UserError(f"encodes bytes as {encoding!r}; refused")
     return text.encode("latin1")
 
 
 def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
-    """How protocol 5 writes an array; order K is C, then the axes changed."""
+    """Restore an array written by pickle protocol 5; an array in order "K" is stored in C order, then transposed."""
     array = np.frombuffer(buffer, dtype=dtype)
     return array.reshape(shape, order=order) if axis_order is None else array.reshape(shape).transpose(axis_order)
 
@@ -75,7 +80,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 
 class _Restricted(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """The callable of that name, from the list above only."""
+        """The callable of that name, if it is one of `_ALLOWED`."""
         try:
             return _ALLOWED[module, name]
         except KeyError:

@@ -1,6 +1,8 @@
-"""Datasets on disk, each split in canonical order.
+"""Reader of data/raw/: the datasets of a benchmark, each split in canonical order.
 
-data/raw/  manifest.json  01-mnist/{train,test}_{images,labels}.npy  (02-svhn/... where a stream takes several datasets)
+    data/raw/  manifest.json  01-mnist/{train,test}_{images,labels}.npy  (02-svhn/... if a stream has several datasets)
+
+`pipeline.datasets.raw_writer` writes it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,17 @@ FIX = "delete data/raw and run 'dvc repro download'"
 
 
 def read_raw(folder: Path) -> list[Mapping[str, Split]]:
-    """The splits of each dataset in `data/raw`. Raises UserError for a missing or damaged file."""
+    """Open the datasets in `data/raw`, verifying the checksum of each split.
+
+    Args:
+        folder: The folder with the manifest.
+
+    Returns:
+        For each dataset, its splits "train" and "test". Their images stay on disk.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
     manifest = read_document(RawManifest, folder / "manifest.json", FIX)
     return [
         {

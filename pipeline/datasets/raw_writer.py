@@ -1,4 +1,4 @@
-"""The writer of data/raw/: datasets, fetched. What reads them is `pipeline.datasets.raw`."""
+"""Writer of data/raw/: fetch the datasets of a benchmark and store them. `pipeline.datasets.raw` reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from pipeline.handover.manifests import RawManifest
 
 
 def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
-    """Fetch the datasets into an empty folder. Raises UserError."""
+    """Fetch datasets and write them, with a manifest, into an empty folder.
+
+    Args:
+        folder: An existing, empty folder.
+        datasets: Names of public datasets, or folders of the user's own.
+
+    Raises:
+        UserError: if a dataset cannot be fetched or read, or has the wrong checksum.
+    """
     entries = []
     for number, dataset in enumerate(datasets, start=1):
         name = name_of(dataset)
@@ -30,7 +38,15 @@ def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
 
 
 def write_splits(place: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray] | Written]) -> dict[str, Any]:
-    """Write those splits that are not yet on disk; the manifest's entry of each."""
+    """Write those splits that are not on disk yet.
+
+    Args:
+        place: The folder of the dataset.
+        splits: By name, images and labels in canonical order, or the description of a split already in `place`.
+
+    Returns:
+        The manifest's entry for each split: {split: {"shape": ..., "sha256": ...}}.
+    """
     entries = {}
     for split, found in splits.items():
         if not isinstance(found, Written):

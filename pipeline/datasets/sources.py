@@ -1,8 +1,9 @@
-"""Where raw images come from, in one canonical order whatever the source.
+"""The public datasets: where their images come from, and their checksums.
 
-A source returns uint8 images and integer labels of the splits `train` and `test`. Each split is sorted by label, then by
-the image's raw bytes, and its sha256 is checked, so that every form of a dataset gives the same arrays. Looked at in this
-order: the official files below TAG_DATASETS, class folders there, the user's cache of downloads, the network.
+A source provides uint8 images and integer labels for the splits `train` and `test`. Each split is put into canonical
+order (by label, then by the image's raw bytes) and its sha256, where known, is verified, so every form of a dataset
+gives the same arrays. Places are searched in this order: official files below TAG_DATASETS, class folders there, the
+user's cache of downloads, the network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.datasets.local import OfficialFile
 from pipeline.datasets.spool import Written
 from pipeline.support.errors import UserError
 
+#: Images, (n, height, width[, 3]) uint8, and labels, (n,) int64.
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -29,11 +31,16 @@ Split = tuple[np.ndarray, np.ndarray]
 class Source:
     """One public dataset.
 
-    read: takes a folder and the paths of `files` in their order; gives {split: (images uint8 (n, height, width[, 3]), labels
-    (n,))}, or writes a split into the folder in canonical order and tells what it wrote.
-    sha256: of each split in canonical order; empty where it is not known, then the files' own checksum is the check.
-    files: the official ones; none where a package brings the images. shape: of an image; None where class folders cannot
-    stand for the official files, because their sum is not known. manual: where a person finds files that have no address.
+    Attributes:
+        read: Takes a folder and the paths of `files` in order. For each split it either returns the images, (n, height,
+            width[, 3]) uint8, and labels, (n,), or writes them into the folder in canonical order and returns their
+            description.
+        sha256: Checksum of each split in canonical order; empty if unknown, in which case only the checksums of the
+            files themselves are verified.
+        files: The official files; empty if the images come with a Python package.
+        shape: Shape of an image. None if class folders cannot replace the official files, because without `sha256` they
+            could not be verified.
+        manual: Where the user can get files that have no address; completes an error message.
     """
 
     read: Callable[..., Mapping[str, Split | Written]]
@@ -48,10 +55,9 @@ def _in_memory(reader: Callable[..., Mapping[str, Split]]) -> Callable[..., Mapp
 
 
 def _digits() -> dict[str, Split]:
-    """scikit-learn's 1,797 handwritten digits (UCI optdigits, 8x8, 17 grey levels), packaged with it.
+    """The 1,797 handwritten digits that come with scikit-learn (UCI optdigits, 8x8, 17 grey levels).
 
-    They come without a split of their own: a seeded quarter of each class is the test split. Grey levels 0..16 become
-    0..255.
+    They have no split of their own: a seeded quarter of each class is the test split. Grey levels 0..16 become 0..255.
     """
     from sklearn.datasets import load_digits
 
@@ -67,7 +73,10 @@ def _digits() -> dict[str, Split]:
 
 
 def _idx_files(folder: str, dataset: str, mirrors: tuple[str, ...], *md5: str) -> tuple[OfficialFile, ...]:
-    """Train images, train labels, test images, test labels; gzipped or not, as torchvision or a Linux package lays them."""
+    """The four IDX files of a dataset, gzipped or not, under the names that torchvision or a Linux package gives them.
+
+    `md5` has the checksums of train images, train labels, test images and test labels.
+    """
     stems = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     return tuple(
         OfficialFile(
@@ -92,8 +101,11 @@ def _svhn_file(name: str, md5: str) -> OfficialFile:
 
 
 def _notmnist(folder: Path, archive: Path) -> dict[str, Written]:
-    """notMNIST small: the letters A to J in 18,724 typefaces, 28x28 grey. It has no split of its own: a seeded tenth of each
-    class is the test split (TAG's experiments: an unseeded tenth of all). Two files of it are empty."""
+    """notMNIST small: 18,724 images of the letters A to J in many typefaces, 28x28 grey.
+
+    It has no split of its own: a seeded tenth of each class is the test split (in TAG's experiments, an unseeded tenth
+    of all images). Two of its files are empty and are skipped.
+    """
     broken = frozenset({"RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png", "Q3Jvc3NvdmVyIEJvbGRPYmxpcXVlLnR0Zg==.png"})
     return write_class_folder(ClassFolder(archive, (28, 28), test_fraction=0.1, broken=broken), folder)
 
@@ -211,17 +223,32 @@ SOURCES: dict[str, Source] = {
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Indices that sort by label, then by the image's raw bytes. images: (n, ...) uint8; labels: (n,)."""
+    """Indices that bring a split into canonical order: by label, then by the image's raw bytes.
+
+    Args:
+        images: (n, ...) uint8.
+        labels: (n,).
+
+    Returns:
+        (n,) indices.
+    """
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    # As fixed-length byte strings images are compared in place, without a copy of each.
+    # Viewed as fixed-length byte strings, images are compared in place, without copying each.
     by_bytes = np.argsort(rows.view(f"S{rows.shape[1]}")[:, 0], kind="stable")
     return by_bytes[np.argsort(labels[by_bytes], kind="stable")]
 
 
 def fetch(dataset: str | Folder) -> dict[str, Split]:
-    """The splits of `dataset` in canonical order, checked, in memory.
+    """Fetch a dataset into memory.
 
-    Raises UserError for a source that cannot be reached or read, or a wrong checksum.
+    Args:
+        dataset: The name of a public dataset, or a folder of the user's own.
+
+    Returns:
+        The splits "train" and "test" in canonical order, verified.
+
+    Raises:
+        UserError: if the dataset cannot be reached or read, or has the wrong checksum.
     """
     with tempfile.TemporaryDirectory() as folder:
         return {
@@ -231,7 +258,19 @@ def fetch(dataset: str | Folder) -> dict[str, Split]:
 
 
 def fetch_into(folder: Path, dataset: str | Folder) -> dict[str, Split | Written]:
-    """As `fetch`, but what can stream does: its files are then written into `folder`, and the rest is left to `write_raw`."""
+    """Fetch a dataset, writing the splits of a large one to disk instead of holding them in memory.
+
+    Args:
+        folder: An existing folder to write such splits into.
+        dataset: The name of a public dataset, or a folder of the user's own.
+
+    Returns:
+        For each split in canonical order either its images and labels in memory, which are not written yet (`write_raw`
+        does that), or the shape and checksum of what was written into `folder`.
+
+    Raises:
+        UserError: if the dataset cannot be reached or read, or has the wrong checksum.
+    """
     if isinstance(dataset, Folder):
         path = local.own_folder(dataset.path)
         return dict(write_class_folder(ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed), folder))

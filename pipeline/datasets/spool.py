@@ -1,6 +1,7 @@
-"""Images that go to disk as they come and are written again in canonical order, so that memory stays flat.
+"""Sort images on disk: they are stored in a temporary file as they arrive, then written again in canonical order.
 
-Plain reads and writes, no memory map: pages of a map count as the process's own memory once they are touched.
+Memory use therefore does not grow with the dataset. The file is read and written plainly, not through a memory map,
+because the pages of a map count as the process's own memory once they are touched.
 """
 
 from __future__ import annotations
@@ -19,14 +20,26 @@ from pipeline.datasets.arrays import write_split
 
 @dataclass(frozen=True)
 class Written:
-    """A split that is on disk already. sha256: of the images, then of the labels as little-endian int64."""
+    """Description of a split that is already on disk.
+
+    Attributes:
+        shape: Shape of the images, (n, height, width[, 3]).
+        sha256: Checksum, in hexadecimal, of the images' bytes followed by the labels as little-endian int64.
+    """
 
     shape: tuple[int, ...]
     sha256: str
 
 
 class Spool:
-    """A temporary file of images of one shape; images are known by their number, from 0. To be used in a with block."""
+    """A temporary file of uint8 images of one shape, numbered from 0 in the order in which they were added.
+
+    Use it in a `with` block, which deletes the file at its end. Add all images before reading the first.
+
+    Args:
+        path: The file, which is overwritten.
+        shape: Shape of one image.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.shape = path, shape
@@ -42,7 +55,14 @@ class Spool:
         self.path.unlink()
 
     def add(self, image: np.ndarray) -> int:
-        """Append an image; its number. All images are added before the first is read."""
+        """Append an image.
+
+        Returns:
+            Its number.
+
+        Raises:
+            ValueError: if the image is not uint8 or of another shape.
+        """
         if image.shape != self.shape or image.dtype != np.uint8:
             raise ValueError(f"an image of {image.shape} {image.dtype} in a spool of {self.shape} uint8")
         self._file.write(np.ascontiguousarray(image).data)
@@ -50,16 +70,16 @@ class Spool:
         return self.count - 1
 
     def read(self, number: int, start: int = 0, length: int | None = None) -> bytes:
-        """Bytes of one image."""
+        """Read the bytes of one image: `length` bytes from byte `start` on, or all that follow if `length` is None."""
         self._file.seek(number * self.size + start)
         return self._file.read(self.size - start if length is None else min(length, self.size - start))
 
     def ordered(self, numbers: Iterable[int]) -> list[int]:
-        """`numbers` sorted by their images' raw bytes, looking only at as many bytes as it takes to tell them apart."""
+        """Sort numbers by the raw bytes of their images, reading only as many bytes as it takes to tell them apart."""
         return list(self._ordered(numbers, 0, 256))
 
     def _ordered(self, numbers: Iterable[int], start: int, length: int) -> Iterator[int]:
-        # Images with equal beginnings (a white margin) are told apart by what follows, a longer piece at a time.
+        # Images that begin alike (a white margin) are compared by what follows, in longer pieces.
         keys = sorted((self.read(number, start, length), number) for number in numbers)
         for _, group in groupby(keys, key=lambda item: item[0]):
             same = [number for _, number in group]
@@ -69,7 +89,13 @@ class Spool:
                 yield from same
 
     def write_split(self, folder: Path, split: str, by_label: Iterable[Iterable[int]]) -> Written:
-        """Write `<split>_images.npy` and `<split>_labels.npy`: for each label from 0, the images of these numbers."""
+        """Write a split as `<split>_images.npy` and `<split>_labels.npy`.
+
+        Args:
+            folder: An existing folder.
+            split: "train" or "test".
+            by_label: For each label from 0, the numbers of its images in the order in which they are to be written.
+        """
         numbers, labels = array("q"), array("q")
         for label, of_label in enumerate(by_label):
             numbers.extend(of_label)

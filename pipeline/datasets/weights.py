@@ -1,6 +1,6 @@
-"""Initial weights that were trained elsewhere, fetched with the data so that training needs no network.
+"""Pretrained initial weights, fetched together with the data so that training needs no network access.
 
-data/weights/  manifest.json  (resnet18.safetensors, where the benchmark's network starts from ImageNet weights)
+data/weights/  manifest.json  (resnet18.safetensors if the benchmark's network starts from ImageNet weights)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.handover.documents import write_document
 from pipeline.handover.manifests import WeightsManifest
 from pipeline.support.errors import UserError
 
-#: torchvision's ResNet18_Weights.IMAGENET1K_V1. The names are where torch.hub keeps it below its own cache, too.
+#: torchvision's ResNet18_Weights.IMAGENET1K_V1. The second name is where torch.hub keeps it below TORCH_HOME.
 RESNET18 = OfficialFile(
     ("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
     "sha256:f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
@@ -26,15 +26,31 @@ FILE = "resnet18.safetensors"
 
 
 def write_weights(folder: Path, weights: Weights) -> None:
-    """Write the weights of a plan into an empty folder: none but a manifest where they are random. Raises UserError."""
+    """Write a manifest into an empty folder and, unless the weights are random, the file of weights.
+
+    Args:
+        folder: An existing, empty folder.
+        weights: The initial weights that the plan names.
+
+    Raises:
+        UserError: if the weights cannot be fetched or read, or have the wrong checksum.
+    """
     source = fetch_weights(folder, weights)
     write_document(WeightsManifest, {"weights": weights, "source": source}, folder / "manifest.json")
 
 
 def fetch_weights(folder: Path, weights: Weights) -> str | None:
-    """Write the file of weights into a folder; the checksum of its source. None, and no file, where they are random.
+    """Fetch initial weights and write them into a folder as a safetensors file.
 
-    Raises UserError where they cannot be fetched or read, or the checksum is wrong.
+    Args:
+        folder: An existing folder.
+        weights: The initial weights that the plan names.
+
+    Returns:
+        The checksum of the published file; None, and no file, if the weights are random.
+
+    Raises:
+        UserError: if the weights cannot be fetched or read, or have the wrong checksum.
     """
     if weights == "random":
         return None
@@ -44,7 +60,7 @@ def fetch_weights(folder: Path, weights: Weights) -> str | None:
 
 
 def _convert(path: Path, to: Path) -> None:
-    """A checkpoint of torchvision as safetensors, without its last layer: its 1,000 classes are ImageNet's."""
+    """Convert a torchvision checkpoint to safetensors, without the last layer, whose 1,000 classes are ImageNet's."""
     import torch
     from safetensors.torch import save_file
 

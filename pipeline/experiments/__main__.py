@@ -1,9 +1,9 @@
 """Rerun the published experiments.
 
-python -m pipeline.experiments                        # list them, with the state of each
+python -m pipeline.experiments                        # list them, with how many of their runs are done
 python -m pipeline.experiments NAME [--jobs N]        # run what is missing, then compare
-python -m pipeline.experiments NAME --methods tag,er --seeds 1,2    # only some of it
-python -m pipeline.experiments NAME --from FOLDER     # only take the finished runs of another clone
+python -m pipeline.experiments NAME --methods tag,er --seeds 1,2    # only some of its runs
+python -m pipeline.experiments NAME --from FOLDER     # run nothing, take the finished runs of another clone
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from pipeline.support.errors import UserError, nearest, run_stage
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line.
+
+    Args:
+        arguments: The command-line arguments; None means those of this process.
+
+    Raises:
+        UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded.
+    """
     parser = Parser("pipeline.experiments", __doc__)
     parser.add_argument("name", nargs="?", help="of an experiment in experiments.yaml; none: list them")
     parser.add_argument(
@@ -88,8 +95,11 @@ def _run(
     missing: list[tuple[str, int]],
     given: argparse.Namespace,
 ) -> int:
-    """Run what is missing. What an interrupted call left finished is kept first, whatever this one asks for: a clone at
-    another commit forgets it. keys: of all runs of the experiment."""
+    """Run what is missing, record what has finished, and return the exit status.
+
+    Runs that an interrupted call has finished are recorded first, even those that this call does not ask for: checking
+    out another commit in the clone would lose them. `keys` has all runs of the experiment.
+    """
     from pipeline.experiments.workspace import FOLDER
 
     if (FOLDER / name).exists():
@@ -108,13 +118,14 @@ def _run(
 
 
 def _keys(experiment: Experiment, configuration: Configuration) -> dict[tuple[str, int], Key]:
+    """Keys of all runs of an experiment, by method and seed."""
     data, methods = plans(configuration)
     settings = configuration.params.eigenspectrum if experiment.eigenspectrum else None
     return {(method, seed): Key.of(methods[method], data, settings) for method, seed in experiment.runs}
 
 
 def _records(name: str, experiment: Experiment, configuration: Configuration) -> Records:
-    """Of the runs that are done, in the order of the experiment's tables."""
+    """Records of the finished runs, in the order of the experiment's tables."""
     found = {pair: read_record(name, *pair, key) for pair, key in _keys(experiment, configuration).items()}
     order = {method: number for number, method in enumerate(experiment.methods)}
     pairs = sorted(found, key=lambda pair: (order[pair[0]], pair[1]))
@@ -122,7 +133,7 @@ def _records(name: str, experiment: Experiment, configuration: Configuration) ->
 
 
 def _wanted(methods: str | None, seeds: str | None, experiment: Experiment) -> list[tuple[str, int]]:
-    """Those of the experiment's runs that were asked for. Raises UserError."""
+    """The runs of the experiment that were asked for. Raises UserError if it has none of them."""
     chosen = methods.split(",") if methods is not None else experiment.methods
     for method in chosen:
         if method not in experiment.methods:

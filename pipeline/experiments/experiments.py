@@ -1,4 +1,4 @@
-"""experiments.yaml: what the papers ran, in the words of this project."""
+"""experiments.yaml: the papers' experiments, in terms of this project's benchmarks, methods and seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ FILE = "experiments.yaml"
 
 
 class PaperTable(Strict):
-    """Rows that the paper shows together. seeds: of each of them."""
+    """Rows that a paper shows together.
+
+    Attributes:
+        title: Title of the table.
+        seeds: Seeds with which each row is run.
+        methods: The rows, as names in methods.yaml.
+    """
 
     title: str
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
@@ -25,8 +31,18 @@ class PaperTable(Strict):
 
 
 class Experiment(Strict):
-    """One experiment on one benchmark. epochs: instead of the benchmark's. set: values of methods, instead of theirs here.
-    eigenspectrum: whether the curvature is part of it. notes: what was found out about it, for the report."""
+    """A published experiment on one benchmark.
+
+    Attributes:
+        paper: The paper that it is from.
+        description: One line for lists and titles.
+        benchmark: Name in benchmarks.yaml.
+        epochs: Replaces the benchmark's number of epochs; None leaves it.
+        eigenspectrum: Whether eigenspectra are part of the experiment.
+        set: Name of a method -> values that replace its own in this experiment.
+        tables: The paper's tables.
+        notes: Findings about the experiment, each a paragraph of the report.
+    """
 
     paper: Literal["TAG", "Stable SGD"]
     description: str
@@ -39,19 +55,23 @@ class Experiment(Strict):
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Method and seed of every run; all first seeds first, so that what is done early says something about every row."""
+        """Method and seed of every run, in the order of the seeds, so that the first results cover every row."""
         pairs = [(seed, method) for table in self.tables for method in table.methods for seed in table.seeds]
         order = {method: number for number, method in enumerate(self.methods)}
         return [(method, seed) for seed, method in sorted(set(pairs), key=lambda pair: (pair[0], order[pair[1]]))]
 
     @property
     def methods(self) -> list[str]:
-        """All of them, once each."""
+        """The methods of all tables, each once."""
         return list(dict.fromkeys(method for table in self.tables for method in table.methods))
 
 
 def read_experiments(folder: str | Path = ".") -> dict[str, Experiment]:
-    """Read and check experiments.yaml against the other files. Raises UserError."""
+    """Read experiments.yaml and check it against the other configuration files of the folder.
+
+    Raises:
+        UserError: if one of the files is wrong, or if an experiment names an unknown benchmark or method.
+    """
     folder = Path(folder)
     found = check_each(Experiment, read_yaml(folder / FILE), FILE)
     configuration = read_configuration(folder)
@@ -67,7 +87,16 @@ def read_experiments(folder: str | Path = ".") -> dict[str, Experiment]:
 
 
 def configured(base: Configuration, name: str, experiment: Experiment) -> Configuration:
-    """The configuration of an experiment: all that it does not say is that of the project's files. Raises UserError."""
+    """Build the configuration of an experiment.
+
+    Args:
+        base: The project's configuration, from which everything comes that the experiment does not set.
+        name: Name of the experiment, for errors.
+        experiment: The experiment.
+
+    Raises:
+        UserError: if the experiment's `set` gives a method a value that is not valid.
+    """
     benchmark = base.benchmarks[experiment.benchmark]
     if experiment.epochs is not None:
         training = benchmark.training.model_copy(update={"epochs": experiment.epochs})
@@ -76,7 +105,7 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
     for method, settings in experiment.set.items():
         value = methods[method].model_dump(exclude_none=True) | settings.model_dump(exclude_none=True)
         methods[method] = check(Method, value, f"{FILE}: {name}.set.{method}.")
-    plain = type(base.params.optimizer)(name="sgd")  # a person's own params.yaml must not change the papers' rows
+    plain = type(base.params.optimizer)(name="sgd")  # the user's params.yaml must not change the papers' rows
     first = experiment.methods[0]
     roles = {
         "stable": "stable" if "stable" in experiment.methods else first,
@@ -90,7 +119,7 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
             "methods": experiment.methods,
             "seeds": sorted({seed for _, seed in experiment.runs}),
             "figures": base.params.figures.model_copy(update=roles),
-            # A quarter faster on the networks of the papers; verdicts are about means over seeds, not about last bits.
+            # A quarter faster on the papers' networks; verdicts compare means over seeds, so exact bytes do not matter.
             "compute": base.params.compute.model_copy(update={"portable": False}),
         }
     )
@@ -100,6 +129,6 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
 
 
 def plans(configuration: Configuration) -> tuple[DataPlan, dict[str, RunPlan]]:
-    """The plan of the data, and that of each method."""
+    """Resolve the plan of the data and that of each method. Raises UserError if a method's settings do not fit it."""
     methods = configuration.params.methods
     return resolve_data(configuration), {method: resolve_run(configuration, method) for method in methods}

@@ -1,7 +1,7 @@
-"""One JSON file for every finished run, committed: results/<experiment>/runs/<method>-<seed>.json.
+"""Records: a committed JSON file for every finished run, results/<experiment>/runs/<method>-<seed>.json.
 
-It holds what the run measured, and what it was: the hashes of its plan and its data, the commit, the machine, the seconds. A
-run whose plan or data is another now counts as not run.
+A record holds what the run measured and how it was made: the hashes of its plan and data, the commit, the machine and
+the seconds. A run whose plan or data has changed since counts as not run.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ RESULTS = Path("results")
 
 @dataclass(frozen=True)
 class Key:
-    """What makes a run that run: hashes of its resolved plan, of that of its data, and of the settings of its
-    eigenspectrum, empty where an experiment has none."""
+    """What identifies a run besides its method and seed, as hashes (SHA-256).
+
+    Attributes:
+        plan: Hash of the run's resolved plan.
+        data: Hash of the resolved plan of its data.
+        eigenspectrum: Hash of the settings of its eigenspectrum; empty if the experiment has no eigenspectra.
+    """
 
     plan: str
     data: str
@@ -37,8 +42,8 @@ class Key:
 
     @classmethod
     def of(cls, plan: RunPlan, data: DataPlan, eigenspectrum: Eigenspectrum | None) -> Key:
-        """From the resolved plans."""
-        # How a method is called, and what is evaluated beyond what metrics need, changes no number.
+        """Compute the key of a run from its resolved plans; `eigenspectrum` is None if it has no eigenspectrum."""
+        # The name of a method, and evaluating more tasks than the metrics need, change no number.
         value = plan.model_dump(exclude_none=True, exclude={"method": True, "training": {"evaluate"}})
         return cls(
             _hash(value),
@@ -52,7 +57,7 @@ def _hash(value: Any) -> str:
 
 
 def path_of(experiment: str, method: str, seed: int) -> Path:
-    """Of a record."""
+    """Return the path of a run's record."""
     return RESULTS / experiment / "runs" / f"{method}-{seed}.json"
 
 
@@ -65,7 +70,20 @@ def write_record(
     train: Mapping[str, Any],
     eigenspectrum: Mapping[str, Any] | None,
 ) -> None:
-    """Keep a run. made: commit, images (hash of the task's files), machine, seconds."""
+    """Write the record of a run.
+
+    Args:
+        experiment: Name of the experiment.
+        method: Name of the method.
+        seed: The seed.
+        key: What identifies the run.
+        made: How it was made: commit, images (SHA-256 of the tasks' manifest), machine and seconds.
+        train: What the train stage measured, as in its file below metrics/runs/.
+        eigenspectrum: What the eigenspectrum stage measured; None if the experiment has no eigenspectra.
+
+    Raises:
+        UserError: if the record does not fit its schema; nothing is written then.
+    """
     path = path_of(experiment, method, seed)
     value: dict[str, Any] = {
         "method": method,
@@ -74,7 +92,7 @@ def write_record(
         **made,
         **{name: measured for name, measured in train.items() if name != "alpha"},
     }
-    if "alpha" in train:  # the course within a task is a megabyte for twenty tasks
+    if "alpha" in train:  # its mean over each task: the course within the tasks is a megabyte for twenty tasks
         value["alpha"] = [[[significant(float(x)) for x in np.mean(points, axis=0)]] for points in train["alpha"]]
     if eigenspectrum is not None:
         value["spectrum"] = eigenspectrum
@@ -84,7 +102,15 @@ def write_record(
 
 
 def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, Any] | None:
-    """The record of a run; None where there is none, or of another plan or data. Raises UserError for a damaged one."""
+    """Read the record of a run.
+
+    Returns:
+        The record, with `seconds` None if they are unknown. None if there is no record, or if it was made with another
+        plan, other data or other settings of the eigenspectrum.
+
+    Raises:
+        UserError: if the file is damaged, or is the record of another method or seed.
+    """
     path = path_of(experiment, method, seed)
     if not path.exists():
         return None
@@ -98,5 +124,5 @@ def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, 
 
 
 def as_run(record: Mapping[str, Any]) -> RunMetrics:
-    """As `pipeline.analysis.summary` takes it."""
+    """Convert a record to what `pipeline.analysis.summary` works on."""
     return RunMetrics(record["method"], record["seed"], record, record.get("spectrum"))

@@ -1,4 +1,4 @@
-"""What an experiment's records say: results/<experiment>/ and the overall table of docs/reproductions.md."""
+"""Write up an experiment's records: results/<experiment>/, and the overall table of docs/reproductions.md."""
 
 from __future__ import annotations
 
@@ -23,13 +23,24 @@ from pipeline.support.files import marked, whole_files, write_json, write_text
 DOCUMENT = Path("docs/reproductions.md")
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
+#: Method and seed -> record.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 def write_results(
     name: str, experiment: Experiment, configuration: Configuration, records: Records
 ) -> list[Comparison]:
-    """Write everything but the runs themselves; the published rows beside ours."""
+    """Write the tables, figures and report of an experiment to results/<name>/, beside the records of its runs.
+
+    Args:
+        name: Name of the experiment.
+        experiment: The experiment.
+        configuration: Its configuration, as `configured` builds it.
+        records: The records of its finished runs, at least one.
+
+    Returns:
+        Our results beside the published ones, for each method that has both.
+    """
     data, methods = plans(configuration)
     made = tables([as_run(record) for record in records.values()])
     runs = made["runs"]
@@ -65,14 +76,17 @@ def write_results(
 
 
 def published_rows(experiment: Experiment) -> pd.DataFrame:
-    """The published rows that an experiment is held against: published.csv has those of TAG alone, also for a benchmark that
-    Stable SGD's paper shares."""
+    """Return the published rows that an experiment is compared with.
+
+    There are none for the Stable SGD paper: published.csv has the rows of the TAG paper only, and an experiment of the
+    former must not be compared with the latter, even on a benchmark that both use.
+    """
     rows = read_published()
     return rows if experiment.paper == "TAG" else rows.iloc[:0]
 
 
 def _how(experiment: Experiment, records: Records) -> Section:
-    """How many runs, where and how long."""
+    """Section of the report: how many runs there are of each method, where they ran and how long they took."""
     rows = []
     for table in experiment.tables:
         for method in table.methods:
@@ -96,12 +110,19 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 
 def state(experiment: Experiment, records: Records) -> str:
-    """For a list."""
+    """Return how many of an experiment's runs are done, such as "3 of 15 runs"."""
     return f"{len(records)} of {len(experiment.runs)} runs"
 
 
 def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPlan]]]) -> str:
-    """What docs/reproductions.md says of all experiments: a table of them, and one of the rows of each that has run."""
+    """Compose the overall part of docs/reproductions.md: a table of all experiments, then the results of each.
+
+    Args:
+        entries: For each experiment its name, the experiment, its records, and the resolved plans of its methods.
+
+    Returns:
+        The text in Markdown. Experiments without any records are in the first table only.
+    """
     rows, parts = [], []
     for name, experiment, records, methods in entries:
         if not records:
@@ -124,17 +145,17 @@ def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPl
 
 
 def _planned(experiment: Experiment) -> Counter[str]:
-    """Runs that each method is to have."""
+    """Number of runs planned for each method."""
     return Counter(method for method, _ in experiment.runs)
 
 
 def _missing(experiment: Experiment, runs: pd.DataFrame) -> Counter[str]:
-    """Runs that each method still lacks."""
+    """Number of runs that each method still lacks."""
     return _planned(experiment) - Counter(runs["method"])
 
 
 def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> str:
-    """How many rows hold, of those with all their runs and of those with some."""
+    """How many published rows are reproduced: of those with all their runs, and of those with only some of them."""
     if not compared:
         return "none published in figures"
     lacking = _missing(experiment, runs)
@@ -148,7 +169,7 @@ def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Com
 
 
 def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> Table:
-    """A row for each method that has run."""
+    """Table of an experiment's results, a row for each method that has run."""
     lacking = _missing(experiment, runs)
     beside = bool(compared)
     eigenvalues = "largest_eigenvalue" in runs and runs["largest_eigenvalue"].notna().any()
@@ -179,7 +200,7 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
 
 
 def _brief(value: Estimate, digits: int = 1) -> str:
-    """Mean and deviation."""
+    """Mean ± standard deviation, or the mean alone where there is no deviation."""
     return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.std is not None else "")
 
 
@@ -188,5 +209,5 @@ def _mean(values: pd.Series, factor: float = 100, digits: int = 1) -> str:
 
 
 def renew_document(table: str) -> None:
-    """Put the overall table between the marks of docs/reproductions.md."""
+    """Put the overall table between its two markers in docs/reproductions.md. Raises UserError if they are missing."""
     write_text(DOCUMENT, marked(DOCUMENT, BEGIN, END, table))

@@ -1,4 +1,4 @@
-"""Where experiments run: a clone of the commit below scratch/, with its own parameters and the project's DVC cache."""
+"""Where experiments run: a clone of this commit below scratch/, with its own parameters and the project's DVC cache."""
 
 from __future__ import annotations
 
@@ -26,15 +26,25 @@ from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json, write_text
 from pipeline.support.git import git, git_or_none, uncommitted
 
+#: The folder of the clones, one for each experiment.
 FOLDER = Path("scratch/reproduce")
+#: The configuration files that are written into a clone.
 FILES = ("params", "benchmarks", "methods")
-#: Of a commit that only DVC sees, on machines where Git knows nobody.
+#: Author of the commits that only DVC uses, for machines where Git has no user configured.
 AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
 DATASETS = "TAG_DATASETS"
 
 
 def prepare(name: str, configuration: Configuration) -> Path:
-    """The clone of an experiment, at this folder's commit. Raises UserError where that is not all that would run."""
+    """Create or update the clone of an experiment: this folder's commit with the experiment's configuration.
+
+    Returns:
+        The folder of the clone.
+
+    Raises:
+        UserError: if tracked files other than outputs, params.yaml and docs/ differ from the commit, because records
+            name the commit that made them; or if a Git command fails.
+    """
     if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
         raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
     folder = FOLDER / name
@@ -66,7 +76,18 @@ def _dumped(models: Any) -> dict[str, Any]:
 
 
 def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:
-    """Run the training (and eigenspectrum) of methods and seeds side by side; the exit status."""
+    """Run the train (and eigenspectrum) stages of some methods and seeds in parallel.
+
+    Args:
+        folder: The clone to run them in.
+        runs: Method and seed of each run.
+        eigenspectrum: Whether to run the eigenspectrum stage as well.
+        jobs: How many stages to run at once.
+        options: Further options for `pipeline.parallel`.
+
+    Returns:
+        The exit status of `pipeline.parallel`.
+    """
     stages = ["train", "eigenspectrum"] if eigenspectrum else ["train"]
     targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
     environment = dict(os.environ)
@@ -77,10 +98,16 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
 
 
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
-    """Make a DVC experiment of what the clone holds, with the metrics of all records, and bring it here.
+    """Save the clone's state and the metrics of all records as a DVC experiment of this repository.
 
-    `dvc exp save` refuses a pipeline of which a stage has no outputs yet, as here, where a paper's tables take some methods
-    with more seeds than others; so this makes the commit and the reference that it would make.
+    `dvc exp save` refuses a pipeline in which a stage has no outputs yet. That is the case here, because a paper's
+    tables have some methods with more seeds than others. So this makes the commit and the reference that `dvc exp save`
+    would make.
+
+    Args:
+        folder: The clone.
+        name: Name of the experiment.
+        summary: Metrics of each method, as `pipeline.analysis.summary.summarize` returns them.
     """
     with whole_folder(folder / "metrics/methods") as methods:
         for method, entry in summary.items():
@@ -94,8 +121,10 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
 
 
 def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
-    """Whether DVC made the outputs of a run from the plan, tasks, checkpoints and parameters that lie there: an interrupted
-    call may have renewed those and left outputs of earlier ones."""
+    """Whether DVC made a run's outputs from the plan, tasks, checkpoints and parameters that are in the folder now.
+
+    An interrupted call may have replaced these and left the outputs of an earlier call.
+    """
     stages = read_lock(folder)
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
     if not train or not split:
@@ -112,8 +141,21 @@ def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool
 
 
 def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:
-    """Keep the finished runs of a clone that are of this experiment and not kept yet; their number. keys: of the wanted
-    ones. Raises UserError for a damaged file."""
+    """Write records of the finished runs of a clone.
+
+    Only runs that were made with the plan, data and settings of their key count; others are passed over.
+
+    Args:
+        folder: The clone.
+        experiment: Name of the experiment.
+        keys: Method and seed of each wanted run -> its key.
+
+    Returns:
+        The number of records written.
+
+    Raises:
+        UserError: if a file of a run is damaged.
+    """
     data, manifest = folder / "runs/data.yaml", folder / "data/tasks/manifest.json"
     if not data.exists() or not manifest.exists():
         return 0

@@ -1,4 +1,8 @@
-"""The figures, each from the tables of plots/ alone; one figure a file. Nothing here imports torch."""
+"""The figures, one module each, drawn from the tables of plots/. Nothing here imports torch.
+
+Two need something else: the contact sheet is drawn from the first images of each task, and cost needs the seconds of
+each run, which are in logs/.
+"""
 
 from pipeline.figures.draw import FIGURES, Tables, draw_all, read_tables
 

@@ -1,4 +1,4 @@
-"""Average accuracy and forgetting by method, every run a dot."""
+"""Figure: average accuracy and forgetting of each method, with a dot for every run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from matplotlib.figure import Figure
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, colour, new_figure
 
+#: Column of the runs -> label of its panel.
 PANELS = {"average_accuracy": "average accuracy (%)", "forgetting": "forgetting (percentage points)"}
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """Bars: means over the seeds; dots: single runs. Forgetting needs two tasks."""
+    """Draw a panel for each metric: bars are means over the seeds, dots are single runs.
+
+    With a single task there is no panel for forgetting, which needs two.
+    """
     runs = tables["runs"]
     methods = list(runs["method"].unique())
     panels = {metric: label for metric, label in PANELS.items() if metric in runs}

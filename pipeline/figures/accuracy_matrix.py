@@ -1,4 +1,4 @@
-"""The accuracy matrix of every method as a heat map: rows tasks learnt, columns tasks."""
+"""Figure: the accuracy matrix of each method as a heat map, by tasks learnt (rows) and task (columns)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, label_panels, new_figure
 
+#: Panels in a row, at most.
 COLUMNS = 4
-#: Tasks up to which the cells hold their numbers.
+#: Up to this number of tasks, each cell shows its number.
 NUMBERED = 6
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """One panel a method, the mean over the seeds in percent; row 0 is the untrained network."""
+    """Draw one panel for each method: the mean over the seeds, in percent. Row 0 is the untrained network."""
     table = tables["accuracy"]
     methods = list(table["method"].unique())
     tasks = int(table["task"].max())

@@ -1,4 +1,4 @@
-"""Accuracy of each task over the stream: one panel a task, one line a method."""
+"""Figure: accuracy of each task over the stream, with a panel for each task and a line for each method."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, colour, legend_above, line_with_band, new_figure, whole_numbers
 
+#: Panels in a row, at most.
 COLUMNS = 5
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """From the step at which a task was learnt to the end of the stream; mean and standard deviation over the seeds."""
+    """Draw each task from when it was learnt to the end of the stream: mean and standard deviation over the seeds."""
     table = tables["accuracy"].assign(percent=lambda rows: 100 * rows["accuracy"])
     methods = list(table["method"].unique())
     tasks = sorted(table["task"].unique())

@@ -1,4 +1,4 @@
-"""TAG's alpha(t, tau): how much the second moment of each earlier task weighs while a task is learnt."""
+"""Figure: TAG's alpha(t, tau), the weight of the second moment of each earlier task tau while task t is learnt."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, label_panels, new_figure
 
+#: Panels in a row, at most.
 COLUMNS = 4
-#: Inches: of the colour bar; of a cell that has room for its number.
+#: In inches: the width of the colour bar; the smallest width of a cell that has room for its number.
 BAR, CELL = 0.9, 0.3
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """One panel a TAG method; the mean over tensors, steps and seeds. Large (the step is held back): the task's direction
-    opposes the earlier one's. None where no method runs TAG, or only one task was learnt."""
+    """Draw one panel for each TAG method: the mean of alpha over tensors, steps and seeds.
+
+    Where alpha is large, the task's direction opposes that of the earlier task, and the step is held back.
+
+    Returns:
+        The figure; None if no method runs TAG, or if there is only one task.
+    """
     table = tables["alpha"]
     table = table[table["earlier_task"] < table["task"]]
     methods = list(table["method"].unique())
@@ -32,7 +38,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     rows = -(-len(methods) // columns)
     side = min(1.0 + 0.42 * tasks, (PAGE - BAR) / columns)
     figure, grid = new_figure(side * columns + BAR, (side + 0.3) * rows, rows, columns, sharex=True, sharey=True)
-    # alpha is the exponential of a cosine: equal steps of agreement are equal steps of its logarithm.
+    # alpha is the exponential of a cosine, so equal steps of agreement are equal steps on a logarithmic scale.
     norm = LogNorm(means.min(), max(means.max(), means.min() * 1.01))
     image = None
     for axes, method in zip(grid.flat, methods, strict=False):

@@ -1,4 +1,4 @@
-"""TAG's alpha beside the accuracy of the earlier tasks, over the stream: what is weighted, and what is kept."""
+"""Figure: TAG's alpha beside the accuracy of the earlier tasks, over the stream: what is weighted, and what is kept."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from pipeline.figures.style import (
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """A row a TAG method. Left: alpha(t, tau) while task t is learnt, a line an earlier task tau. Right: accuracy on tau.
-    None where no method runs TAG, or only one task was learnt."""
+    """Draw one row of two panels for each TAG method, in which each earlier task tau is a line.
+
+    Left: alpha(t, tau) while task t is learnt. Right: the accuracy on task tau.
+
+    Returns:
+        The figure; None if no method runs TAG, or if there is only one task.
+    """
     course = tables["alpha_course"]
     course = course[course["earlier_task"] < course["tasks"]]  # without a task's weight on itself, which is constant
     methods = list(course["method"].unique())

@@ -1,4 +1,4 @@
-"""Average accuracy of the tasks learnt so far, over the stream: one line a method."""
+"""Figure: average accuracy of the tasks learnt so far, over the stream, with a line for each method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.figures.style import COLUMN, colour, legend_above, line_with_band,
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """Mean over the seeds, bands of one standard deviation."""
+    """Draw the mean over the seeds, with bands of one standard deviation."""
     table = tables["average_accuracy"].assign(percent=lambda rows: 100 * rows["average_accuracy"])
     methods = list(table["method"].unique())
     figure, grid = new_figure(COLUMN, 2.3)

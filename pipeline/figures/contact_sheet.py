@@ -1,4 +1,4 @@
-"""The first images of each task, so that a person sees the stream."""
+"""Figure: the first images of each task, to show what the stream looks like."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from matplotlib.figure import Figure
 
 from pipeline.figures.style import PAGE
 
-#: Tasks below each other; more go into further columns.
+#: Tasks in a column, at most; further tasks go into further columns.
 ROWS = 10
-#: Inches: of an image, at most; of the space between rows, in which a task's name stands; between columns.
+#: In inches: the largest width of an image; the height of a task's name above its images; the gap between columns.
 IMAGE, TITLE, GAP = 0.5, 0.17, 0.25
-#: Characters of a task's name an inch of its column holds.
+#: Characters of a task's name that fit into an inch.
 LETTERS = 15
 
 
 def draw(images: np.ndarray, names: Sequence[str]) -> Figure:
-    """A row a task, named above it.
+    """Draw one row of images for each task, with its name above it.
 
-    images: (tasks, n, height, width[, 3]) uint8. names: of the tasks.
+    Args:
+        images: (tasks, n, height, width[, 3]) uint8.
+        names: Names of the tasks.
     """
     tasks, count, height, width = images.shape[:4]
     columns = -(-tasks // ROWS)

@@ -1,4 +1,4 @@
-"""What a method costs against what it brings: seconds of training against average accuracy."""
+"""Figure: what each method costs and what it brings, as seconds of training against average accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pipeline.figures.style import COLUMN, colour, legend_above, marker, new_fig
 
 
 def draw(runs: pd.DataFrame) -> Figure:
-    """Small: single runs; large: the mean of a method. runs: method, seed, average_accuracy, seconds."""
+    """Draw a small marker for each run and a large one for the mean of each method.
+
+    Args:
+        runs: Table with the columns method, average_accuracy (a fraction) and seconds.
+    """
     methods = list(runs["method"].unique())
     figure, grid = new_figure(COLUMN, 2.6)
     axes = grid[0, 0]

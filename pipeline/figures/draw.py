@@ -1,4 +1,4 @@
-"""Read the tables, draw every figure, write the files."""
+"""Read the tables, draw every figure and write the files."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from pipeline.handover.tables import PLOTS, check_plots, read_table
 
 FIX = "run 'dvc repro summarize'"
 Tables = Mapping[str, pd.DataFrame]
-#: Of each task: (tasks, n, height, width[, 3]) uint8, and its name.
+#: The first images of each task, (tasks, n, height, width[, 3]) uint8, and the tasks' names.
 FirstImages = tuple[np.ndarray, Sequence[str]]
 
-#: File name -> what draws it from the tables; None where the runs hold nothing to draw.
+#: File name -> the function that draws it from the tables; it returns None if the runs have nothing to draw.
 FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
     "accuracy_of_tasks": accuracy_of_tasks.draw,
     "accuracy_matrix": accuracy_matrix.draw,
@@ -49,15 +49,34 @@ FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every table of `folder` by name. Raises UserError where one is missing, damaged or does not fit the others."""
+    """Read every table of plots/.
+
+    Args:
+        folder: The folder plots/.
+
+    Returns:
+        Name of each table -> the table.
+
+    Raises:
+        UserError: if a table is missing, damaged or does not fit the others.
+    """
     tables = {name: read_table(folder / f"{name}.csv", table, FIX) for name, table in PLOTS.items()}
     check_plots(tables, folder, FIX)
     return tables
 
 
 def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages | None) -> list[str]:
-    """Write every figure into an empty folder, as PNG and SVG; the names of those there was something to draw of. first: of a
-    contact sheet; None for none."""
+    """Draw every figure and write it as PNG and SVG.
+
+    Args:
+        tables: The tables of plots/, by name.
+        options: The `figures` section of params.yaml.
+        folder: Where to write the files.
+        first: What the contact sheet shows; None leaves it out.
+
+    Returns:
+        The names of the figures that were drawn, those without anything to draw left out.
+    """
     with mpl.rc_context(cast("Any", STYLE)):
         figures = {name: draw(tables, options) for name, draw in FIGURES.items()}
         if first is not None:
@@ -65,6 +84,6 @@ def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages 
         drawn = {name: figure for name, figure in figures.items() if figure is not None}
         for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=options.dpi)
-            # A date would make every file another one.
+            # With a date in it, the same figure would be a different file each time.
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     return list(drawn)

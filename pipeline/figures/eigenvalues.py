@@ -1,4 +1,4 @@
-"""The largest Hessian eigenvalue of each task's loss right after the task was learnt: one line a method."""
+"""Figure: the largest Hessian eigenvalue of each task's loss right after it was learnt, with a line for each method."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ from pipeline.figures.style import (
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Mean over the seeds, bands of one standard deviation; a cross marks what did not converge in some run. None where no
-    run has eigenvalues."""
+    """Draw the mean over the seeds, with bands of one standard deviation.
+
+    A cross marks each eigenvalue of a single run that did not converge.
+
+    Returns:
+        The figure; None if no run has eigenvalues.
+    """
     table = tables["eigenvalues"]
     if table.empty:
         return None

@@ -1,4 +1,7 @@
-"""The Stable SGD paper's account of forgetting, put to the test: does a task lose what its curvature and the movement say?"""
+"""Figure: a test of the Stable SGD paper's account of forgetting.
+
+Does a task lose as much accuracy as its curvature and the movement of the weights predict?
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,14 @@ from pipeline.figures.style import (
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Left: what task 1 has lost against lambda_1 ||dw||^2, a dot for each later task of each run. Right: the share of the
-    movement since task 1 that lies in its top eigenvectors. None where there is one task only."""
+    """Draw the forgetting of task 1 against the movement of the weights since then.
+
+    Left: the accuracy that task 1 has lost against lambda_1 ||dw||^2, with a dot for each later task of each run.
+    Right: the share of the movement that lies in the top eigenvectors of task 1's Hessian.
+
+    Returns:
+        The figure; None if there is only one task, or if no run has eigenvalues.
+    """
     table = tables["movement"]
     table = table[table["task"] == 1]
     if not len(table):

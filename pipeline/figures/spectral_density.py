@@ -1,4 +1,4 @@
-"""The spectral density of each task's Hessian right after the task was learnt: a panel a method, a line a task."""
+"""Figure: the spectral density of each task's Hessian right after it was learnt, with one panel per method."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from matplotlib.ticker import NullLocator
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, label_panels, legend_above, new_figure, shades
 
-#: Width of the normal curve that stands for a node, as a share of the widest spectrum; points of the axis.
+#: The standard deviation of the normal curve that stands for a node, as a share of the range of all nodes; the number
+#: of points at which curves are drawn.
 WIDTH, POINTS = 0.01, 600
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Mean over probes and seeds, on a logarithmic axis: most of the spectrum is at 0. None where none was computed."""
+    """Draw the mean over probes and seeds, on a logarithmic axis, because most of the spectrum is at 0.
+
+    Returns:
+        The figure; None if no density was computed.
+    """
     table = tables["density"]
     if not len(table):
         return None
@@ -43,7 +48,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         axes.set_title(method)
         axes.set_yscale("log")
         axes.yaxis.set_minor_locator(NullLocator())
-    # Below the lower end a curve is the tail of a single node.
+    # Below the lower limit, a curve shows no more than the tail of a single node.
     grid[0, 0].set_ylim(1e-6 / width, 3 * top)
     label_panels(grid, len(methods), "eigenvalue", "density")
     legend_above(figure, grid[0, 0])

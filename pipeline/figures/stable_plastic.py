@@ -1,4 +1,4 @@
-"""Stable against plastic, after figure 3 of the Stable SGD paper: accuracy, curvature and distance, side by side."""
+"""Figure: stable against plastic, after figure 3 of the Stable SGD paper: accuracy, curvature and distance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from pipeline.figures.style import PAGE, legend_above, line_with_band, mark_doub
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Columns: the two methods. Rows: accuracy of every task; the largest eigenvalues of each task's loss once learnt;
-    distance of the weights from those after task 1. None where one of the two was not run, or
-    has no eigenvalues."""
+    """Draw a column for each of the two methods that `options` names, plastic and stable.
+
+    The rows are the accuracy of every task, the largest Hessian eigenvalues of each task's loss right after it was
+    learnt, and the distance of the weights from those after task 1.
+
+    Returns:
+        The figure; None if one of the two methods was not run or has no eigenvalues.
+    """
     pair = (options.plastic, options.stable)
     if not set(pair) <= set(tables["eigenvalues"]["method"]):
         return None

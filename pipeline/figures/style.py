@@ -1,4 +1,4 @@
-"""One look for every figure: sizes for a paper's column, a colour-blind safe palette, a method's colour fixed by its name."""
+"""The common look of all figures: column widths of a paper, a colour-blind safe palette, a fixed colour per method."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-#: Widths in inches of one and of two columns of a paper.
+#: Width in inches of one column, and of both columns, of a paper.
 COLUMN, PAGE = 3.5, 7.0
 
-# Of methods without a colour of their own: Tol's muted scheme. The named ones: Okabe and Ito (2008), without yellow.
+# For methods that are not in _NAMED: Tol's muted scheme, with brown instead of cyan. In _NAMED: Okabe and Ito (2008),
+# without yellow, and grey for naive.
 _PALETTE = ("#332288", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#8C564B")
 _NAMED = {
     "naive": "#7F7F7F",
@@ -30,7 +31,7 @@ _NAMED = {
     "agem": "#CC79A7",
     "er": "#56B4E9",
     "multitask": "#000000",
-    # of the Stable SGD experiments, whose names would give some of them one colour
+    # The Stable SGD experiments: by their names alone, some of these methods would share a colour.
     "plastic": "#8C564B",
     "stable-agem": "#332288",
     "stable-dropout-at-test": "#44AA99",
@@ -38,6 +39,7 @@ _NAMED = {
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
+#: Matplotlib's settings for all figures.
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -60,23 +62,43 @@ STYLE: dict[str, Any] = {
 
 
 def colour(method: str) -> str:
-    """The same in every figure and every run."""
+    """Return the colour of a method, which is the same in every figure and every run."""
     return _NAMED.get(method) or _PALETTE[zlib.crc32(method.encode()) % len(_PALETTE)]
 
 
 def marker(method: str, methods: Sequence[str]) -> str:
-    """Tells methods apart where colours do not."""
+    """Return the marker of a method among `methods`, to tell methods apart where colours do not."""
     return _MARKERS[list(methods).index(method) % len(_MARKERS)]
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure without pyplot's global state, and a (rows, columns) array of its axes."""
+    """Make a figure without pyplot's global state.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        rows: Rows of axes.
+        columns: Columns of axes.
+        **options: Further options for `Figure.subplots`.
+
+    Returns:
+        The figure, and a (rows, columns) array of its axes.
+    """
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, **line: Any) -> None:
-    """The mean over the seeds against x, and a band of one standard deviation where there are several seeds."""
+    """Draw the mean over the seeds against x, and a band of one standard deviation where there are several seeds.
+
+    Args:
+        axes: The axes to draw into.
+        table: One row for each seed and value of x.
+        x: Column of the horizontal axis.
+        y: Column whose mean and standard deviation are drawn.
+        label: Label of the line in the legend.
+        **line: Further options for `Axes.plot`.
+    """
     grouped = table.groupby(x)[y]
     mean, std = grouped.mean(), grouped.std(ddof=1)
     (drawn,) = axes.plot(mean.index, mean, label=label, **line)
@@ -87,19 +109,25 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
 
 
 def mark_doubtful(axes: Axes, spectrum: pd.DataFrame, colour: str) -> None:
-    """A cross at every eigenvalue that did not converge."""
+    """Draw a cross at every eigenvalue that did not converge."""
     doubtful = spectrum[~spectrum["converged"].astype(bool)]
     if len(doubtful):
         axes.plot(doubtful["task"], doubtful["eigenvalue"], "x", color=colour, markersize=6)
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:
-    """Colours of tasks, from dark to light, so that their order is seen."""
+    """Return the colours (RGBA) of `count` tasks, from dark to light, so that their order can be seen."""
     return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.85, count))]
 
 
 def plain_log_scale(axes: Axes, which: Literal["x", "y"] = "y", subs: Sequence[int] = (1, 2, 5)) -> None:
-    """A logarithmic axis whose ticks read 0.5, 1, 2, 5."""
+    """Make an axis logarithmic, with plain numbers such as 0.5, 1, 2 and 5 at its ticks.
+
+    Args:
+        axes: The axes.
+        which: Which of its two axes.
+        subs: Multiples of each power of ten at which there is a tick.
+    """
     axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=subs))
@@ -108,7 +136,7 @@ def plain_log_scale(axes: Axes, which: Literal["x", "y"] = "y", subs: Sequence[i
 
 
 def legend_above(figure: Figure, source: Axes) -> None:
-    """The legend of `source` above the whole figure, in as many columns as its width takes; the figure grows to hold it."""
+    """Put the legend of `source` above the whole figure, in as many columns as fit; the figure grows by its height."""
     handles, labels = source.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     widest = 0.4 + 0.06 * max(len(label) for label in labels)  # inches, for the legend's font size
@@ -118,7 +146,14 @@ def legend_above(figure: Figure, source: Axes) -> None:
 
 
 def label_panels(grid: Any, used: int, x: str, y: str) -> None:
-    """Hide the panels after the first `used` of a grid with shared axes; name the axes at its left and lower edges."""
+    """Label the outer axes of a grid of panels with shared axes, and hide the panels that are not used.
+
+    Args:
+        grid: (rows, columns) array of axes.
+        used: Number of panels in use, counted row by row; those after them are hidden.
+        x: Label of the horizontal axes, below the lowest used panel of each column.
+        y: Label of the vertical axes, at the left of each row.
+    """
     columns = grid.shape[1]
     for number, axes in enumerate(grid.flat):
         axes.set_visible(number < used)
@@ -130,5 +165,5 @@ def label_panels(grid: Any, used: int, x: str, y: str) -> None:
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Tasks are counted: no ticks between them."""
+    """Put the ticks of the horizontal axis at whole numbers only, because it counts tasks."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

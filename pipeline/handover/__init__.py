@@ -1,5 +1,6 @@
-"""The files that one stage hands to the next, each with a schema that its writer and its readers share.
+"""The files through which stages exchange data, each with a schema that its writer and its readers share.
 
-`documents` reads and writes JSON: `runs`, `spectra` and `logs` have what runs leave, `manifests` what lies beside arrays and
-weights. `tables` are the CSV files. A file is read as it is, or refused in a line that names it; nothing is filled in.
+`documents` reads and writes JSON files. Their schemas are in `runs`, `spectra` and `logs` (the results of runs) and in
+`manifests` (the files beside arrays and weights). `tables` has the CSV files. A file either matches its schema or is
+rejected with a one-line error that names it; missing values are never filled in.
 """

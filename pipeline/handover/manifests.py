@@ -1,4 +1,4 @@
-"""The manifests beside arrays, weights and eigenvectors: what lies there, in which shape, with which checksum."""
+"""Schemas of the manifests beside arrays, weights and eigenvectors: contents, shapes and checksums."""
 
 from __future__ import annotations
 
@@ -13,21 +13,32 @@ from pipeline.handover.documents import Document, Number, Sha256
 
 
 class Described(Document):
-    """A split on disk. shape: (n, height, width[, 3]). sha256: of its images, then of its labels as little-endian int64."""
+    """A split on disk.
+
+    Attributes:
+        shape: Shape of its images, (n, height, width[, 3]).
+        sha256: Checksum of the images' bytes followed by the labels as little-endian int64.
+    """
 
     shape: Annotated[list[Number], Field(min_length=3, max_length=4)]
     sha256: Sha256
 
 
 class Splits(Document):
-    """Of a dataset."""
+    """The two splits of a dataset or a task."""
 
     train: Described
     test: Described
 
 
 class RawEntry(Document):
-    """A dataset below data/raw/. folder: its own, as 01-mnist."""
+    """A dataset in data/raw/.
+
+    Attributes:
+        name: Its name.
+        folder: The name of its folder, as in 01-mnist.
+        splits: Its train and test split.
+    """
 
     name: Name
     folder: Annotated[str, StringConstraints(pattern="^[0-9]{2,4}-[a-z0-9-]+$")]
@@ -41,8 +52,13 @@ class RawManifest(Document):
 
 
 class TaskEntry(Splits):
-    """A task below data/tasks/. name: without $, which begins a formula in a figure. classes: of its dataset, by label. made:
-    how, in its stream's own words."""
+    """A task in data/tasks/; see also `pipeline.streams.recipes.TaskView`.
+
+    Attributes:
+        name: A short name. It must not contain $, which begins a formula in a figure.
+        classes: The classes that it shows, each once.
+        made: How it was made; the keys depend on the stream.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f$]+$", max_length=10_000)]
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -50,13 +66,18 @@ class TaskEntry(Splits):
 
 
 class TasksManifest(Document):
-    """data/tasks/manifest.json. All images have one shape."""
+    """data/tasks/manifest.json. The images of all tasks have the same shape.
+
+    Attributes:
+        plan: The plan of the data from which the tasks were made.
+        tasks: The tasks, in order.
+    """
 
     plan: DataPlan
     tasks: Annotated[list[TaskEntry], Field(min_length=1)]
 
     def plain(self) -> dict[str, Any]:
-        """As it stands in the file, which holds null for what a plan lacks."""
+        """The manifest as written to its file, where null stands for settings that the plan does not have."""
         return self.model_dump()
 
     @model_validator(mode="after")
@@ -73,18 +94,28 @@ class TasksManifest(Document):
 
 
 class WeightsManifest(Document):
-    """data/weights/manifest.json. source: the checksum of the file that the weights come from; null where they are random."""
+    """data/weights/manifest.json.
+
+    Attributes:
+        weights: The initial weights that the plan names.
+        source: Checksum of the published file from which they were converted; null if the weights are random.
+    """
 
     weights: Weights
     source: str | None
 
     def plain(self) -> dict[str, Any]:
-        """As it stands in the file, where null is a value."""
+        """The manifest as written to its file, where null is a value of `source`."""
         return self.model_dump()
 
 
 class EigenvectorsManifest(Document):
-    """eigenvectors/<method>/<seed>/manifest.json. saved: whether there are files beside it."""
+    """eigenvectors/<method>/<seed>/manifest.json.
+
+    Attributes:
+        saved: Whether the eigenvectors were saved beside the manifest.
+        k: The number of eigenpairs per task.
+    """
 
     saved: bool
     k: Number

@@ -1,4 +1,4 @@
-"""What runs leave: metrics, eigenspectra, logs, the means over the seeds, and the records of results/."""
+"""Schemas of the results of runs: the metrics of a training, means over the seeds, and the records in results/."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ from pipeline.handover.spectra import Spectra
 from pipeline.support.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-#: Of accuracy: forgetting and transfer.
+#: A difference of two accuracies: forgetting and transfer.
 Change = Annotated[float, Field(ge=-1, le=1)]
-#: Metrics are rounded to six digits, and so is the matrix that they are computed from.
+#: Tolerance for metrics recomputed from the accuracy matrix: both are stored rounded to six digits.
 ROUNDING = 5e-6
 
+#: A row of the accuracy matrix; None where a task was not evaluated.
 Row = list[Fraction | None]
 
 
 class Trained(Document):
-    """metrics/runs/<method>/<seed>.json, what a training measured on its T tasks.
+    """metrics/runs/<method>/<seed>.json: what the training of a run measured on its T tasks.
 
-    accuracy, test_loss: (T + 1, T), row 0 the untrained network, null where a task was not evaluated: neither learnt nor
-    the next one. train_loss: for each task the mean loss of stretches of its steps. alpha: TAG's alpha(t, tau), for each
-    task t in such stretches, each with a value for every tau <= t. The other numbers are the metrics of the matrix;
-    those of a single task lack what needs two.
+    The first six fields are the metrics of the accuracy matrix, as `pipeline.analysis.metrics` defines them. Those that
+    need two tasks are absent if there is only one.
+
+    Attributes:
+        accuracy: (T + 1, T) accuracies as fractions; row 0 is the untrained network. null where a task was not
+            evaluated, which can only be one that is neither learnt nor the next one.
+        test_loss: (T + 1, T) losses in nats on the same images, laid out like `accuracy`.
+        train_loss: For each task, the mean loss over each of several equal stretches of its training steps.
+        alpha: TAG's alpha(t, tau): for each task t, a list of such stretches, each with a value for every tau <= t.
+            Absent for other update rules.
     """
 
     average_accuracy: Fraction
@@ -46,7 +53,7 @@ class Trained(Document):
 
     @property
     def tasks(self) -> int:
-        """T."""
+        """The number of tasks, T."""
         return len(self.accuracy) - 1
 
     @model_validator(mode="after")
@@ -76,24 +83,44 @@ class Trained(Document):
 
 
 def check_tasks(trained: Trained, spectra: Spectra | None, path: object, fix: str) -> None:
-    """UserError where the eigenspectrum of a run, at `path`, is not of as many tasks as its training."""
+    """Check that the eigenspectrum of a run has as many tasks as its training.
+
+    Args:
+        trained: The metrics of the training.
+        spectra: The eigenspectrum; None passes.
+        path: The file of the eigenspectrum, for the error message.
+        fix: What the user can do about a mismatch; ends the error message.
+
+    Raises:
+        UserError: if the numbers of tasks differ.
+    """
     if spectra is not None and len(spectra.tasks) != trained.tasks:
         raise UserError(f"{path}: has {len(spectra.tasks)} tasks, the training has {trained.tasks}; {fix}")
 
 
-#: metrics/methods/<method>.json, and each method of metrics/summary.json: a metric's mean over the seeds, and its _std.
+#: A method in metrics/methods/<method>.json or metrics/summary.json: the mean of each metric over the seeds; the latter
+#: also has its standard deviation, as `<metric>_std`.
 Measures = dict[Annotated[str, StringConstraints(pattern="^[a-z_]+$")], float]
 
 
 class MethodMeasures(RootModel[Measures]):
-    """metrics/methods/<method>.json."""
+    """metrics/methods/<method>.json: the means over the seeds that `dvc metrics` shows."""
 
 
 class Record(Trained):
-    """results/<experiment>/runs/<method>-<seed>.json: what a run measured, and what it was.
+    """results/<experiment>/runs/<method>-<seed>.json: what a run measured, and what identifies it.
 
-    plan, data, eigenspectrum: hashes, see `pipeline.experiments.records.Key`. images: hash of the tasks' manifest. spectrum:
-    its eigenspectrum. alpha: as a single stretch for each task.
+    The inherited `alpha` has a single stretch for each task.
+
+    Attributes:
+        plan: Hash of the resolved plan; see `pipeline.experiments.records.Key`, also for `data` and `eigenspectrum`.
+        data: Hash of the plan of its data.
+        eigenspectrum: Hash of the settings of its eigenspectrum; absent if it has none.
+        commit: The Git commit that it ran from.
+        images: sha256 of data/tasks/manifest.json.
+        machine: The hardware and software that it used.
+        seconds: Wall-clock time of the training; null if unknown.
+        spectrum: Its eigenspectrum, present if and only if `eigenspectrum` is.
     """
 
     method: Name

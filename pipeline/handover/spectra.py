@@ -1,4 +1,4 @@
-"""What the eigenspectrum stage hands on."""
+"""Schema of the results of the eigenspectrum stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from pipeline.handover.documents import Document, Number, Size
 
 
 class Movement(Document):
-    """How far the weights went from a task to a later one: see `pipeline.spectra.eigenspectrum.Examiner.movement`."""
+    """How the weights moved from the end of one task to the end of a later one.
+
+    dw is the difference of the weights; see `pipeline.spectra.eigenspectrum.Examiner.movement`.
+
+    Attributes:
+        task: The later task, from 1.
+        distance: ||dw||.
+        overlap: The share of ||dw||^2 within the span of the earlier task's top eigenvectors.
+        lambda_distance_squared: lambda_1 ||dw||^2, with the largest eigenvalue of the earlier task.
+    """
 
     task: Number
     distance: Size
@@ -20,7 +29,13 @@ class Movement(Document):
 
 
 class Procedure(Document):
-    """What the published procedure gives on the same Hessian."""
+    """The result of the published power iteration on the same Hessian; see `pipeline.curvature.published`.
+
+    Attributes:
+        eigenvalues: The eigenvalues in the order in which they were found.
+        relative_residuals: For each eigenvalue, |H v - lambda v| / |lambda|.
+        products: Hessian-vector products used.
+    """
 
     eigenvalues: Annotated[list[float], Field(min_length=1)]
     relative_residuals: list[Size]
@@ -34,7 +49,7 @@ class Procedure(Document):
 
 
 class Density(Document):
-    """Nodes and weights of a spectral density, a row for each probe."""
+    """A spectral density as quadrature nodes and weights, one row for each random probe vector."""
 
     nodes: Annotated[list[list[float]], Field(min_length=1)]
     weights: list[list[Size]]
@@ -47,7 +62,20 @@ class Density(Document):
 
 
 class Spectrum(Document):
-    """The largest eigenvalues of the Hessian of one task's loss. task: from 1. products: Hessian-vector products used."""
+    """The largest eigenvalues of the Hessian of one task's loss.
+
+    Attributes:
+        task: The task, from 1.
+        eigenvalues: The eigenvalues, with their sign.
+        relative_residuals: For each eigenvalue, |H v - lambda v| / |lambda|.
+        converged: For each eigenvalue, whether its relative residual reached the tolerance.
+        products: Hessian-vector products used.
+        examples: Images that the loss is taken over.
+        parameters: Parameters of the network, which is the size of the Hessian.
+        movement: How the weights moved to each later task.
+        published: The result of the published procedure, if asked for.
+        density: The spectral density, if asked for.
+    """
 
     task: Number
     eigenvalues: Annotated[list[float], Field(min_length=1)]
@@ -70,8 +98,17 @@ class Spectrum(Document):
 
 
 class Spectra(Document):
-    """metrics/runs/<method>/<seed>.eigenspectrum.json. tasks: each right after it was learnt. end_of_stream: each at the end.
-    distance_from_task_1: of all weights after each task from those after the first."""
+    """metrics/runs/<method>/<seed>.eigenspectrum.json: the eigenspectrum of a run.
+
+    Attributes:
+        distance_from_task_1: For each task, the Euclidean distance of all weights after it from those after task 1.
+        dtype: The floating-point type of the eigenpairs, as in float32.
+        images: The split whose images the loss is taken over.
+        seed: Seed of the start vectors and of the subset of images.
+        solver: The eigensolver.
+        tasks: The spectrum of each task's loss right after the task was learnt.
+        end_of_stream: The spectrum of each task's loss at the end of the stream, if asked for.
+    """
 
     distance_from_task_1: Annotated[list[Size], Field(min_length=1)]
     dtype: Annotated[str, StringConstraints(pattern=r"^[a-z]+[0-9]+$")]

@@ -1,6 +1,7 @@
-"""The tables that stages and commands hand on as CSV: their columns, and a reader that converts nothing in silence.
+"""Schemas of the CSV files that stages and commands exchange, and a reader that converts nothing silently.
 
-pandas alone would take a table without its last columns, a name that looks like a number, `nan` for a word, or a row twice.
+pandas alone would accept a table that lacks its last columns, turn a name that looks like a number into one, take the
+word `nan` for a missing value, and keep duplicate rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import pandas as pd
 from pipeline.config.update_rules import TunedRule
 from pipeline.support.errors import UserError
 
-#: name: of a method or benchmark. text: any line. whole, number: within bounds, finite. flag: True or False.
+#: The kind of values in a column. name: a name of a method or benchmark; text: any single line; whole: an integer
+#: within bounds; number: a finite number within bounds; flag: True or False.
 Kind = Literal["name", "text", "whole", "number", "flag"]
 
 _NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
@@ -30,8 +32,16 @@ _LINE = re.compile("[^\x00-\x1f]+")
 
 @dataclass(frozen=True)
 class Column:
-    """low, high: bounds, both allowed. blank: whether a cell may be empty. optional: whether the column may be missing.
-    words: all that a text may be; none: any."""
+    """The schema of one column.
+
+    Attributes:
+        kind: The kind of its values.
+        low: Smallest allowed number.
+        high: Largest allowed number.
+        blank: Whether a cell may be empty.
+        optional: Whether the column may be missing.
+        words: The allowed texts; if empty, any text is.
+    """
 
     kind: Kind
     low: float = -inf
@@ -41,7 +51,11 @@ class Column:
     words: tuple[str, ...] = ()
 
     def fault(self, values: pd.Series) -> str | None:
-        """What is wrong with the column's values; None where nothing is."""
+        """Check the values of the column.
+
+        Returns:
+            What is wrong with them, as the predicate of a sentence about the column; None if nothing is.
+        """
         filled = values.dropna()
         if len(filled) < len(values) and not self.blank:
             return "has an empty cell"
@@ -79,7 +93,13 @@ def _shown(word: Any) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: by name. key: those that together stand once. least: rows that it has at least."""
+    """The schema of one table.
+
+    Attributes:
+        columns: Its columns by name.
+        key: Names of the columns whose combined values must differ from row to row; if empty, rows may repeat.
+        least: Smallest allowed number of rows.
+    """
 
     columns: Mapping[str, Column]
     key: tuple[str, ...] = ()
@@ -109,7 +129,7 @@ _METRICS = {
     "movement_overlap": _missing(Column("number", 0, 1.01)),
 }
 
-#: The tables of plots/, which `pipeline.analysis.summary.tables` makes.
+#: The tables in plots/, by file name without .csv; `pipeline.analysis.summary.tables` makes them.
 PLOTS: dict[str, Table] = {
     "runs": _of_runs((), _METRICS, least=1),
     "average_accuracy": _of_runs(("tasks_learnt",), {"tasks_learnt": _TASK, "average_accuracy": _FRACTION}, least=1),
@@ -147,7 +167,7 @@ PLOTS: dict[str, Table] = {
     "alpha_course": _of_runs(("tasks", "earlier_task"), {"tasks": _TASKS, "earlier_task": _TASK, "alpha": _SIZE}),
 }
 
-#: metrics/summary.csv.
+#: metrics/summary.csv: one row per method, its metrics as means over the seeds with their standard deviations.
 SUMMARY = Table(
     {
         "benchmark": Column("name"),
@@ -163,7 +183,7 @@ SUMMARY = Table(
 _PERCENT = Column("number", 0, 100)
 _RUNS = Column("text", blank=True)
 
-#: published.csv.
+#: published.csv: the results of TAG's experiments; see `pipeline.analysis.published`.
 PUBLISHED = Table(
     {
         "benchmark": Column("name"),
@@ -195,7 +215,20 @@ PUBLISHED = Table(
 
 
 def check_table(frame: pd.DataFrame, table: Table, path: str | Path, fix: str) -> pd.DataFrame:
-    """The frame, where it is of the table. path: of its file. Raises UserError, ending with `fix`."""
+    """Check that a data frame matches a table's schema.
+
+    Args:
+        frame: The data frame.
+        table: The schema.
+        path: The file that it comes from or goes to, for the error message.
+        fix: What the user can do about a bad table; ends the error message.
+
+    Returns:
+        The same data frame.
+
+    Raises:
+        UserError: at the first fault: a missing or unknown column, too few rows, a bad value or a duplicate key.
+    """
     missing = [name for name, column in table.columns.items() if not column.optional and name not in frame]
     unknown = [name for name in frame.columns if name not in table.columns]
     if missing or unknown:
@@ -219,22 +252,22 @@ def check_table(frame: pd.DataFrame, table: Table, path: str | Path, fix: str) -
 
 
 def read_table(path: str | Path, table: Table, fix: str) -> pd.DataFrame:
-    """Read and check one CSV file.
+    """Read a CSV file and check it.
 
     Args:
         path: The file.
-        table: Its columns.
-        fix: What a person can do about a file that is missing or wrong; the end of the error's line.
+        table: The schema.
+        fix: What the user can do about a missing or bad file; ends the error message.
 
     Raises:
-        UserError: It is missing, damaged or not of these columns.
+        UserError: if the file is missing, damaged or does not match the schema.
     """
     words: dict[Any, Any] = {name: str for name, column in table.columns.items() if column.kind in ("name", "text")}
     try:
         _check_shape(Path(path).read_text(encoding="utf-8"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            # An empty cell is missing, and nothing else is: a method may be called nan.
+            # Only an empty cell is a missing value: a method may be called nan.
             frame = pd.read_csv(path, dtype=words, index_col=False, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {fix}") from None
@@ -246,7 +279,10 @@ def read_table(path: str | Path, table: Table, fix: str) -> pd.DataFrame:
 
 
 def _check_shape(text: str) -> None:
-    """ValueError where a line has other cells than the first, or the last line was cut: pandas fills in what is missing."""
+    """Raise ValueError if a row is not as long as the first, or the last line was truncated.
+
+    pandas would fill in the missing cells.
+    """
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     width = len(next(rows, []))
     for row in rows:
@@ -257,7 +293,19 @@ def _check_shape(text: str) -> None:
 
 
 def check_plots(tables: Mapping[str, pd.DataFrame], folder: Path, fix: str) -> None:
-    """UserError where the tables of plots/ do not belong together: each has rows of runs that the others know."""
+    """Check that the tables in plots/ belong together.
+
+    A table may only have runs that runs.csv has, and a table that cannot be empty must have all of them; each run must
+    have rows for all tasks.
+
+    Args:
+        tables: The tables by name, each already checked by itself.
+        folder: The folder of the tables, for error messages.
+        fix: What the user can do about a mismatch; ends the error message.
+
+    Raises:
+        UserError: if they do not agree.
+    """
     runs = _pairs(tables["runs"])
     for name, frame in tables.items():
         pairs = _pairs(frame)
@@ -284,7 +332,7 @@ def _pairs(frame: pd.DataFrame) -> set[tuple[str, int]]:
 def _each(
     frame: pd.DataFrame, count: int, path: Path, fix: str, pairs: Sequence[Any] | set[tuple[str, int]] | None = None
 ) -> None:
-    """UserError where not every run has so many rows."""
+    """Raise UserError unless each run in the frame has `count` rows and, if `pairs` is given, as many runs have any."""
     found = frame.groupby(["method", "seed"]).size()
     if set(found) - {count} or (pairs is not None and len(found) != len(pairs)):
         raise UserError(f"{path}: rows are missing, every run must have {count} of its tasks; {fix}")

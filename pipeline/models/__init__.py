@@ -1,4 +1,16 @@
-"""Networks, and which of their outputs a task may use."""
+"""Networks, their inputs and outputs, and their checkpoints.
+
+    logits = model(images, task)     (n, outputs), those that the task may not use set to -1e11
+
+Public members:
+
+- `build_model`: a network from the model section of a plan.
+- `TaskModel`: a network with the scale of its pixels and the mask of each task's outputs.
+- `outputs_of_tasks`: for each task, the outputs of the network that stand for its classes.
+- `load_task`: one split of a task as tensors on the training device.
+- `TaskTensors`: what `load_task` returns.
+- `save_checkpoint`, `load_checkpoint`: all weights of a network to and from a safetensors file.
+"""
 
 from pipeline.models.build import build_model
 from pipeline.models.checkpoints import load_checkpoint, save_checkpoint

@@ -1,4 +1,4 @@
-"""From the model section of a plan to a network."""
+"""Build the network that the model section of a plan describes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.models.pretrained import resnet18
 from pipeline.models.resnet import ReducedResNet18
 from pipeline.support.errors import UserError
 
-#: Weights of a network, 4 GB of them: more is a slip of the keyboard.
+#: Most weights that an MLP may have (4 GB of them); a plan that asks for more is taken for a mistake.
 MOST = 10**9
 
 
@@ -27,10 +27,21 @@ def build_model(
     dropout: float = 0.0,
     weights: Path | None = None,
 ) -> TaskModel:
-    """A network with PyTorch's random initial weights (from the global generator).
+    """Build a network with random initial weights from PyTorch's global generator.
 
-    image_shape: (height, width[, channels]). classes: for each task its classes. weights: a file of initial weights for all
-    but the last layer, of a network that has such. Raises UserError for images that the network cannot take.
+    Args:
+        model: the model section of the plan.
+        image_shape: (height, width) of grey images, or (height, width, channels).
+        classes: for each task, its classes as numbered in the dataset.
+        dropout: probability of dropout.
+        weights: a file of initial weights for all layers but the last; only resnet18 uses it. None: random weights.
+
+    Returns:
+        The network, on the CPU and in training mode.
+
+    Raises:
+        UserError: if the network cannot take such images, if an MLP would have more than `MOST` weights, or if the file
+            of weights is missing, damaged or of another network.
     """
     outputs = outputs_of_tasks(classes, model.outputs)
     count = 1 + max(max(row) for row in outputs)

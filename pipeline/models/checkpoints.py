@@ -1,4 +1,4 @@
-"""Checkpoints: the weights of a network as safetensors, so that no pickle is ever loaded."""
+"""Checkpoints: the weights of a network in safetensors files, so that no pickle is ever loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from pipeline.support.errors import UserError
 
 
 def save_checkpoint(model: TaskModel, path: Path) -> None:
-    """Write all weights. Raises OSError where the disk refuses."""
+    """Write all weights of a network, and the running statistics of its batch normalisation, to a file.
+
+    Args:
+        model: the network.
+        path: a safetensors file, which is created or replaced.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     try:
         save_file(model.state_dict(), path)
     except SafetensorError as error:
@@ -24,7 +32,16 @@ def save_checkpoint(model: TaskModel, path: Path) -> None:
 
 
 def load_checkpoint(model: TaskModel, path: Path, device: torch.device) -> None:
-    """Set all weights. Raises UserError for a file that is missing, damaged, of another network or not finite."""
+    """Set all weights of a network, and the running statistics of its batch normalisation, to those of a file.
+
+    Args:
+        model: the network to change.
+        path: a file that `save_checkpoint` wrote.
+        device: the device of the network, to which the tensors are read.
+
+    Raises:
+        UserError: if the file is missing, damaged or of another network, or if it contains NaN or infinity.
+    """
     try:
         state = load_file(path, device=str(device))
         check_weights(state, model.state_dict())
@@ -34,8 +51,16 @@ def load_checkpoint(model: TaskModel, path: Path, device: torch.device) -> None:
 
 
 def check_weights(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """ValueError where a tensor has another type or shape than the network's (PyTorch would convert it), or a number that is
-    NaN or infinite."""
+    """Check loaded tensors against those of a network, before PyTorch would silently convert them.
+
+    Args:
+        state: the loaded tensors, by name.
+        wanted: the network's tensors, by name.
+
+    Raises:
+        ValueError: if a tensor has another dtype or shape than the network's tensor of that name, or if it contains NaN
+            or infinity.
+    """
     for name, tensor in state.items():
         if name in wanted and (tensor.dtype != wanted[name].dtype or tensor.shape != wanted[name].shape):
             raise ValueError(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}")

@@ -1,7 +1,8 @@
-"""What goes into a network and what comes out: the scale of pixels, and which outputs a task may use.
+"""What enters a network and what leaves it: the scale of pixels, and which outputs a task may use.
 
-Task-incremental learning tells the network the task: every task has outputs of its own, and the logits of all others are
-filled with a large negative number, which gives them probability 0 and gradient 0. Shared outputs serve all tasks alike.
+In task-incremental learning the network is given the task of each example: every task has outputs of its own, and the
+logits of all other outputs are filled with a large negative number, which gives them probability 0 and gradient 0.
+Shared outputs serve all tasks alike.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Pixels
 
-#: Any number whose exponential is 0; this one is the published code's.
+#: The logit of a masked output: any number whose exponential is 0 would do, and the published code uses this one.
 MASKED = -1e11
 
 
 def outputs_of_tasks(classes: Sequence[Sequence[int]], mode: Literal["task", "shared"]) -> list[list[int]]:
-    """For each task the output of each of its classes.
+    """Find the outputs of the network that stand for the classes of each task.
 
-    shared: one output a class, whatever the task. task: likewise where no class is in two tasks (split streams);
-    otherwise (rotated, permuted) a block of outputs for each task.
+    Args:
+        classes: for each task, its classes as numbered in the dataset.
+        mode: "shared": one output per class, whatever the task. "task": the same where no class belongs to two tasks
+            (split streams); otherwise (rotated, permuted) each task has a block of outputs of its own.
+
+    Returns:
+        For each task, the index of the output of each of its classes, in the order of `classes`.
     """
     every = sorted({label for labels in classes for label in labels})
     if mode == "shared" or sum(len(labels) for labels in classes) == len(every):
@@ -35,17 +41,26 @@ def outputs_of_tasks(classes: Sequence[Sequence[int]], mode: Literal["task", "sh
     return outputs
 
 
-#: Of ImageNet's training images in [0, 1], red, green, blue: what torchvision's weights were trained with.
+#: Mean and standard deviation (red, green, blue) of pixels in [0, 1] with which torchvision's weights were trained.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TaskModel(nn.Module):
     """A network, the scale of its pixels, and the mask of each task's outputs.
 
-    pixels: what uint8 images become on their way into the network, see `pipeline.config.schema.Network`; images of another
-    type go in as they are.
+    Args:
+        network: maps images to logits, (n, outputs).
+        outputs: for each task, the indices of its outputs, as `outputs_of_tasks` gives them.
+        mode: "task": the outputs of other tasks are masked. "shared": none is.
+        pixels: what uint8 images become on their way into the network: "unit" [0, 1], "symmetric" [-1, 1], or
+            "imagenet" (unit, minus ImageNet's mean, divided by its standard deviation, per channel). Images of another
+            dtype enter it as they are.
 
-    forward: images (n, channels, ...), task (an int, or (n,) int64, one for each image) -> logits (n, outputs), masked.
+    Attributes:
+        network: the network.
+        mask: (tasks, outputs) bool, True for an output that the task may not use; None if the outputs are shared.
+        mean: what is subtracted from pixels in [0, 1]; None with "unit".
+        std: what they are then divided by; None with "unit".
     """
 
     mask: Tensor | None
@@ -76,7 +91,15 @@ class TaskModel(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, images: Tensor, task: int | Tensor) -> Tensor:
-        """Masked logits."""
+        """Masked logits.
+
+        Args:
+            images: (n, channels, ...).
+            task: the number of the task from 0, or (n,) int64, one number per image.
+
+        Returns:
+            (n, outputs); `MASKED` at the outputs that the task may not use.
+        """
         logits: Tensor = self.network(self._scaled(images) if images.dtype == torch.uint8 else images)
         return logits if self.mask is None else logits.masked_fill(self.mask[task], MASKED)
 

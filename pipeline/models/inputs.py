@@ -1,4 +1,4 @@
-"""A whole split of a task as tensors on the training device."""
+"""Load a whole split of a task as tensors on the training device."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from pipeline.streams.reader import Tasks
 
 @dataclass(frozen=True)
 class TaskTensors:
-    """task: its number, from 0. images: (n, channels, height, width) uint8, a quarter of what they take once the model has
-    scaled them. labels: (n,) int64, the index of the network's output."""
+    """The examples of one split of a task.
+
+    Attributes:
+        task: the number of the task, from 0.
+        images: (n, channels, height, width) uint8, a quarter of the memory of the float32 images that the model makes
+            of them.
+        labels: (n,) int64, for each example the index of the right output of the network.
+    """
 
     task: int
     images: Tensor
@@ -28,10 +34,22 @@ class TaskTensors:
 def load_task(
     tasks: Tasks, task: int, split: str, outputs: Sequence[Sequence[int]], device: torch.device
 ) -> TaskTensors:
-    """Read one split of one task once. outputs: see `pipeline.models.heads.outputs_of_tasks`."""
+    """Read one split of one task into memory.
+
+    Args:
+        tasks: the tasks on disk.
+        task: the number of the task, from 0.
+        split: "train" or "test".
+        outputs: for each task, the outputs of its classes, as `pipeline.models.outputs_of_tasks` gives them.
+        device: where the tensors go.
+
+    Raises:
+        UserError: if a file of the task is missing or damaged.
+    """
     images, labels = tasks.split(task, split)
     pixels = torch.from_numpy(np.array(images)).to(device)
-    # As stored, channels last: convolutions on a CPU are a third faster so, whatever the layout of their weights.
+    # Keep the layout of the files, channels last: it makes convolutions on a CPU a third faster, whatever the layout of
+    # their weights.
     pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels.unsqueeze(1)
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
     return TaskTensors(task, pixels, targets)

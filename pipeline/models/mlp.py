@@ -8,9 +8,18 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU, and dropout after each ReLU (Stable SGD, section 5). PyTorch's initial weights.
+    """Linear layers with ReLU between them, and dropout after each ReLU (Stable SGD, section 5).
 
-    forward: images (n, ...) float, flattened -> logits (n, outputs).
+    The initial weights are PyTorch's.
+
+    Args:
+        inputs: number of values per image.
+        hidden: widths of the hidden layers.
+        outputs: number of outputs.
+        dropout: probability of dropout; with 0 there are no dropout layers.
+
+    Attributes:
+        layers: all layers in order, by name ("flatten1", "linear1", "relu1", ...).
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> None:
@@ -23,16 +32,24 @@ class MLP(nn.Module):
                 layers.append(nn.Dropout(dropout))
             width = size
         layers.append(nn.Linear(width, outputs))
-        # Named, so that a checkpoint reads the same with and without dropout.
+        # Numbered by kind, so that dropout layers do not change the names of the weights in a checkpoint.
         self.layers = nn.ModuleDict({_name(index, layers): layer for index, layer in enumerate(layers)})
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Logits.
+
+        Args:
+            images: (n, ...) floating point; flattened here.
+
+        Returns:
+            (n, outputs).
+        """
         for layer in self.layers.values():
             images = layer(images)
         return images
 
 
 def _name(index: int, layers: Sequence[nn.Module]) -> str:
+    """The name of a layer: its class and its number among the layers of that class, such as "linear2"."""
     kind = type(layers[index]).__name__.lower()
     return f"{kind}{sum(isinstance(layer, type(layers[index])) for layer in layers[: index + 1])}"

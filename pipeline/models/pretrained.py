@@ -1,4 +1,4 @@
-"""torchvision's ResNet-18, from random weights or from those trained on ImageNet."""
+"""torchvision's ResNet-18, with random weights or with weights trained on ImageNet."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from pipeline.support.errors import UserError
 
 
 def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) -> nn.Module:
-    """ResNet-18 (He et al. 2016) with `outputs` outputs; its last layer is new, with PyTorch's random weights.
+    """ResNet-18 (He et al. 2016) with a new last layer of `outputs` outputs.
 
-    dropout: probability, before the last layer. weights: the file that the download stage wrote, for all other layers and
-    their running statistics; None: torchvision's random initial weights. Raises UserError where the file is missing or
-    damaged.
+    The last layer has PyTorch's random initial weights. The network maps images, (n, 3, height, width) floating point,
+    to logits, (n, outputs).
 
-    forward: images (n, 3, height, width) float -> logits (n, outputs).
+    Args:
+        outputs: number of outputs.
+        dropout: probability of dropout before the last layer.
+        weights: the file that the download stage wrote, with the weights and running statistics of all other layers.
+            None: torchvision's random initial weights.
+
+    Raises:
+        UserError: if the file is missing, damaged or not of a ResNet-18.
     """
-    from torchvision.models import resnet18 as build  # costs seconds
+    from torchvision.models import resnet18 as build  # imported here because it takes seconds
 
     network: nn.Module = build(weights=None)
     if weights is not None:
@@ -39,7 +45,7 @@ def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) ->
 
 
 class _Head(nn.Linear):
-    """The last layer, with dropout before it; its weights have the same names with and without."""
+    """The last layer, with dropout before it. The names of its weights do not depend on whether there is dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__(inputs, outputs)

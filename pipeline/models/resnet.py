@@ -1,8 +1,8 @@
 """The reduced ResNet-18 of the continual-learning experiments on CIFAR-100 and miniImageNet.
 
-Narrower than ResNet-18 (20 channels, not 64) and shallower: the published experiments (Stable SGD, arXiv 2006.06958; TAG,
-arXiv 2105.05155) apply one convolution a block, with the normalisation after the ReLU. 100 outputs at 32x32 make 496,680
-parameters in 48 tensors.
+It is narrower than ResNet-18 (20 channels instead of 64) and shallower: the published experiments (Stable SGD, arXiv
+2006.06958; TAG, arXiv 2105.05155) use one convolution per block, with the normalisation after the ReLU. With 100
+outputs at 32x32 pixels it has 496,680 parameters in 48 tensors.
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Channels and stride of the four stages, two blocks each; only a stage's first block has the stride.
+#: Channels and stride of the four stages of two blocks each; only the first block of a stage has the stride.
 STAGES = ((20, 1), (40, 2), (80, 2), (160, 2))
-#: Side of the final average pooling, in pixels of the last stage.
+#: Side of the windows of the final average pooling, in pixels of the last stage's output.
 POOL = 4
 
 
 class Block(nn.Module):
-    """conv 3x3 -> ReLU -> BN -> dropout -> add the shortcut -> ReLU -> BN -> dropout.
+    """A residual block with one convolution.
+
+        conv 3x3 -> ReLU -> BN -> dropout -> add the shortcut -> ReLU -> BN -> dropout
 
     The shortcut is the identity, or a 1x1 convolution where the shape changes.
-    forward: (n, inputs, h, w) -> (n, outputs, ceil(h / stride), ceil(w / stride)).
+
+    Args:
+        inputs: number of channels that enter.
+        outputs: number of channels that leave.
+        stride: of the convolution, and of the shortcut where the shape changes.
+        dropout: probability of dropout.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
@@ -35,20 +42,33 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of the next block."""
+        """The features for the next block.
+
+        Args:
+            features: (n, inputs, height, width).
+
+        Returns:
+            (n, outputs, ceil(height / stride), ceil(width / stride)).
+        """
         inner = self.dropout(self.inner_norm(F.relu(self.conv(features))))
         outer: Tensor = self.dropout(self.outer_norm(F.relu(inner + self.shortcut(features))))
         return outer
 
 
 class ReducedResNet18(nn.Module):
-    """A stem, four stages of two blocks, 4x4 average pooling and one linear layer. PyTorch's initial weights.
+    """A first convolution, four stages of two blocks each, 4x4 average pooling and one linear layer.
 
-    outputs: classes of all tasks together. dropout: probability, after each normalisation of a block. channels: of the
-    images. image_size: their height and width in pixels; the width of the linear layer follows from it (160 at 32x32, 640 at
-    84x84). Raises ValueError for images smaller than 25 pixels, of which the pooling leaves nothing.
+    The initial weights are PyTorch's.
 
-    forward: images (n, channels, height, width) float -> logits (n, outputs).
+    Args:
+        outputs: number of outputs, for the classes of all tasks together.
+        dropout: probability of dropout, after each normalisation of a block.
+        channels: number of channels of the images.
+        image_size: height and width of the images in pixels, which give the number of inputs of the linear layer (160
+            at 32x32, 640 at 84x84).
+
+    Raises:
+        ValueError: if the height or width is below 25 pixels, so that nothing is left to pool.
     """
 
     def __init__(
@@ -70,7 +90,14 @@ class ReducedResNet18(nn.Module):
         self.head = nn.Linear(width * (height_left // POOL) * (width_left // POOL), outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Logits.
+
+        Args:
+            images: (n, channels, height, width) floating point.
+
+        Returns:
+            (n, outputs).
+        """
         features: Tensor = self.blocks(F.relu(self.norm(self.conv(images))))
         logits: Tensor = self.head(F.avg_pool2d(features, POOL).flatten(1))
         return logits

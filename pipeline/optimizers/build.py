@@ -1,4 +1,4 @@
-"""The builder that knows every update rule by name."""
+"""Build an optimizer from the name of its update rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pipeline.optimizers.eager import SGD, Adagrad, Adam
 from pipeline.optimizers.rmsprop import RMSprop
 from pipeline.optimizers.tag import TAG
 
-#: PyTorch's defaults apart from what a plan gives, as TAG's experiments used them.
+#: Update rules by name. What a plan leaves out keeps PyTorch's default values (TAG: the paper's), as in TAG's
+#: experiments.
 UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
@@ -21,17 +22,26 @@ UPDATE_RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "tag": TAG,
 }
 
-#: Their default loops take square roots that differ from processor to processor; their fused kernels do not.
+#: On a CPU, the default loops of these rules take roots that differ between processors; their fused kernels do not.
 FUSED_ON_CPU = ("adagrad", "adam")
 
 
 def build_optimizer(
     params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], name: str, lr: float, **values: Any
 ) -> torch.optim.Optimizer:
-    """The update rule `name` over `params` (or named parameters). values: momentum for sgd; base, b
-    and bank_dtype (the name of a dtype) for tag.
+    """Build the optimizer with the update rule `name`.
 
-    Raises ValueError for an unknown name.
+    On a CPU, Adagrad and Adam run as PyTorch's fused kernels.
+
+    Args:
+        params: parameters or named parameters.
+        name: a key of `UPDATE_RULES`: "sgd", "rmsprop", "adagrad", "adam" or "tag".
+        lr: learning rate.
+        values: further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here the name of
+            a dtype, such as "bfloat16") for tag. Those left out keep the rule's defaults.
+
+    Raises:
+        ValueError: if the name is unknown, or if a value is out of the rule's range.
     """
     if "bank_dtype" in values:
         values["bank_dtype"] = getattr(torch, values["bank_dtype"])

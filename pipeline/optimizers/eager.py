@@ -1,8 +1,9 @@
-"""PyTorch's update rules without its compiler.
+"""PyTorch's update rules without the import of its compiler.
 
-The first optimizer of a process imports the compiler (`torch._dynamo`), only to tell it to leave alone what follows. That
-takes as long as half of PyTorch itself, in every process that trains. Here are the same methods without that request; what
-they compute is PyTorch's. Code that is compiled should have PyTorch's own.
+The first optimizer that a process creates imports the compiler (`torch._dynamo`), only to tell it not to compile the
+methods of optimizers. That import takes half as long as importing PyTorch itself, in every process that trains. The
+classes here have the same methods without that request to the compiler, and compute what PyTorch's compute. Code that
+is compiled should use PyTorch's own classes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 
 
 class EagerOptimizer(torch.optim.Optimizer):
-    """A base of update rules that are never compiled."""
+    """Base class of update rules that are never compiled."""
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
     load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
@@ -22,18 +23,18 @@ class EagerOptimizer(torch.optim.Optimizer):
 
 
 class SGD(EagerOptimizer, torch.optim.SGD):
-    """:class:`torch.optim.SGD`."""
+    """`torch.optim.SGD`, without the import of the compiler."""
 
     step = torch.no_grad()(unwrap(torch.optim.SGD.step))
 
 
 class Adagrad(EagerOptimizer, torch.optim.Adagrad):
-    """:class:`torch.optim.Adagrad`."""
+    """`torch.optim.Adagrad`, without the import of the compiler."""
 
     step = torch.no_grad()(unwrap(torch.optim.Adagrad.step))
 
 
 class Adam(EagerOptimizer, torch.optim.Adam):
-    """:class:`torch.optim.Adam`."""
+    """`torch.optim.Adam`, without the import of the compiler."""
 
     step = torch.no_grad()(unwrap(torch.optim.Adam.step))

@@ -1,4 +1,4 @@
-"""RMSprop (Tieleman and Hinton 2012), with a square root that is the same number on every processor."""
+"""RMSprop (Tieleman and Hinton 2012) with a square root that is the same number on every processor."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from pipeline.optimizers.roots import sqrt_
 
 
 class RMSprop(EagerOptimizer):
-    r"""PyTorch's RMSprop without momentum, centring and weight decay.
+    """PyTorch's RMSprop without momentum, centring and weight decay.
 
         V     <- alpha V + (1 - alpha) g^2
         theta <- theta - lr g / ( sqrt(V) + eps )
 
-    :class:`torch.optim.RMSprop` takes its root from a library whose last bit depends on the processor; SGD, Adagrad and Adam
-    have kernels of PyTorch's own that do not (the last two where they are fused).
+    On a CPU, `torch.optim.RMSprop` takes its square root from a library whose last bit depends on the processor. SGD,
+    Adagrad and Adam do not need a class like this one: PyTorch has kernels for them that give the same bits everywhere
+    (for Adagrad and Adam, the fused ones).
 
     Args:
         params: parameters, named parameters, or parameter groups.
-        lr: learning rate.
+        lr: learning rate, at least 0.
         alpha: decay of the second moment, in [0, 1).
-        eps: added to the root.
+        eps: added to the square root; at least 0.
 
     Raises:
-        ValueError: for a value out of its range.
+        ValueError: if a value is out of its range.
     """
 
     def __init__(
@@ -55,7 +56,14 @@ class RMSprop(EagerOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update. closure: re-evaluates the model and returns its loss."""
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: evaluates the model again and returns its loss; it is called before the update.
+
+        Returns:
+            The loss of the closure, or None without one.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

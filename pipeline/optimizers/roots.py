@@ -12,9 +12,10 @@ from torch import Tensor
 def sqrt_(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor of real floating-point numbers by its square root, in place.
 
-    PyTorch takes the root on a CPU from a vendor's library, which picks an algorithm by the kind of processor and does not
-    round correctly (a value in a hundred is one bit off, and other values on other processors). NumPy's root is IEEE 754's:
-    correctly rounded, hence equal everywhere, and as fast. On other devices PyTorch's own is taken.
+    On a CPU, PyTorch takes the root from a vendor's library, which chooses an algorithm by the kind of processor and
+    does not round correctly: about one value in a hundred is one bit off, and not the same values on every processor.
+    NumPy's root follows IEEE 754: it is correctly rounded, hence the same everywhere, and as fast. It is used for
+    float32 and float64 tensors on a CPU, PyTorch's root for all others.
     """
     for tensor in tensors:
         if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):

@@ -1,17 +1,17 @@
 """TAG: Task-based Accumulated Gradients (Malviya, Ravindran and Chandar, CoLLAs 2022; arXiv 2105.05155).
 
-An adaptive update rule for a stream of tasks. It keeps, for each parameter tensor and each task, one first moment (the
-task's direction) and one second moment, and scales the step of task t by second moments weighted with how the present
-direction agrees with that of each earlier task:
+TAG is an adaptive update rule for a stream of tasks. For each parameter tensor and each task it keeps a first moment M
+(the direction of the task) and a second moment V. The step on task t is scaled by the second moments of all tasks so
+far, each weighted by how well the present direction agrees with the direction of that task:
 
     M_t   <- beta1 M_t + (1 - beta1) g                          from zero at the start of each task
     V_t   <- beta2 V_t + (1 - beta2) g^2   (rmsprop, adam)      likewise;    V_t <- V_t + g^2   (adagrad)
     alpha(t, tau) = exp(-b cos(M_t, M_tau))  for tau < t,  exp(-b) for tau = t;  on the first task alpha = 1
-    theta <- theta - lr u / ( sqrt( sum_tau alpha(t, tau) V_tau ) + eps )
+    theta <- theta - lr u / ( sqrt( sum_{tau <= t} alpha(t, tau) V_tau ) + eps )
 
-with u = g (rmsprop, adagrad), or u = M_t / (1 - beta1^n) and the root divided by sqrt(1 - beta2^n) (adam), n counting the
-steps of the task from 1. A direction that earlier tasks share (cos = 1) makes alpha small and the step large; one that
-opposes theirs makes alpha large and the step small.
+Here u = g (rmsprop, adagrad), or u = M_t / (1 - beta1^n) with the root divided by sqrt(1 - beta2^n) (adam), where n
+counts the steps on the task from 1. A direction shared with an earlier task (cos = 1) makes its alpha small and the
+step large; a direction opposed to it makes alpha large and the step small.
 """
 
 from __future__ import annotations
@@ -26,30 +26,37 @@ from torch import Tensor
 from pipeline.optimizers.eager import EagerOptimizer
 from pipeline.optimizers.roots import sqrt_
 
+#: The update rule that TAG follows within a single task.
 Base = Literal["rmsprop", "adagrad", "adam"]
+#: Default decay of the second moment for each base (Adagrad does not decay).
 BETA2 = {"rmsprop": 0.99, "adagrad": 1.0, "adam": 0.999}
 
-#: Keys of a parameter's state that keep their own dtype when loaded.
+#: Entries of a parameter's state that keep their own dtype when a state is loaded.
 _MOMENTS = ("direction", "second_moment", "past_directions", "past_second_moments", "step")
 
-#: Beyond it exp(b) leaves float32, and infinity times a second moment of 0 is NaN.
+#: A somewhat larger b makes exp(b) overflow float32, and infinity times a second moment of 0 is NaN.
 _LARGEST_B = 80
 
-#: Columns of a bank that are converted at a time where it is kept in another dtype than the state.
+#: Columns of a bank that are converted at a time, if the bank has another dtype than the state.
 _BLOCK = 2**15
 
 
 class _Piece(NamedTuple):
-    """alphas of the last step for some parameters: their numbers, and (parameters, tasks)."""
+    """The alphas of the last step for parameters that were updated together.
+
+    rows: the positions of these parameters among all. alphas: (parameters, tasks).
+    """
 
     rows: list[int]
     alphas: Tensor
 
 
 class TAG(EagerOptimizer):
-    r"""TAG over any parameters; see the module's text for the update.
+    """The TAG update rule for the parameters of any model.
 
-    Call :meth:`begin_task` before the first step on each task::
+        theta <- theta - lr u / ( sqrt( sum_{tau <= t} alpha(t, tau) V_tau ) + eps )
+
+    `pipeline.optimizers.tag` defines u, alpha and V. Call `begin_task` before the first step on each task:
 
         optimizer = TAG(model.named_parameters(), lr=1e-3)
         for task in stream:
@@ -59,25 +66,26 @@ class TAG(EagerOptimizer):
                 loss(model(images), labels).backward()
                 optimizer.step()
 
+    Memory: two numbers per parameter for each past task (together the banks), and two for the present task. No step
+    copies anything to the host, so a step can be captured in a CUDA graph; capture again after each `begin_task`, which
+    makes the banks longer.
+
     Args:
-        params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps, maximize.
-        lr: learning rate, a float or a tensor without dimensions.
-        base: the update rule of a single task: "rmsprop", "adagrad" or "adam".
+        params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps and
+            maximize.
+        lr: learning rate, a float of at least 0 or a tensor without dimensions.
+        base: the update rule for a single task: "rmsprop", "adagrad" or "adam".
         b: sharpness of alpha, from -80 to 80; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on
             5-datasets.
-        betas: decay of the first and second moment; by default 0.9, and 0.99 (rmsprop) or 0.999 (adam). Adagrad adds up
-            its second moments and takes only the first.
-        eps: added to the root.
+        betas: decay of the first and of the second moment, each in [0, 1). None: 0.9 for the first, and 0.99 (rmsprop)
+            or 0.999 (adam) for the second. With adagrad, which sums its second moments, only the first is used.
+        eps: added to the square root; at least 0.
         maximize: ascend instead of descend.
-        bank_dtype: dtype of the moments of past tasks (torch.bfloat16 halves their memory); by default that of the state:
-            float64 for float64 parameters, else float32.
-
-    Memory: two numbers a parameter and past task, and two for the present one. No step copies anything to the host, so
-    that a step can be captured in a CUDA graph (capture again after each `begin_task`, which makes the banks longer).
+        bank_dtype: dtype in which the moments of past tasks are kept (torch.bfloat16 halves their memory). None: that
+            of the state, which is float64 for float64 parameters and float32 for all others.
 
     Raises:
-        ValueError: for a value out of its range.
-        RuntimeError: where `step` is called before `begin_task`.
+        ValueError: if a value is out of its range, or if a parameter is not of a real floating-point dtype.
     """
 
     def __init__(
@@ -110,7 +118,16 @@ class TAG(EagerOptimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, also in the middle of a stream: earlier tasks then count as unseen by them."""
+        """Add a group of parameters, which may be done in the middle of a stream.
+
+        Parameters that are added late have no moments of earlier tasks, as though they had not seen them.
+
+        Args:
+            param_group: "params", and the values that the group sets for itself: lr, b, betas, eps, maximize.
+
+        Raises:
+            ValueError: if a value is out of its range, or if a parameter is not of a real floating-point dtype.
+        """
         if self.param_groups:
             param_group.setdefault("tasks", self.tasks)
         group = {**self.defaults, **param_group}
@@ -131,12 +148,16 @@ class TAG(EagerOptimizer):
 
     @property
     def tasks(self) -> int:
-        """Tasks begun so far."""
+        """The number of tasks begun so far."""
         return max(int(group["tasks"]) for group in self.param_groups)
 
     @torch.no_grad()
     def begin_task(self) -> None:
-        """Begin the next task: what the present one accumulated moves into the banks, its moments return to zero."""
+        """Begin the next task.
+
+        The direction (at unit length) and the second moment of the present task are appended to the banks of past
+        tasks, and the present moments are set to zero. `alphas` cannot be read again before the next step.
+        """
         for group in self.param_groups:
             for param in group["params"]:
                 state = self.state.get(param)
@@ -147,15 +168,25 @@ class TAG(EagerOptimizer):
 
     @property
     def alpha_names(self) -> list[str]:
-        """The names of the rows of `alphas`: those of named parameters, else 'group.position'."""
+        """The names of the rows of `alphas`, one per parameter tensor.
+
+        They are the names of the parameters if these were named, and "group.position" (both from 0) otherwise.
+        """
         return [name for name, _ in self._named()]
 
     @property
     def alphas(self) -> Tensor:
-        """alpha(t, tau) of the last step: (parameter tensors, tasks seen), the last column the present task.
+        """The weights alpha(t, tau) of the last step.
 
-        A tensor that took no part in that step (no gradient) has a row of NaN. On the device and in the dtype of the
-        first tensor's state; nothing here makes a GPU wait. Raises RuntimeError before the first step of a task.
+        Reading them does not make a GPU wait.
+
+        Returns:
+            (parameter tensors, tasks begun), on the device and in the dtype of the state of the first tensor that was
+            updated. The last column is the present task. A parameter tensor without a gradient in that step has a row
+            of NaN.
+
+        Raises:
+            RuntimeError: if no step was taken since `begin_task`.
         """
         if not self._pieces:
             raise RuntimeError("no step was taken since begin_task(): there are no alphas yet")
@@ -181,7 +212,17 @@ class TAG(EagerOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update. closure: re-evaluates the model and returns its loss. Raises RuntimeError before `begin_task`."""
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: evaluates the model again and returns its loss; it is called before the update.
+
+        Returns:
+            The loss of the closure, or None without one.
+
+        Raises:
+            RuntimeError: if `begin_task` was never called, or if a gradient is sparse.
+        """
         if self.tasks == 0:
             raise RuntimeError("TAG.step() before begin_task(): call begin_task() before the first step on each task")
         loss = None
@@ -207,7 +248,7 @@ class TAG(EagerOptimizer):
         return loss
 
     def _state(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        """A parameter's state, made at its first gradient; the tasks before that left it no moments."""
+        """The state of a parameter, created at its first gradient; tasks before that have moments of zero."""
         state: dict[str, Any] = self.state[param]
         if not state:
             dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
@@ -220,10 +261,13 @@ class TAG(EagerOptimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`, bit for bit; tensors move to the device of their parameter.
+        """Continue from a saved state, bit for bit.
 
-        PyTorch would cast the state to the dtype of the parameter; the moments of bfloat16 parameters are float32 and
-        stay so.
+        Tensors move to the device of their parameter. PyTorch would also cast them to the dtype of the parameter; here
+        they keep the dtype in which they were saved, because the moments of bfloat16 parameters are float32.
+
+        Args:
+            state_dict: what `state_dict` of a TAG optimizer over parameters of the same shapes returned.
         """
         super().load_state_dict(state_dict)
         saved = (number for group in state_dict["param_groups"] for number in group["params"])
@@ -234,13 +278,13 @@ class TAG(EagerOptimizer):
                     self.state[param][key] = value.to(device=param.device, copy=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy, an unpickled or a loaded optimizer: everything but the alphas of its last step."""
+        """Restore a copied, unpickled or loaded optimizer: everything but the alphas of its last step."""
         super().__setstate__(state)
         self._pieces = []
 
 
 def _bank(state: dict[str, Any], dtype: torch.dtype | None) -> None:
-    """Append the present task's direction (unit length) and second moment to the banks, and empty them."""
+    """Append the present task's direction (at unit length) and second moment to the banks, and zero them."""
     direction, second_moment = state["direction"], state["second_moment"]
     unit = direction / torch.linalg.vector_norm(direction).clamp_min(_least_length(direction.dtype))
     for bank, value in (("past_directions", unit), ("past_second_moments", second_moment)):
@@ -253,12 +297,15 @@ def _bank(state: dict[str, Any], dtype: torch.dtype | None) -> None:
 
 
 def _least_length(dtype: torch.dtype) -> float:
-    """Where the squares of a length leave `dtype`. A shorter direction counts as none (cosine 0): nothing divides by 0."""
+    """The length whose square is the smallest normal number of `dtype`.
+
+    A shorter direction counts as no direction (cosine 0), so that nothing is divided by 0.
+    """
     return math.sqrt(torch.finfo(dtype).tiny)
 
 
 def _update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> Tensor:
-    """One step of parameters that share a device and a dtype. Returns alpha (parameters, tasks)."""
+    """Take one step on parameters that share a device and a dtype; return alpha, (parameters, tasks)."""
     beta1, beta2 = group["betas"]
     base, lr = group["base"], group["lr"]
     directions = [state["direction"] for state in states]
@@ -296,17 +343,17 @@ def _update(params: list[Tensor], states: list[dict[str, Any]], group: dict[str,
 
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:
-    """1 - beta^step. Written out, float32 would lose four digits at the first steps."""
+    """1 - beta^step by expm1: the plain formula would lose four digits in float32 at the first steps."""
     return -torch.expm1(step * math.log(beta)) if beta > 0 else torch.ones_like(step)
 
 
 def _alphas_and_roots(
     directions: list[Tensor], second_moments: list[Tensor], states: list[dict[str, Any]], b: float
 ) -> tuple[Tensor, list[Tensor] | tuple[Tensor, ...]]:
-    """alpha (parameters, tasks), and for each parameter sqrt(sum_tau alpha(t, tau) V_tau).
+    """alpha, (parameters, tasks), and for each parameter sqrt(sum_tau alpha(t, tau) V_tau).
 
-    Two matrix-vector products a parameter, whatever the number of tasks: with the bank of unit directions, and with the
-    transposed bank of second moments.
+    This takes two matrix-vector products per parameter tensor, whatever the number of tasks: one with the bank of unit
+    directions, and one with the transposed bank of second moments.
     """
     past = states[0]["past_directions"].shape[0]
     cosines = directions[0].new_zeros(len(states), past + 1)
@@ -319,7 +366,7 @@ def _alphas_and_roots(
         for bank, part in _blocks(state["past_directions"], direction.view(-1)):
             row.addmv_(bank, part)
     lengths = torch.stack(torch._foreach_norm(directions)).unsqueeze(1)
-    # Rounding may take a cosine past 1 by a hair.
+    # Rounding may take a cosine slightly past 1.
     earlier.div_(lengths.clamp_min_(_least_length(lengths.dtype))).clamp_(-1, 1)
     present.fill_(1)
     alphas = cosines.mul_(-b).exp_()
@@ -332,9 +379,9 @@ def _alphas_and_roots(
 
 
 def _blocks(bank: Tensor, vector: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    """`bank` (tasks, n) and `vector` (n,) as they are, or in blocks of columns where the bank's dtype is another.
+    """`bank` (tasks, n) and `vector` (n,) whole if they share a dtype, else in blocks of columns in the vector's dtype.
 
-    Only one block of the bank exists twice at a time, in its own dtype and in the vector's.
+    Only one block of the bank is in memory twice at a time, in its own dtype and in the vector's.
     """
     if bank.dtype == vector.dtype:
         return ((bank, vector),)

@@ -1,4 +1,4 @@
-"""The one hook of update rules that need to know of tasks."""
+"""The hook for update rules that need to know where a task begins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import torch
 
 
 def begin_task(optimizer: torch.optim.Optimizer) -> None:
-    """Tell an update rule that the next task begins, if it has a method `begin_task`, as TAG has; others need not know."""
+    """Announce the next task to an optimizer, before its first step on that task.
+
+    Calls the optimizer's own method `begin_task`, as TAG has it; does nothing for an optimizer without one.
+    """
     hook = getattr(optimizer, "begin_task", None)
     if hook is not None:
         hook()

@@ -20,7 +20,15 @@ from pipeline.support.errors import UserError, run_stage
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is stale."""
+    """Run the stale stages in parallel, then verify with `dvc repro`.
+
+    Args:
+        arguments: The command-line arguments; None means those of this process.
+
+    Raises:
+        UserError: if the configuration, a target or an option is wrong, if another `pipeline.parallel` is at work in
+            this folder, if a stage fails, or if `dvc repro` finds more to do.
+    """
     parser = Parser(
         "pipeline.parallel",
         "Run the stale stages of dvc.yaml side by side, on this machine or on a Dask cluster.",
@@ -61,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scheduler.run(stages, graph)
             if scheduler.failed:
                 raise UserError(f"failed: {', '.join(scheduler.failed)}; fix the cause and run again")
-            if len(stages) < len(graph.stale()):  # otherwise DVC need not be asked before the end
+            if len(stages) < len(graph.stale()):  # if all stale stages have run, asking DVC once at the end is enough
                 graph = read_graph(given.targets)
             graph = graph.without(scheduler.done)
         status, output = PROCESSES.run(Path.cwd(), "repro", *given.targets)
@@ -72,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """UserError where another one is at work in this folder: both would hand out the same stages."""
+    """Hold this folder's lock during the block.
+
+    Raises UserError if another `pipeline.parallel` holds it: both would run the same stages.
+    """
     lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
     try:
         lock.acquire()
@@ -87,7 +98,10 @@ def _alone() -> Iterator[None]:
 
 
 def _check_files() -> None:
-    """UserError where `plan` would refuse params.yaml and its kin: DVC's own words for that take a screen."""
+    """Raise UserError if this is no DVC repository, or if `plan` would refuse the configuration files.
+
+    DVC's own message about a failed `plan` fills a whole screen.
+    """
     if not Path(".dvc").is_dir():
         raise UserError("no DVC repository here; run it in the project's folder")
     if Path("params.yaml").exists():
@@ -97,7 +111,7 @@ def _check_files() -> None:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,8 +1,8 @@
-"""Workers without a common folder: each clones the commit, pulls what a stage needs, runs it and pushes what it made.
+"""Workers without a shared folder: each clones the commit, pulls the inputs of a stage, runs it and pushes its outputs.
 
-The way between the machines is a Git repository for the commit and a DVC remote for everything else, the run-cache included:
-the first machine then restores a stage without running it. dvc.lock as the first machine has it travels with each stage, for
-it says which versions the stage needs.
+Two things connect the machines: a Git repository carries the commit, and a DVC remote carries everything else,
+including DVC's run-cache, from which the first machine then restores a stage without running it. Each request also
+carries the first machine's current dvc.lock, because that says which versions of its inputs the stage needs.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git, uncommitted
 
-#: Where a worker keeps its clones and their cache; else in the user's cache folder.
+#: Environment variable: the folder for a worker's clones and their DVC cache; by default ~/.cache/tag-pipeline.
 VARIABLE = "TAG_CLONES"
-#: What a run may change without being another run: outputs, and where stages put files of their own.
+#: Paths that may differ from the commit without changing what is run: dvc.lock, and folders of outputs.
 OUTPUTS = (LOCK, "metrics", "results")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a worker gets a stage from.
+    """Where a worker gets a stage and its inputs from.
 
     Attributes:
-        url: Of the Git repository.
-        commit: The one to run.
+        url: URL of the Git repository.
+        commit: Hash of the commit to run.
         remote: Name and URL of the DVC remote.
-        lock: The text of dvc.lock.
-        inputs: The paths that the stage takes from other stages.
+        lock: Text of dvc.lock.
+        inputs: Paths that the stage takes from other stages.
     """
 
     url: str
@@ -48,12 +48,19 @@ class Source:
     inputs: tuple[str, ...] = ()
 
     def to(self, inputs: tuple[str, ...]) -> Source:
-        """The same for one stage, with dvc.lock as it is now."""
+        """Return a copy for one stage: with its `inputs`, and with dvc.lock as it is now."""
         return replace(self, lock=Path(LOCK).read_text(encoding="utf-8"), inputs=inputs)
 
 
 def source_of_here(url: str) -> Source:
-    """This folder's commit and remote, for workers to clone. Raises UserError where they could not run what is here."""
+    """Describe the commit and the DVC remote of this folder, for workers to clone.
+
+    Args:
+        url: URL of the Git repository that workers clone.
+
+    Raises:
+        UserError: if workers could not run what is here: changes are not committed, or DVC has no default remote.
+    """
     if names := uncommitted(*OUTPUTS):
         raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
     with open_repository() as repository:
@@ -68,9 +75,16 @@ def source_of_here(url: str) -> Source:
 
 @contextlib.contextmanager
 def own_clone(source: Source, stage: str) -> Iterator[Path]:
-    """A clone with the source's commit and dvc.lock that nobody else uses during the block; kept for later stages.
+    """Yield the folder of a clone that nobody else uses during the block.
 
-    Raises StageFailedError.
+    The clone is at the source's commit and has its dvc.lock. It is kept, and later stages use it again.
+
+    Args:
+        source: What to clone.
+        stage: Name of the stage, for errors.
+
+    Raises:
+        StageFailedError: if a Git command fails.
     """
     place = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "tag-pipeline")
     base = place / hashlib.sha256(source.url.encode()).hexdigest()[:12]
@@ -87,6 +101,7 @@ def own_clone(source: Source, stage: str) -> Iterator[Path]:
 
 
 def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
+    """Create or update the clone in `folder`: its commit, its DVC configuration and dvc.lock."""
     if not (folder / ".git" / "HEAD").exists():
         _run(stage, "git", "init", "--quiet", str(folder))
     _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", source.url, "+refs/*:refs/origin/*")
@@ -100,7 +115,7 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
 
 
 def _run(stage: str, *command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with the client's own words
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with arguments from the client
     if done.returncode:
         hint = "; push the commit there first" if "checkout" in command else ""
         raise StageFailedError(stage, tail(f"{' '.join(command)}: {done.stderr.strip()}{hint}"))

@@ -1,4 +1,4 @@
-"""The Dask workers: threads of this process, or those of a running scheduler."""
+"""Connect to Dask workers: threads of this process, or the workers of a running scheduler."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.parallel.scheduler import GPU
 from pipeline.parallel.worker import PROCESSES, end_processes, gpus
 from pipeline.support.errors import UserError
 
-#: Dask's own pages: of this machine alone, at a free port. Its default is every network the machine has.
+#: Address of Dask's dashboards: this machine only, any free port. By default they listen on every network interface.
 HERE = "127.0.0.1:0"
-#: Dask watches itself a hundred times a second, which takes 4 % of a core from the stages. Once a second is 1 %.
+#: Dask monitors itself a hundred times a second, which takes 4 % of a core from the stages. Once a second takes 1 %.
 SELDOM = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
@@ -26,8 +26,16 @@ SELDOM = {
 
 @contextlib.contextmanager
 def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
-    """A Dask client of the scheduler at an address, or of `jobs` threads of this process. However the block ends, nothing
-    that the workers ran for it is left running. Raises UserError."""
+    """Yield a Dask client. However the block ends, nothing that the workers ran for it is left running.
+
+    Args:
+        jobs: Number of worker threads to start in this process; not used with a `scheduler`.
+        scheduler: Address of a running scheduler; None starts the workers in this process.
+        gpu: Whether stages will ask for GPUs.
+
+    Raises:
+        UserError: if no scheduler answers at the address, or if stages will ask for GPUs and there is none.
+    """
     import dask
     from distributed import Client, LocalCluster
 
@@ -48,7 +56,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
             try:
                 yield client
             finally:
-                PROCESSES.end(for_good=True)  # before Dask waits for its threads
+                PROCESSES.end(for_good=True)  # before Dask closes the cluster, which waits for its threads
         return
     try:
         client = Client(scheduler, timeout=10)

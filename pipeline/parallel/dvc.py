@@ -1,9 +1,9 @@
-"""All that this project uses of DVC beyond `dvc.api` and its command line.
+"""Everything that this project uses of DVC beyond `dvc.api` and its command line.
 
-Nothing here is promised by DVC, so it stands in one file, each part with the reason for it. It is known to work with the
-versions that pyproject.toml allows. Before you raise that bound, run tests/parallel/test_dvc.py with the new DVC: it tests
-every assumption and names those that no longer hold. One more is elsewhere: stages/process.py reads DVC_STAGE, the variable
-that DVC sets for a stage's command, because stages import nothing from here.
+DVC guarantees none of it, so it is kept in this one file, and each part says why it is needed. It is known to work with
+the versions that pyproject.toml allows. Before you raise that bound, run tests/parallel/test_dvc.py with the new DVC:
+it tests every assumption and names those that no longer hold. One more assumption is elsewhere: stages/process.py reads
+DVC_STAGE, the variable that DVC sets for a stage's command, because stages import nothing from this module.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git
 
-#: The file in which DVC keeps what each stage was run with.
+#: The file in which DVC records what each stage was run with.
 LOCK = "dvc.lock"
-#: Seconds to wait for another DVC that uses a stage's files.
+#: Seconds to wait for another DVC process that is using a stage's files.
 PATIENCE = 10.0
-#: Seconds to wait for one of DVC's locks, and between two attempts.
+#: Seconds to wait for one of DVC's locks at most, and seconds between two attempts.
 LONGEST, INTERVAL = 600.0, 0.01
 
-#: DVC's sentences about a stage that it runs, that it restores from its run-cache, and that has not changed.
+#: What DVC prints about a stage that it runs, restores from its run-cache, or finds unchanged.
 RUNNING, RESTORED, UNCHANGED = "Running stage", "is cached - skipping run", "didn't change, skipping"
 
 Outcome = Literal["ran", "restored", "unchanged"]
 
 
 class Repository:
-    """DVC's view of a project, as `open_repository` gives it.
+    """DVC's view of a project, as `open_repository` yields it.
 
-    The command line has `dvc dag` and `dvc status`, each of which loads the repository anew, and nothing that says which
-    paths a stage takes from others.
+    DVC's command line is not enough: `dvc dag` and `dvc status` each load the repository anew, and no command says
+    which paths a stage takes from other stages.
     """
 
     def __init__(self, repo: Any) -> None:
@@ -52,14 +52,15 @@ class Repository:
         return {stage.addressing: stage for stage in nx.dfs_postorder_nodes(self._repo.index.graph)}
 
     def dependencies(self) -> dict[str, list[str]]:
-        """The stages in the order of `dvc repro`, each with those that it depends on directly."""
+        """Return the stages in the order of `dvc repro`, each with the stages that it depends on directly."""
         below = self._repo.index.graph.successors  # edges point to dependencies
         return {name: [other.addressing for other in below(stage)] for name, stage in self._stages.items()}
 
     def inputs(self) -> dict[str, list[str]]:
-        """For each stage the paths that other stages make for it, as `dvc pull` takes them.
+        """Return for each stage the paths that other stages make for it, as `dvc pull` takes them.
 
-        Of a dependency that is a folder with outputs of others in it, these outputs.
+        If a dependency is a folder that contains outputs of other stages, these outputs are listed instead of the
+        folder. Paths are relative to the root of the repository.
         """
         root, found = Path(self._repo.root_dir), {}
         for name, below in self.dependencies().items():
@@ -75,10 +76,10 @@ class Repository:
         return found
 
     def changed(self, names: Collection[str]) -> set[str]:
-        """Those of the named stages whose command, dependencies, parameters or outputs differ from dvc.lock.
+        """Return those of the named stages whose command, dependencies, parameters or outputs differ from dvc.lock.
 
         Raises:
-            UserError: Another DVC is still at work on their files after `PATIENCE` seconds.
+            UserError: if another DVC process is still using their files after `PATIENCE` seconds.
         """
         from dvc.lock import LockError
 
@@ -93,7 +94,10 @@ class Repository:
             time.sleep(0.5)
 
     def default_remote(self) -> tuple[str, str] | None:
-        """Name and URL of the default remote; the URL of a folder is absolute, as `dvc remote list` does not promise."""
+        """Return the name and URL of the default remote, or None if there is none.
+
+        A folder is given by its absolute path, which `dvc remote list` does not guarantee.
+        """
         name = self._repo.config["core"].get("remote")
         url = self._repo.config["remote"].get(name, {}).get("url") if name else None
         return (name, url) if url else None
@@ -101,22 +105,26 @@ class Repository:
 
 @contextlib.contextmanager
 def open_repository() -> Iterator[Repository]:
-    """The DVC repository of the current folder. Raises UserError for what DVC cannot read."""
+    """Yield the DVC repository of the current folder.
+
+    Raises:
+        UserError: if DVC reports an error, on opening (it cannot read dvc.yaml, say) or during the block.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        with Repo(".", _wait_for_lock=True) as repo:  # what --wait-for-lock sets
+        with Repo(".", _wait_for_lock=True) as repo:  # as --wait-for-lock does
             yield Repository(repo)
     except DvcException as error:
         raise UserError(f"DVC: {str(error).strip() or type(error).__name__}; fix it and run again") from None
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run a DVC command in this process, for a `dvc` of its own would import DVC anew each time.
+    """Run a DVC command in this process: a separate `dvc` process would import DVC anew each time.
 
     Args:
-        arguments: Those of the command line.
+        arguments: The command-line arguments, without the `dvc` itself.
 
     Returns:
         The exit status.
@@ -127,10 +135,10 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def ask_for_locks_often() -> None:
-    """Make this process ask for DVC's locks every `INTERVAL` seconds, for up to `LONGEST`.
+    """Make this process try to take DVC's locks every `INTERVAL` seconds, for up to `LONGEST` seconds.
 
-    DVC asks twice a second and gives up on some locks after three seconds. Many stages that end at once need them for
-    milliseconds each.
+    By default DVC tries twice a second, and gives up on some locks after three seconds. Here many stages may end at the
+    same time, each of which needs the locks for a few milliseconds.
     """
     import dvc.lock
 
@@ -150,7 +158,7 @@ def ask_for_locks_often() -> None:
 
 
 def outcome(output: str) -> Outcome:
-    """What `dvc repro --single-item` did with its stage, from its output: its exit status does not say."""
+    """Tell from the output of `dvc repro --single-item` what it did with its stage: its exit status does not say."""
     if RESTORED in output:
         return "restored"
     return "unchanged" if UNCHANGED in output else "ran"
@@ -158,7 +166,13 @@ def outcome(output: str) -> Outcome:
 
 @dataclass(frozen=True)
 class Locked:
-    """What dvc.lock says of a stage. deps, outs: path -> checksum. params: file -> key -> value."""
+    """The entry of a stage in dvc.lock.
+
+    Attributes:
+        deps: Path of each dependency -> MD5 checksum.
+        outs: Path of each output -> MD5 checksum.
+        params: File -> key -> value of each parameter.
+    """
 
     deps: Mapping[str, str]
     outs: Mapping[str, str]
@@ -166,10 +180,10 @@ class Locked:
 
 
 def read_lock(folder: Path) -> dict[str, Locked]:
-    """The stages in a folder's dvc.lock: with which inputs, by their checksums, each output there was made.
+    """Read a folder's dvc.lock, which says from which inputs (by their checksums) each output was made.
 
     Returns:
-        An entry for each stage; none where there is no such file.
+        Name of each stage -> its entry; empty if there is no dvc.lock.
     """
     path = folder / LOCK
     stages = (read_yaml(path, LARGEST_LOCK) or {}).get("stages", {}) if path.exists() else {}
@@ -185,21 +199,31 @@ def read_lock(folder: Path) -> dict[str, Locked]:
 
 @contextlib.contextmanager
 def lock_in_order(serial: Sequence[str]) -> Iterator[None]:
-    """Leave dvc.lock as one stage after the other would: DVC appends a stage when it ends, and these end in any order.
+    """Leave the stages in dvc.lock in the order that running them one after another would give.
+
+    DVC appends a stage to dvc.lock when the stage ends, and stages that run in parallel end in any order.
 
     Args:
-        serial: The stages in the order of `dvc repro`. Those that dvc.lock has before the block stay in their places.
+        serial: The stages in the order of `dvc repro`. Stages that dvc.lock has before the block keep their places.
     """
     before = [name for name, _ in _blocks(_lock_text())[1]]
     try:
         yield
-    finally:  # nobody writes it any more
+    finally:  # nothing writes the file any more
         if text := _lock_text():
             write_text(LOCK, ordered(text, [*before, *serial]))
 
 
 def ordered(text: str, names: Sequence[str]) -> str:
-    """The text of a dvc.lock with its stages in the order of `names`, where a name may stand twice; others at the end."""
+    """Sort the stages of a dvc.lock.
+
+    Args:
+        text: Text of a dvc.lock.
+        names: Names of stages in the wanted order; of a name that occurs twice, the first place counts.
+
+    Returns:
+        The text with its stages in that order; stages that are not named come last, in the order they had.
+    """
     head, blocks = _blocks(text)
     place = {name: number for number, name in reversed(list(enumerate(names)))}
     blocks.sort(key=lambda block: place.get(block[0], len(names)))
@@ -207,7 +231,10 @@ def ordered(text: str, names: Sequence[str]) -> str:
 
 
 def _blocks(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """What precedes the first stage; name and text of each. A name is indented by two spaces, what follows by more."""
+    """Split a dvc.lock into what precedes the first stage, and the name and text of each stage.
+
+    The name of a stage is indented by two spaces, the rest of its text by more.
+    """
     head, *blocks = re.split(r"^(?=  [^\s#])", text, flags=re.MULTILINE)
     return head, [(block.partition(":")[0].strip(), block) for block in blocks]
 
@@ -218,16 +245,23 @@ def _lock_text() -> str:
 
 
 def experiment_ref(base: str, name: str) -> str:
-    """The Git reference of an experiment. base: the whole hash of the commit that it starts from.
+    """Return the Git reference under which DVC looks for an experiment.
 
-    Needed where `dvc exp save` refuses: it wants outputs of every stage.
+    It is needed to save an experiment where `dvc exp save` refuses to, because it requires the outputs of every stage.
+
+    Args:
+        base: Full hash of the commit that the experiment starts from.
+        name: Name of the experiment.
     """
     return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
 
 
 def experiments() -> list[tuple[str, str]]:
-    """Name and commit of every finished experiment here; `dvc exp list` shortens the hash of the commit."""
+    """Return the name and commit of every finished experiment in this repository.
+
+    They are read from Git, because `dvc exp list` shortens the hashes of the commits.
+    """
     listed = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
     pairs = [line.split() for line in listed.splitlines()]
-    # Other references below refs/exps are DVC's own, as of its queue.
+    # Other references below refs/exps belong to DVC itself, such as those of its queue.
     return [(ref.split("/")[-1], commit) for ref, commit in pairs if re.fullmatch(r"refs/exps/\w{2}/\w{38}/[^/]+", ref)]

@@ -1,7 +1,7 @@
 """A process that keeps DVC imported and runs one DVC command after another.
 
-Starting `dvc` for every stage would import DVC, which takes about a second, each time. `DvcProcess` starts such a process,
-sends it requests and ends it; run as a module, this file is that process.
+Starting `dvc` for every stage would import DVC each time, which takes about a second. `DvcProcess` starts such a
+process, sends it requests and ends it. Run as a module, this file is that process.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import IO, cast
 
 from pipeline.parallel.dvc import ask_for_locks_often, run_command
 
-#: Lines of a failing command's output that are kept.
+#: Number of lines that are kept of a failing command's output.
 TAIL = 15
-#: Seconds in which a stage and its DVC may end by themselves before they are killed.
+#: Seconds for a stage and its DVC process to end by themselves before they are killed.
 PATIENCE = 3.0
 
 
 class StageFailedError(Exception):
-    """A stage ended with a status other than 0.
+    """A stage ended with a status other than 0, or could not be run.
 
     Attributes:
-        stage: Its name.
-        tail: The last lines of its output.
+        stage: Name of the stage.
+        tail: The last lines of its output, or the reason why it could not be run.
     """
 
     def __init__(self, stage: str, tail: str) -> None:
@@ -41,10 +41,12 @@ class StageFailedError(Exception):
 
 
 class DvcProcess:
-    """A process, with whatever it starts, in a process group of its own. It ends with the process that started it.
+    """A process that runs DVC. It ends when the process that started it ends.
+
+    It is in a process group of its own, together with everything that it starts.
 
     Args:
-        folder: Where it runs DVC.
+        folder: Folder in which it runs DVC.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,34 +65,38 @@ class DvcProcess:
         self._requests, self._answers = cast("tuple[IO[str], IO[str]]", (process.stdin, process.stdout))
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether the process is still running."""
         return self._process.poll() is None
 
     def do(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> tuple[int, str]:
         """Run DVC commands one after another until one fails.
 
         Args:
-            commands: The arguments of each.
-            environment: Variables to set while they run.
+            commands: The command-line arguments of each, without `dvc`.
+            environment: Environment variables to set while they run.
 
         Returns:
-            The last exit status, and the output of all.
+            The exit status of the last command that ran, and the output of all. If the process was ended meanwhile, a
+            status other than 0 and a note instead of the output.
         """
         answer = ""
-        with contextlib.suppress(OSError, ValueError):  # it may have been ended
+        with contextlib.suppress(OSError, ValueError):  # the process may have been ended
             print(json.dumps([commands, environment]), file=self._requests, flush=True)
             answer = self._answers.readline()
-        if not answer:  # it was killed
+        if not answer:  # the process was killed
             return self._process.wait() or 1, "ended from outside"
         status, output = json.loads(answer)
         return status, output
 
     def interrupt(self) -> None:
-        """Send SIGINT to it and to what it runs, as Ctrl-C does."""
+        """Send SIGINT to the process and to everything it runs, as Ctrl-C does."""
         self._signal(signal.SIGINT)
 
     def end(self, patience: float = PATIENCE) -> None:
-        """End it and what it runs: at once where nothing runs, by force where it takes longer than `patience` seconds."""
+        """End the process and everything it runs.
+
+        An idle process ends at once; one that takes longer than `patience` seconds is killed.
+        """
         with contextlib.suppress(OSError):
             self._requests.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -104,7 +110,7 @@ class DvcProcess:
 
 
 class DvcProcesses:
-    """A pool of such processes for each folder."""
+    """A pool of DVC processes for each folder."""
 
     def __init__(self) -> None:
         self._free: dict[Path, list[DvcProcess]] = {}
@@ -114,7 +120,11 @@ class DvcProcesses:
 
     @contextlib.contextmanager
     def one(self, folder: Path) -> Iterator[DvcProcess]:
-        """A free process that works in `folder`, for the block. Raises RuntimeError after `end(for_good=True)`."""
+        """Yield a process that works in `folder` and that nobody else uses during the block.
+
+        Raises:
+            RuntimeError: if `end(for_good=True)` was called before.
+        """
         with self._guard:
             if self._ended:
                 raise RuntimeError("interrupted")
@@ -132,17 +142,21 @@ class DvcProcesses:
                     free.append(process)
 
     def run(self, folder: Path, *arguments: str) -> tuple[int, str]:
-        """Run one DVC command in `folder`; its exit status and output."""
+        """Run one DVC command in `folder`; return its exit status and output."""
         with self.one(folder) as process:
             return process.do([arguments], {})
 
     def start(self, folder: Path, count: int) -> None:
-        """Start `count` processes ahead of use, so that they import DVC while the caller does something else."""
+        """Start `count` processes in advance, so that they import DVC while the caller does something else."""
         with self._guard:
             self._free.setdefault(folder, []).extend(DvcProcess(folder) for _ in range(count))
 
     def end(self, for_good: bool = False) -> None:
-        """End them all, with what they run. for_good: start no others afterwards."""
+        """End all processes and everything they run.
+
+        Args:
+            for_good: Whether to refuse to start others afterwards.
+        """
         with self._guard:
             self._ended = self._ended or for_good
             every = [*self._busy, *(process for free in self._free.values() for process in free)]
@@ -155,12 +169,12 @@ class DvcProcesses:
 
 
 def tail(output: str) -> str:
-    """The last lines of an output."""
+    """Return the last `TAIL` lines of an output."""
     return "\n".join(output.rstrip().splitlines()[-TAIL:])
 
 
 def _serve(requests: IO[str], answers: IO[str]) -> None:
-    """Take requests until there are no more."""
+    """Answer requests until their stream is closed."""
     ask_for_locks_often()
     while True:
         with contextlib.suppress(KeyboardInterrupt):
@@ -179,13 +193,13 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                 output.seek(0)
                 try:
                     print(json.dumps([status, output.read()]), file=answers, flush=True)
-                except BrokenPipeError:  # nobody waits for it any more
+                except BrokenPipeError:  # nobody waits for the answer any more
                     os._exit(1)
 
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for one request alone."""
+    """Set environment variables during one request only."""
     before = dict(os.environ)
     os.environ.update(values)
     try:
@@ -196,12 +210,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process and what it runs when the one that started it is gone."""
+    """End this process and everything it runs once the process that started it, `parent`, is gone."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os.killpg(0, signal.SIGINT)  # DVC may give back what it has locked
+        os.killpg(0, signal.SIGINT)  # gives DVC the time to release its locks
         time.sleep(PATIENCE)
         os.killpg(0, signal.SIGKILL)
 
@@ -210,9 +224,9 @@ def _end_with(parent: int) -> None:
 
 def _main() -> None:
     _end_with(os.getppid())
-    # A shell starts what runs in the background with SIGINT ignored, and that is inherited: here it must end a stage.
+    # A shell starts background commands with SIGINT ignored, and children inherit that; here SIGINT must end a stage.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What DVC starts inherits the standard streams, and must neither read requests nor write answers.
+    # The commands that DVC starts inherit the standard streams; they must neither read requests nor write answers.
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):

@@ -1,4 +1,4 @@
-"""Which stages are stale, what each depends on, and which of them to hand out next."""
+"""The graph of DVC's stages: which are stale, what each depends on, and which to run next."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.support.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Graph:
-    """The stages that were asked for and what they depend on, in the order of `dvc repro`.
+    """The requested stages and everything they depend on, in the order of `dvc repro`.
 
     Attributes:
-        stages: Each with the stages that it depends on directly.
-        changed: Those that DVC finds changed in themselves: another command, dependency or parameter than dvc.lock says, or
-            an output that is missing.
+        stages: Each stage with the stages that it depends on directly.
+        changed: The stages that DVC finds changed in themselves: their command, a dependency, a parameter or an output
+            differs from dvc.lock, or an output is missing.
         inputs: For each stage the paths that it takes from other stages.
     """
 
@@ -25,24 +25,30 @@ class Graph:
     inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def stale(self) -> dict[str, list[str]]:
-        """What may have to run, in order: what is changed and what depends on that; each with those of them that it
-        depends on."""
+        """Return the stages that may have to run, in order, each with the stale stages that it depends on directly.
+
+        A stage is stale if it is changed in itself or depends on a stale stage.
+        """
         found: dict[str, list[str]] = {}
-        for name, below in self.stages.items():  # a stage comes after what it depends on
+        for name, below in self.stages.items():  # a stage comes after those that it depends on
             above = [other for other in below if other in found]
             if name in self.changed or above:
                 found[name] = above
         return found
 
     def without(self, done: Collection[str]) -> Graph:
-        """The same, where what is done counts as not changed: a stage that always is must not run for ever."""
+        """Return a copy in which the stages of `done` count as unchanged.
+
+        Otherwise a stage that DVC always considers changed would run for ever.
+        """
         return replace(self, changed=self.changed - set(done))
 
     def next(self) -> dict[str, list[str]]:
-        """What to hand out before DVC is asked again; empty when nothing is stale.
+        """Return the stages to run before DVC is asked again; empty if nothing is stale.
 
-        All that is stale; but where all of it hangs on a single changed stage, and some of it is not changed in itself (as
-        after any change of params.yaml, which makes `plan` run, most of whose files come out as they were), that one alone.
+        Normally these are all stale stages. But if all of them depend on a single changed stage, and some are not
+        changed in themselves, it is that stage alone: if its outputs come out as they were, the others need not run.
+        This happens after any change of params.yaml: `plan` runs, and most of its files come out as they were.
         """
         stale = self.stale()
         first = [name for name, below in stale.items() if not below]
@@ -52,13 +58,13 @@ class Graph:
 
 
 def read_graph(targets: Sequence[str]) -> Graph:
-    """Ask DVC.
+    """Ask DVC for the stages, their dependencies, and which of them are changed.
 
     Args:
-        targets: Stages, as train or train@tag-1; all where there is none.
+        targets: Names of stages, such as train (for every method and seed) or train@tag-1; empty means all stages.
 
     Raises:
-        UserError: A target is unknown, or DVC cannot read the project.
+        UserError: if a target is unknown, or if DVC cannot read the project.
     """
     with open_repository() as repository:
         stages = repository.dependencies()
@@ -71,6 +77,7 @@ def read_graph(targets: Sequence[str]) -> Graph:
 
 
 def _matching(target: str, names: Iterable[str]) -> list[str]:
+    """Names of the stages that a target stands for. Raises UserError if there are none."""
     every = list(names)
     found = [name for name in every if name == target or name.partition("@")[0] == target]
     if not found:

@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a line for each that runs, where stderr is a terminal."""
+"""Progress on stderr: a message for each stage that ends and, on a terminal, a line for each stage that is running."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.parallel.worker import TOPIC
 
 
 class Progress:
-    """A live block below what is said; nothing but what is said where stderr is no terminal.
+    """A live block of the running stages below the messages; only the messages if stderr is not a terminal.
 
     Args:
-        client: The Dask client whose workers say which stage they begin.
+        client: The Dask client whose workers announce each stage that they begin.
     """
 
     def __init__(self, client: Any) -> None:
@@ -49,13 +49,23 @@ class Progress:
                 self._client.unsubscribe_topic(TOPIC)
 
     def begun(self, stage: str, at: str) -> None:
-        """Show a stage that runs. at: the worker's name."""
+        """Show a stage as running.
+
+        Args:
+            stage: Name of the stage.
+            at: Name of the worker, shown unless it is "0" (the worker of a local cluster) or "here" (this process).
+        """
         with self._guard:
             if stage not in self._tasks:  # a worker's message may arrive after its result
                 self._tasks[stage] = self._block.add_task(stage if at in ("0", "here") else f"{stage}   {at}")
 
     def ended(self, stage: str, text: str) -> None:
-        """Show it no longer, and say how it ended."""
+        """Stop showing a stage as running, and print how it ended.
+
+        Args:
+            stage: Name of the stage.
+            text: The message to print.
+        """
         with self._guard:
             task = self._tasks.setdefault(stage, None)
             if task is not None:

@@ -1,4 +1,4 @@
-"""Which stages wait, which run, which are done; those that are free go to Dask workers."""
+"""The scheduler: keep track of the stages that wait, run and are done, and submit the ready ones to Dask workers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from pipeline.parallel.progress import Progress
 from pipeline.parallel.worker import PROCESSES, Request, Result, perform, work
 from pipeline.support.errors import UserError
 
-#: The stages that use a GPU, where there is one to use.
+#: The stages that can use a GPU.
 ON_GPU = ("train", "eigenspectrum")
-#: The Dask resource that stands for one.
+#: Name of the Dask resource that stands for GPUs.
 GPU = "GPU"
 
 
 class Scheduler:
-    """Hands stages out.
+    """Submits stages to Dask workers, each as soon as the stages that it depends on are done.
 
     Args:
         client: The Dask client.
-        keep_going: After a failure run what does not depend on it.
-        gpu: Each training and eigenspectrum takes a GPU.
-        source: Workers run in clones of it; all stages but train and eigenspectrum then run here.
+        keep_going: Whether to go on after a failure with the stages that do not depend on it.
+        gpu: Whether each train and eigenspectrum stage takes a GPU of its own.
+        source: What workers clone; None if they share this folder. With a source, only train and eigenspectrum stages
+            go to workers, and all others run in this process.
+
+    Attributes:
+        failed: Names of the stages that failed.
+        done: Name of each stage that is done -> its result.
     """
 
     def __init__(self, client: Any, keep_going: bool, gpu: bool, source: Source | None) -> None:
@@ -39,11 +44,14 @@ class Scheduler:
         self._pushed: set[str] = set()
 
     def run(self, stages: Mapping[str, Sequence[str]], graph: Graph) -> None:
-        """Run stages as soon as what they depend on is done; adds to `done` and `failed`.
+        """Run stages, each as soon as the stages that it depends on are done, and add them to `done` or `failed`.
 
         Args:
-            stages: Each with those of them that it depends on.
-            graph: All stages.
+            stages: Each stage to run, with those of these stages that it depends on.
+            graph: The graph of all stages.
+
+        Raises:
+            UserError: if inputs for the workers' clones cannot be pushed to DVC's remote.
         """
         from distributed import as_completed
 
@@ -64,7 +72,7 @@ class Scheduler:
                             futures[future] = name
                             completed.add(future)
                     if not here and not futures:
-                        return  # the rest depends on what has failed
+                        return  # all remaining stages depend on one that failed
                     try:
                         if here:
                             name = here.pop(0)
@@ -91,7 +99,7 @@ class Scheduler:
         gpu = self.gpu and name.partition("@")[0] in ON_GPU
         source = None
         if self.source is not None:
-            # Whole outputs: DVC takes a folder of which it has pushed one file for pushed.
+            # Push whole outputs: once DVC has pushed one file of a folder, it takes the whole folder for pushed.
             new = [below for below in graph.stages[name] if "@" not in below and below not in self._pushed]
             if new:
                 status, output = PROCESSES.run(Path.cwd(), "push", *new)
@@ -102,14 +110,17 @@ class Scheduler:
         return self.client.submit(
             work,
             Request(name, Path.cwd(), gpu, source),
-            key=f"{name} {time.time_ns()}",  # another client of the scheduler may run the same stage elsewhere
+            key=f"{name} {time.time_ns()}",  # unique: another client of the scheduler may run a stage of the same name
             pure=False,
             retries=0,
             resources={GPU: 1} if gpu else None,
         )
 
     def _result(self, name: str, future: Any) -> Result:
-        """What a worker's stage has come to. Raises StageFailedError."""
+        """Result of a stage that a worker ran. If it ran in a clone, its outputs are restored here.
+
+        Raises StageFailedError if it failed there or cannot be restored here.
+        """
         if future.status != "finished":
             error = future.exception() if future.status == "error" else None
             raise error if isinstance(error, StageFailedError) else StageFailedError(name, str(error or future.status))

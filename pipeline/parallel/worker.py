@@ -1,4 +1,4 @@
-"""What a Dask worker does with a request to run a stage."""
+"""Run stages in a Dask worker, on request."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipeline.parallel.clones import Source, own_clone
 from pipeline.parallel.dvc import Outcome, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
 
-#: The Dask topic under which workers say which stage they begin.
+#: The Dask topic on which workers announce each stage that they begin.
 TOPIC = "tag-pipeline"
-#: The processes in which this one runs DVC.
+#: The processes in which this process runs DVC.
 PROCESSES = DvcProcesses()
 _FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
 _COUNTING, _counted = threading.Lock(), False
@@ -28,10 +28,10 @@ class Request:
     """A request to run a stage.
 
     Attributes:
-        stage: Its name.
-        folder: Where to run it.
+        stage: Name of the stage.
+        folder: Folder in which to run it.
         gpu: Whether it takes a GPU of its own.
-        source: Run it in the worker's own clone of this instead of `folder`.
+        source: What the worker clones to run the stage there instead of in `folder`; None runs it in `folder`.
     """
 
     stage: str
@@ -42,14 +42,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What has become of a stage. did: whether it ran, was restored from DVC's run-cache, or had not changed."""
+    """How a stage ended.
+
+    Attributes:
+        seconds: Wall-clock time it took, including what a clone pulls and pushes.
+        did: Whether it ran, was restored from DVC's run-cache, or had not changed.
+    """
 
     seconds: float
     did: Outcome
 
 
 def work(request: Request) -> Result:
-    """Run one stage in a Dask worker. Raises StageFailedError."""
+    """Run one stage in a Dask worker, and announce it on `TOPIC`.
+
+    Raises:
+        StageFailedError: if the stage fails; see `perform`.
+    """
     from distributed import get_worker
 
     worker = get_worker()
@@ -58,9 +67,17 @@ def work(request: Request) -> Result:
 
 
 def perform(request: Request, jobs: int) -> Result:
-    """Run one stage. jobs: how many this process runs at once. Raises StageFailedError."""
+    """Run one stage in one of this process's DVC processes.
+
+    Args:
+        request: The stage, and where to run it.
+        jobs: How many stages this process runs at once, among which the cores are divided.
+
+    Raises:
+        StageFailedError: if a DVC command fails, or a Git command that prepares the clone.
+    """
     start = time.perf_counter()
-    # For libraries that take every core they see; PyTorch takes what compute.threads says.
+    # For libraries that use every core they see; PyTorch uses as many threads as compute.threads says.
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     repro = ["--wait-for-lock", "repro", "--single-item", request.stage]
     with contextlib.ExitStack() as stack:
@@ -80,12 +97,12 @@ def perform(request: Request, jobs: int) -> Result:
 
 
 def end_processes() -> None:
-    """End what this process runs."""
+    """End the DVC processes of this process, and everything they run."""
     PROCESSES.end()
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name.strip() not in ("", "-1")]
@@ -96,7 +113,7 @@ def gpus() -> list[str]:
 
 @contextlib.contextmanager
 def _one_gpu() -> Iterator[str]:
-    """A GPU that no other stage of this process uses, for the block."""
+    """Yield a GPU that no other stage of this process uses during the block; wait until one is free."""
     global _counted
     with _COUNTING:
         if not _counted:

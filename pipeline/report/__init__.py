@@ -1,1 +1,1 @@
-"""report.html and report.md, the gallery, the record of a run."""
+"""The report (report.html and report.md), the README's gallery, and the record of what was run last."""

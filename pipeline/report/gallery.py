@@ -1,6 +1,6 @@
 """Renew the README's table and pictures from the last run:  python -m pipeline.report.gallery
 
-Copies figures/*.png to docs/images/ and rewrites the README between its two `summary` marks.
+Copies figures/*.png to docs/images/ and rewrites the README between its two `summary` markers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.support.files import marked, whole_file, write_text
 
 BEGIN, END = "<!-- summary -->", "<!-- /summary -->"
 
-#: Column of the summary -> heading, factor, digits.
+#: Column of the summary -> heading, factor, number of decimals.
 COLUMNS = {
     "average_accuracy": ("average accuracy (%)", 100, 1),
     "forgetting": ("forgetting (points)", 100, 1),
@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """The summary as a table: mean ± standard deviation over the seeds."""
+    """Return the summary as a table in Markdown: mean ± standard deviation over the seeds."""
     columns = {name: spec for name, spec in COLUMNS.items() if name in summary}
     rows = []
     for row in summary.to_dict("records"):
@@ -42,7 +42,11 @@ def markdown(summary: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Renew both."""
+    """Renew the README's table and the pictures of docs/images/.
+
+    Raises:
+        UserError: if the summary or the figures are missing, or if the README has no markers.
+    """
     readme, summary = Path("README.md"), Path("metrics/summary.csv")
     table = read_table(summary, SUMMARY, "run 'make repro' first")
     pictures = sorted(Path("figures").glob("*.png"))

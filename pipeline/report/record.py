@@ -1,9 +1,9 @@
-"""Keep what was run last under results/, with what no DVC output may hold: seconds, machine, commit.
+"""Keep the last run of the pipeline under results/, with what DVC outputs must not contain: seconds, machine, commit.
 
     python -m pipeline.report.record NAME
 
-Writes results/NAME/: runs.csv (every run with its seconds), summary.csv, report.md and its figures, among them cost against
-accuracy, and machine.json. The report is the one of figures/; seconds and machines are those of logs/.
+Writes results/NAME/: runs.csv (every run with its seconds), summary.csv, report.md and its figures, among them cost
+against accuracy, and machine.json. The report comes from figures/, the seconds and machines come from logs/.
 """
 
 from __future__ import annotations
@@ -29,13 +29,25 @@ from pipeline.support.files import whole_folder, write_json
 from pipeline.support.git import git_or_none
 
 COST = "cost"
-#: All that a record holds: a folder with anything else is somebody's, and stays.
+#: All files that a record may hold. A folder with any other file was not made by this command, and is left as it is.
 PICTURES = {f"{picture}.png" for picture in (*FIGURES, "contact_sheet", COST)}
 FILES = {"runs.csv", "summary.csv", "report.md", "machine.json"}
 
 
 def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """The runs with the seconds of their training and eigenspectrum (none where a log is missing), and the machines."""
+    """Add to each run the seconds of its training and of its eigenspectrum.
+
+    Args:
+        runs: The table of runs.
+        logs: Folder of the stages' logs.
+
+    Returns:
+        The table with the columns `seconds` and `eigenspectrum_seconds`, empty where a log is missing; and the machines
+        on which the runs were made, each once.
+
+    Raises:
+        UserError: if a log is damaged.
+    """
     seconds: dict[str, list[Any]] = {"train": [], "eigenspectrum": []}
     machines: list[dict[str, Any]] = []
     for method, seed in zip(runs["method"], runs["seed"], strict=True):
@@ -49,7 +61,11 @@ def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dic
 
 
 def free_place(name: str) -> Path:
-    """results/NAME, where nothing is or what this command made. Raises UserError where it is taken by anything else."""
+    """Return the folder results/NAME if it is free: missing, empty, or made by this command earlier.
+
+    Raises:
+        UserError: if the name is that of an experiment or `tuning`, or if the folder holds anything else.
+    """
     place = Path("results") / name
     if name == "tuning" or name in (read_experiments() if Path("experiments.yaml").exists() else ()):
         raise UserError(f"{place}: this name is that of an experiment or of the searches; choose another")
@@ -62,12 +78,19 @@ def free_place(name: str) -> Path:
 
 
 def commit() -> str:
-    """The commit that is checked out, marked where files differ from it; unknown outside a repository."""
+    """Return the commit that is checked out, with -dirty if files differ from it; "unknown" outside a repository."""
     return git_or_none("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line.
+
+    Args:
+        arguments: The command-line arguments; None means those of this process.
+
+    Raises:
+        UserError: if the name is taken, or if the pipeline has not been run.
+    """
     parser = Parser("pipeline.report.record", __doc__)
     parser.add_argument("name", help="of the folder below results/")
     place = free_place(name(parser.parse_args(arguments).name, "NAME"))

@@ -1,6 +1,6 @@
-"""The report: what was run, the methods with their intervals, ours beside the published, the figures.
+"""The report: what was run, the methods with confidence intervals, our results beside the published ones, the figures.
 
-One structure, written as Markdown beside its figures and as one HTML file that holds them.
+It is a list of sections, which can be written as Markdown beside its figures, or as one HTML file that contains them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from pipeline.analysis.intervals import Estimate, estimate, paired_difference
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 
-#: Column of the runs -> heading, factor, digits.
+#: Column of the runs -> heading, factor, number of decimals.
 MEASURES = {
     "average_accuracy": ("average accuracy (%)", 100, 1),
     "forgetting": ("forgetting (points)", 100, 1),
     "learning_accuracy": ("learning accuracy (%)", 100, 1),
     "largest_eigenvalue": ("largest eigenvalue", 1, 2),
 }
+#: The packages whose versions the report names.
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc")
 
+#: Name of a figure -> its caption. The report shows figures in this order.
 CAPTIONS = {
     "contact_sheet": "The first images of each task.",
     "average_accuracy": "Average accuracy of the tasks learnt so far. Lines: means over the seeds; bands: one standard "
@@ -51,7 +53,12 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Table:
-    """headings, and rows of the same length; the first column is a name."""
+    """A table of text.
+
+    Attributes:
+        headings: One for each column; the first column holds names.
+        rows: The cells, as many in each row as there are headings.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -59,7 +66,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A title, sentences, a table, figures by name."""
+    """A section of the report.
+
+    Attributes:
+        title: Heading of the section.
+        text: Paragraphs.
+        table: A table below the text; None for none.
+        figures: Names of the figures to show, which are keys of `CAPTIONS`.
+    """
 
     title: str
     text: Sequence[str] = ()
@@ -75,9 +89,17 @@ def report(
     options: Mapping[str, Any],
     drawn: Sequence[str],
 ) -> list[Section]:
-    """The sections. plans: of each configured method. data: the plan of the tasks' manifest, with `tasks`, their number, and
-    `benchmark`. options: `reference`, the method that others are compared with, `seeds`, the number planned of each
-    method, and `device`. drawn: names of the figures. A run that is not there is told as missing."""
+    """Compose the sections of the report. Runs that are planned but not there are reported as missing.
+
+    Args:
+        tables: The tables of plots/, by name.
+        plans: The resolved plan of each configured method.
+        data: The data plan from the tasks' manifest, with `tasks`, their number, and `benchmark`, its name.
+        published: The table of published results.
+        options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
+            each method; and `device`, as configured.
+        drawn: Names of the figures that were drawn.
+    """
     runs = tables["runs"]
     sections = [
         Section("What was run", _what(runs, data, options)),
@@ -216,28 +238,28 @@ def _published(
 
 
 def difference_shown(value: Estimate) -> str:
-    """With its sign, and its interval where it has one."""
+    """Format a difference with its sign and, if it has one, its interval, such as "+1.2 [-0.3, +2.7]"."""
     if value.low is None:
         return _shown(value, 1, "+")
     return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
 
 
 def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
-    """Our mean of a fraction, and the published one, in percent."""
+    """Our mean and the published one in percent; `runs` has fractions, `published` is in percent already."""
     values = [100 * float(value) for value in runs[name].dropna()] if name in runs else []
     ours = _shown(estimate(values), 1) if values else "missing"
     return f"{ours}, {_shown(published, 1) if published else 'none'}"
 
 
 def markdown_table(table: Table) -> str:
-    """A table in Markdown, without the last line's end."""
+    """Return a table in Markdown, without a newline at its end."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
     head, *body = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows]
     return "\n".join([head, "|---" * len(table.headings) + "|", *body])
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:
-    """With the figures as files beside it."""
+    """Return the report in Markdown. It expects its figures as PNG files beside it."""
     parts = [f"# {title}"]
     for section in sections:
         parts += [f"## {section.title}", *section.text]
@@ -248,7 +270,7 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def _escaped(value: object) -> object:
-    """As autoescape would, but with quotes as `html.escape` writes them: the bytes of committed reports depend on it."""
+    """Escape as autoescape would, but write quotes as `html.escape` does: committed reports depend on those bytes."""
     return value if hasattr(value, "__html__") else Markup(html.escape(str(value)))  # noqa: S704 - it is escaped
 
 
@@ -295,7 +317,13 @@ figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
 
 
 def as_html(title: str, sections: Sequence[Section], figures: Path) -> str:
-    """One file that needs no other. figures: the folder of PNG files."""
+    """Return the report as the text of one HTML file that needs no other file.
+
+    Args:
+        title: Title of the report.
+        sections: Its sections.
+        figures: Folder with the PNG files of the figures, which are embedded.
+    """
     drawn = [name for section in sections for name in section.figures]
     pngs = {name: base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii") for name in drawn}
     return _HTML.render(title=title, sections=sections, captions=CAPTIONS, pngs=pngs) + "\n"

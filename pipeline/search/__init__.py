@@ -1,1 +1,1 @@
-"""Values searched on validation data: grids, and the best of a search."""
+"""Search settings on validation data: over a grid (`tuning`), or among DVC experiments (`best`)."""

@@ -1,10 +1,10 @@
-"""The best setting that experiments have found, on validation data.
+"""Show the best settings that DVC experiments have found on validation data.
 
     python -m pipeline.search.best [METHOD ...] [--metric average_accuracy] [--evaluation validation]
 
-Compares all of DVC's experiments here (`dvc exp run`, `dvc exp run --queue`), method by method: their resolved plans, of
-which it shows what differs, and their metrics, the best first. Experiments that were judged on test images are left out and
-told: a search must not look at them.
+Compares all DVC experiments of this repository (`dvc exp run`, `dvc exp run --queue`), method by method, and lists them
+best first: the resolved settings in which they differ, and the metric. Experiments that were evaluated on test images
+are left out, and the output says which: a search must not look at test images.
 """
 
 from __future__ import annotations
@@ -28,13 +28,22 @@ from pipeline.support.errors import UserError, nearest, run_stage
 from pipeline.support.git import git_or_none
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
-#: Of these the least is best.
+#: Metrics of which the lowest value is best; of all others it is the highest.
 LOWER = ("forgetting", "forgetting_paper", "largest_eigenvalue", "movement_overlap")
 
 
 @dataclass(frozen=True)
 class Found:
-    """One method of one experiment. settings: its resolved plan and data, flat. metrics: means over the seeds."""
+    """One method of one experiment.
+
+    Attributes:
+        experiment: Name of the experiment.
+        method: Name of the method.
+        evaluation: The images it was evaluated on, test or validation.
+        seeds: Number of seeds.
+        settings: Its resolved plan and that of its data, flattened: optimizer.lr -> 0.1.
+        metrics: Mean of each metric over the seeds and, as <metric>_std, the standard deviation.
+    """
 
     experiment: str
     method: str
@@ -45,7 +54,15 @@ class Found:
 
 
 def read_experiment(name: str, commit: str) -> Iterator[Found]:
-    """Its methods that have metrics."""
+    """Yield the methods of an experiment that have metrics.
+
+    An experiment that this version of the project cannot read yields nothing, and a damaged file of metrics ends the
+    iteration; both are reported on stderr.
+
+    Args:
+        name: Name of the experiment.
+        commit: Hash of the commit in which DVC keeps it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for file in CONFIGURATION:
             text = git_or_none("show", f"{commit}:{file}")
@@ -55,7 +72,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
         try:
             configuration = read_configuration(folder)
             plans = {method: resolve_run(configuration, method) for method in configuration.params.methods}
-        except UserError as error:  # of an older version of the project
+        except UserError as error:  # the experiment is from an older version of the project
             print(f"best: {name} left out: {error}", file=sys.stderr)
             return
     data = resolve_data(configuration).model_dump(exclude_none=True)
@@ -80,8 +97,18 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
 
 
 def compare(found: Sequence[Found], metric: str) -> pd.DataFrame:
-    """Of one method: the settings in which its experiments differ, the metrics, the best first. Equal settings are told once,
-    by the last experiment's name."""
+    """Tabulate the experiments of one method, best first.
+
+    Of several experiments with the same settings and number of seeds, only the last is listed.
+
+    Args:
+        found: The experiments, all of the same method.
+        metric: Name of the metric to sort by.
+
+    Returns:
+        A row for each experiment: its name, the settings in which the experiments differ, the number of seeds, and the
+        metric's mean and standard deviation. Columns that are empty throughout are left out.
+    """
     keys = dict.fromkeys(key for entry in found for key in entry.settings)
     differing = [key for key in keys if len({str(entry.settings.get(key)) for entry in found}) > 1]
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -107,7 +134,14 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line.
+
+    Args:
+        arguments: The command-line arguments; None means those of this process.
+
+    Raises:
+        UserError: if an argument is wrong, or if no finished experiment matches.
+    """
     parser = Parser("pipeline.search.best", __doc__)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all that experiments hold")
     parser.add_argument("--metric", default="average_accuracy", help="default: %(default)s")

@@ -2,9 +2,9 @@
 
     python -m pipeline.search.tuning BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
 
-Runs every combination of the values for each seed, with `evaluation: validation`, and writes every run to
-results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. The winner goes into
-benchmarks.yaml by hand.
+Runs every combination of the values with each seed and `evaluation: validation`, and writes every run to
+results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. Copy the winner into
+benchmarks.yaml yourself.
 """
 
 from __future__ import annotations
@@ -30,18 +30,24 @@ from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError, nearest, run_stage
 from pipeline.support.files import write_text
 
-#: Seeds of the search, apart from those of any report.
+#: Default seeds of a search, different from those of any report.
 SEEDS = (101, 102, 103)
 
+#: A point of a grid: setting -> value.
 Point = dict[str, Any]
-#: What is kept of a run.
+#: The metrics that are kept of a run.
 MEASURES = ("average_accuracy", "forgetting", "learning_accuracy")
-#: Points of a grid, at most.
+#: The largest number of points that a grid may have.
 MOST = 100_000
 
 
 def grid(assignments: Sequence[str]) -> list[Point]:
-    """['lr=0.1,0.2', 'dropout=0,0.1'] -> every combination. Raises UserError."""
+    """Return every combination of the values that are given as in ['lr=0.1,0.2', 'dropout=0,0.1'].
+
+    Raises:
+        UserError: if an assignment is malformed, if a setting is unknown or named twice, or if there are more than
+            `MOST` points.
+    """
     axes: dict[str, list[Any]] = {}
     for assignment in assignments:
         key, separator, values = assignment.partition("=")
@@ -58,6 +64,7 @@ def grid(assignments: Sequence[str]) -> list[Point]:
 
 
 def _value(word: str) -> Any:
+    """A word as an int or a float, if it is one."""
     for kind in (int, float):
         try:
             return kind(word)
@@ -67,7 +74,11 @@ def _value(word: str) -> Any:
 
 
 def plans(configuration: Configuration, method: str, points: Sequence[Point]) -> list[RunPlan]:
-    """The run plan of each point: the method with the point's values as its own. Raises UserError."""
+    """Resolve the plan of each point: the method with the point's values in place of its own.
+
+    Raises:
+        UserError: if the method is unknown, or if a value is not valid or not used by it.
+    """
     if method not in configuration.methods:
         raise UserError(f"methods.yaml has no '{method}'; {nearest(method, configuration.methods, 40)}")
     resolved = []
@@ -86,6 +97,7 @@ def plans(configuration: Configuration, method: str, points: Sequence[Point]) ->
 
 
 def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
+    """Train on the tasks in `folder`; the `MEASURES`, or nothing if training diverged."""
     import torch
 
     from pipeline.analysis.metrics import all_metrics
@@ -104,7 +116,22 @@ def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
 
 
 def search(configuration: Configuration, method: str, points: Sequence[Point], seeds: Sequence[int], jobs: int) -> Any:
-    """One row a run, the best point first. A run that diverged has no metrics, and its point comes last."""
+    """Run every point with every seed on validation data.
+
+    Args:
+        configuration: The configuration, whose benchmark is searched.
+        method: Name of the method.
+        points: The points, at least one, all with values of the same settings.
+        seeds: The seeds.
+        jobs: Number of runs at once.
+
+    Returns:
+        A data frame with a row for each run: the values of its point, the seed and the `MEASURES`. The point with the
+        best mean average accuracy comes first. A run that diverged has no metrics, and its point comes last.
+
+    Raises:
+        UserError: if a plan cannot be resolved, or if the data cannot be fetched.
+    """
     import pandas as pd
     from tqdm import tqdm
 
@@ -123,7 +150,7 @@ def search(configuration: Configuration, method: str, points: Sequence[Point], s
     keys = list(points[0])
     table = pd.DataFrame(
         [{**point, "seed": seed, **metrics} for (point, _, seed), metrics in zip(work, found, strict=True)],
-        columns=[*keys, "seed", *MEASURES],  # also where every run diverged
+        columns=[*keys, "seed", *MEASURES],  # all of them, even if every run diverged
     )
     score = table.groupby(keys)["average_accuracy"].transform(lambda values: values.mean(skipna=False))
     order = table.assign(score=score).sort_values(
@@ -133,7 +160,16 @@ def search(configuration: Configuration, method: str, points: Sequence[Point], s
 
 
 def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[int]) -> None:
-    """UserError where `path` holds anything that this search would not find again: it would be lost."""
+    """Refuse to overwrite the record of another search.
+
+    Args:
+        path: Where this search will be recorded.
+        points: The points of this search.
+        seeds: Its seeds.
+
+    Raises:
+        UserError: if the file holds anything but runs that this search will repeat.
+    """
     import pandas as pd
 
     if not path.exists():
@@ -151,7 +187,7 @@ def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[i
 
 
 def _plain(value: Any) -> str:
-    """A number alike, whether it was written as 1 or as 1.0."""
+    """Text of a value to compare by: the same for a number whether it is written as 1 or as 1.0."""
     try:
         return repr(float(value))
     except (TypeError, ValueError):
@@ -165,7 +201,14 @@ def _on_validation(configuration: Configuration) -> Configuration:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line.
+
+    Args:
+        arguments: The command-line arguments; None means those of this process.
+
+    Raises:
+        UserError: if an argument is wrong, or if the record would overwrite that of another search.
+    """
     parser = Parser("pipeline.search.tuning", __doc__)
     parser.add_argument("benchmark")
     parser.add_argument("method")

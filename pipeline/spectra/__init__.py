@@ -1,1 +1,1 @@
-"""The curvature of each task of a run."""
+"""The curvature of the loss of each task of a run; `pipeline.spectra.eigenspectrum` computes it."""

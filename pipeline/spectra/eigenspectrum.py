@@ -1,4 +1,7 @@
-"""The curvature of each task of a run: eigenvalues, spectral density, and how the weights move against the eigenvectors."""
+"""The curvature of the loss of each task of a run.
+
+For each task: eigenvalues of the Hessian, the spectral density, and how the weights move relative to the eigenvectors.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,26 @@ from pipeline.support.errors import UserError
 from pipeline.support.files import significant
 from pipeline.support.scratch import Scratch
 
+#: Eigensolvers by the name that `eigenspectrum.solver` gives them.
 SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
-#: Residual at which a polish in float64 takes over: what float32 reaches with ease.
+#: Relative residual at which a polish in float64 takes over; float32 reaches it easily.
 BEFORE_POLISH = 1e-4
 
-#: Called while a task is in work: what is being done.
+#: Called with a description of the present work.
 Tell = Callable[[str], None]
 
 
 @dataclass
 class Spectra:
-    """entries: of each task right after it was learnt, for JSON. end_of_stream: of each task's loss at the end, or empty.
-    vectors: the eigenvectors of each task, (n, k) on the CPU, where they are to be kept. distances: of all weights from
-    those after task 1."""
+    """The curvature found so far in a run.
+
+    Attributes:
+        entries: for each task, the spectrum of its loss right after it was learnt, and the movement of the weights
+            since then; values for JSON.
+        end_of_stream: for each task, the spectrum of its loss at the end of the stream; empty if not asked for.
+        vectors: for each task, its eigenvectors, (n, k) on the CPU; empty if not asked for.
+        distances: for each task, the Euclidean distance of all weights after it from those after the first task.
+    """
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     end_of_stream: list[dict[str, Any]] = field(default_factory=list)
@@ -47,10 +57,19 @@ class Spectra:
 
 
 class Examiner:
-    """Computes what `settings` ask for.
+    """Computes the curvature that the settings ask for, task by task.
 
-    model: in eval mode, on the device. restore: sets its weights to those after a task (from 0). memory: bytes that
-    retained graphs may take. tell: what is being done, for a progress bar.
+    Args:
+        model: the network, in eval mode and on the device to compute on.
+        tasks: the stream.
+        mode: "task" or "shared", the outputs of the plan's network (see `pipeline.models.outputs_of_tasks`).
+        settings: the section `eigenspectrum` of params.yaml.
+        restore: sets the weights of `model` to those after a task, given by its number from 0.
+        memory: bytes that retained graphs may take together.
+        tell: called with a description of the present work, for a progress bar.
+
+    Raises:
+        UserError: if more eigenvalues are asked for than the network has parameters.
     """
 
     def __init__(
@@ -73,12 +92,20 @@ class Examiner:
             )
 
     def steps(self) -> int:
-        """How many spectra there are to compute."""
+        """The number of spectra to compute."""
         return len(self.tasks) * (2 if self.settings.end_of_stream else 1)
 
     def run(self, done: Callable[[], None] = lambda: None, scratch: Scratch | None = None) -> Spectra:
-        """All tasks, in order. done: called after each spectrum. scratch: where what was found is kept after each; where it
-        holds something, the run goes on from there."""
+        """Compute the spectra of all tasks, in order.
+
+        Args:
+            done: called once for each spectrum when it is there, also for those that `scratch` held.
+            scratch: where all that was found is saved after each spectrum. If it already holds a state, the computation
+                continues from there. None: nothing is saved.
+
+        Raises:
+            UserError: if a file of a task is missing or damaged; `restore` may raise it too.
+        """
         kept = scratch.load() if scratch else None
         found = Spectra(**kept["found"]) if kept else Spectra()
 
@@ -112,12 +139,22 @@ class Examiner:
         return found
 
     def weights(self, task: int) -> Tensor:
-        """All weights after a task, (n,)."""
+        """All weights after a task (from 0), (n,)."""
         self.restore(task)
         return torch.nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
 
     def spectrum(self, number: int, name: str) -> tuple[dict[str, Any], EigenResult]:
-        """The spectrum of a task's loss (from 0) at the present weights."""
+        """Compute the spectrum of a task's loss at the present weights.
+
+        Args:
+            number: the number of the task, from 0.
+            name: what is computed, for the progress bar.
+
+        Returns:
+            An entry for JSON, and the eigenpairs. The entry has the task (from 1), its eigenvalues with relative
+            residuals and convergence, the number of products, examples and parameters, and, if asked for, the result of
+            the published procedure and the spectral density.
+        """
         settings, examples = self.settings, self.examples(number)
         operator = self.operator(self.model, examples)
         result = self.solve(operator, examples, name)
@@ -156,7 +193,16 @@ class Examiner:
         return entry, result
 
     def solve(self, operator: HessianOperator, examples: TaskTensors, name: str) -> EigenResult:
-        """The top pairs, in float64 at the end where a polish is asked for."""
+        """Find the k largest eigenpairs; if the settings ask for a polish, finish in float64.
+
+        Args:
+            operator: the Hessian.
+            examples: the examples of its loss, for the float64 Hessian.
+            name: what is computed, for the progress bar.
+
+        Returns:
+            The pairs, float64 after a polish; all products are counted.
+        """
         settings = self.settings
         solver = SOLVERS[settings.solver]
 
@@ -170,7 +216,7 @@ class Examiner:
         if not settings.polish:
             return result
         double = self.operator(copy.deepcopy(self.model).double(), examples)
-        # The power iteration keeps all given vectors; a restarted Lanczos takes one.
+        # The power iteration starts from all given vectors; Lanczos starts from one.
         polished = deflated_power_iteration(
             double, k, tolerance=settings.tolerance, start=result.eigenvectors.double(), **options
         )
@@ -183,7 +229,12 @@ class Examiner:
         )
 
     def operator(self, model: TaskModel, examples: TaskTensors) -> HessianOperator:
-        """The Hessian of the mean cross-entropy (nats) of `examples`."""
+        """The Hessian of the mean cross-entropy (nats) of some examples of one task.
+
+        Args:
+            model: the network; a float64 copy for a polish.
+            examples: the examples.
+        """
 
         def loss(images: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(model(images, examples.task), labels)
@@ -191,7 +242,7 @@ class Examiner:
         return HessianOperator(loss, model.parameters(), [(examples.images, examples.labels)], memory=self.memory)
 
     def examples(self, number: int) -> TaskTensors:
-        """The images of a task: all, or a seeded subset."""
+        """The images of a task (from 0): all of them, or the seeded subset that the settings ask for."""
         task = load_task(self.tasks, number, self.settings.images, self.outputs, self.device)
         count = self.settings.examples
         if count is None or count >= len(task):
@@ -201,11 +252,18 @@ class Examiner:
         return TaskTensors(task.task, task.images[chosen], task.labels[chosen])
 
     def movement(self, number: int, result: EigenResult) -> Iterator[dict[str, Any]]:
-        """How the weights move while later tasks are learnt, against the curvature of a task's loss once it was learnt.
+        """How the weights move while later tasks are learnt, relative to the curvature of a task once it was learnt.
 
-        After each later task: distance ||dw||; overlap, the share of ||dw||^2 within the span of the eigenvectors; and
-        lambda_distance_squared, lambda_1 ||dw||^2: twice the bound on the rise of the loss, to second order (Stable SGD,
-        section 3: forgetting <= lambda_1 ||dw||^2 / 2).
+            forgetting <= lambda_1 |dw|^2 / 2     to second order (Stable SGD, section 3)
+
+        Args:
+            number: the number of the task, from 0.
+            result: its eigenpairs right after it was learnt.
+
+        Yields:
+            For each later task an entry for JSON: `task` (from 1); `distance`, |dw|; `overlap`, the share of |dw|^2
+            within the span of the eigenvectors; and `lambda_distance_squared`, lambda_1 |dw|^2, which is twice the
+            bound on the rise of the loss.
         """
         after = self.weights(number).double()
         vectors = result.eigenvectors.double()

@@ -1,4 +1,57 @@
-"""What a method adds to the gradient or to the data. Any strategy goes with any update rule and any regime."""
+"""Strategies: what a method of continual learning adds to the gradient or to the data.
+
+With L the mean cross-entropy of the batch and g its gradient, each strategy leaves in `.grad`:
+
+    naive             g
+    ewc               g + clip( 2 lambda F (theta - theta*) )           Kirkpatrick et al. 2017, arXiv 1612.00796
+    agem              g - (g . r / r . r) r  where g . r < 0, else g    Chaudhry et al. 2019, arXiv 1812.00420
+    er                g + the gradient of a memory batch's loss         Chaudhry et al. 2019, arXiv 1902.10486
+    multitask         g of batches that mix the examples of all tasks
+    multitask-passes  g, in several passes over the tasks in sequence
+
+F is the diagonal Fisher information, theta* the weights after the task learnt last, and r the gradient of the loss of a
+memory batch. The settings of each strategy are a class in `pipeline.config.strategies`. Any strategy goes with any
+update rule and any regime.
+
+An example that runs as it stands, on a stream of two tasks with one batch each:
+
+    import numpy as np
+    import torch
+    from pipeline.config.strategies import ERSettings
+    from pipeline.models import TaskModel, TaskTensors
+    from pipeline.strategies import Batch, Stream, build_strategy
+
+    outputs = [[0, 1], [2, 3]]  # for each task, the outputs of its two classes
+    model = TaskModel(torch.nn.Linear(5, 4), outputs, "task")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    stream = Stream(outputs, batch_size=10, generator=np.random.default_rng(1))
+    strategy = build_strategy(ERSettings(name="er", memory_per_class=5), stream)
+    for number, own in enumerate(outputs):
+        task = TaskTensors(number, torch.rand(10, 5), torch.tensor(own).repeat(5))
+        strategy.begin_task(task)
+        optimizer.zero_grad()
+        loss = strategy.backward(model, Batch(task.images, task.labels, number))
+        optimizer.step()
+        strategy.end_task(model, task)
+        print(f"task {number + 1}: loss {loss:.3f}")
+
+Public members:
+
+- `Naive`: plain fine-tuning, and the base class that states the interface of every strategy.
+- `Batch`: the examples of one step: images, labels and task.
+- `Stream`: what a strategy needs to know of the stream: outputs of each task, batch size, random generator.
+- `build_strategy`: the strategy that goes with given settings.
+- `STRATEGIES`: the registry, from each class of settings to the class of its strategy.
+
+The strategies themselves are in modules of their own:
+
+- `ewc.EWC`: elastic weight consolidation, with the Fisher information of `fisher`.
+- `agem.AGEM`: averaged gradient episodic memory, with the `memory.Ring`.
+- `er.ER`: experience replay, with the `memory.Reservoir`.
+- `multitask.Multitask` and `multitask.MultitaskPasses`: the upper bound, from joint batches or from passes in sequence.
+- `remembering.Remembering`: the base class of strategies with a memory.
+- `published`: what the papers' code does differently from the papers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +76,7 @@ from pipeline.strategies.naive import Naive
 
 __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 
-#: A strategy's settings -> what carries it out.
+#: The strategy for each class of settings.
 STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
     NaiveSettings: Naive,
     EWCSettings: EWC,
@@ -35,5 +88,13 @@ STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
 
 
 def build_strategy(plan: StrategySettings, stream: Stream) -> Naive:
-    """The strategy of these settings."""
+    """Build the strategy that goes with the given settings.
+
+    Args:
+        plan: an instance of one of the classes of settings in `STRATEGIES`.
+        stream: what the strategy needs to know of the stream.
+
+    Raises:
+        KeyError: if no strategy is registered for the class of `plan`.
+    """
     return STRATEGIES[type(plan)](plan, stream)

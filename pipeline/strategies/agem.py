@@ -16,10 +16,17 @@ from pipeline.strategies.remembering import Remembering
 
 
 class AGEM(Remembering[Ring]):
-    """The gradient, projected where it conflicts with that of a random memory batch over all earlier tasks.
+    """The gradient, projected if it conflicts with that of a random memory batch over all earlier tasks.
 
-    The memory is a ring of the last `memory_per_class` examples of each class; the memory batch is as large as the batch.
-    `extra_forward`: see `pipeline.strategies.published.extra_forward`.
+        g - (g . r / r . r) r  where g . r < 0, else g     (A-GEM, eq. 11)
+
+    The memory is a ring of the last `memory_per_class` examples of each class of each task. The memory batch, whose
+    gradient is r, is as large as the batch. For the setting `extra_forward` see
+    `pipeline.strategies.published.extra_forward`.
+
+    Args:
+        plan: the settings.
+        stream: what the strategy needs to know of the stream.
     """
 
     plan: AGEMSettings
@@ -28,12 +35,24 @@ class AGEM(Remembering[Ring]):
         super().__init__(plan, stream, Ring(plan.memory_per_class, stream.classes, stream.generator))
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Set which tasks are earlier ones."""
+        """Let the memory sample from the tasks before this one.
+
+        Args:
+            task: the training data of the task.
+        """
         super().begin_task(task)
         self.memory.begin_task(task.task, task.labels.device)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """Leave the projected gradient; on the first task the plain one."""
+        """Leave the projected gradient in `.grad` (on the first task the plain one), and add the batch to the memory.
+
+        Args:
+            model: the network.
+            batch: the examples of this step.
+
+        Returns:
+            The loss of the batch alone, detached.
+        """
         if self.plan.extra_forward:
             published.extra_forward(model, batch)
         reference: Sequence[Tensor | None] = []
@@ -52,18 +71,18 @@ class AGEM(Remembering[Ring]):
 
 
 def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Tensor]:
-    """The nearest gradient that does not raise the memory's loss to first order.
+    """The nearest gradient that does not increase the memory batch's loss, to first order.
 
-    g - (g . r / r . r) r where g . r < 0, else g     (A-GEM, eq. 11)
+        g - (g . r / r . r) r  where g . r < 0, else g     (A-GEM, eq. 11)
 
-    Without a branch, so that a GPU need not wait; a reference of zeros leaves the gradient as it is.
+    It is computed without a branch, so that a GPU does not wait for the host. If r is zero, g is returned unchanged.
 
     Args:
         gradient: g, tensors that together make one vector.
         reference: r, tensors of the same shapes.
 
     Returns:
-        Tensors of the same shapes.
+        The projected gradient, tensors of the same shapes.
     """
     product = torch.stack(
         [torch.vdot(g.flatten(), r.flatten()) for g, r in zip(gradient, reference, strict=True)]

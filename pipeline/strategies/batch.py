@@ -1,4 +1,4 @@
-"""Examples on their way through the network, and what a strategy must know of the stream."""
+"""The examples of a step, their loss, and what a strategy needs to know of the stream."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from pipeline.models import TaskModel
 
 
 class Batch(NamedTuple):
-    """images: (n, channels, height, width) uint8 (the model scales them). labels: (n,) int64, outputs of the network. task:
-    its number from 0, or (n,) int64 where the batch mixes tasks."""
+    """The examples of one step.
+
+    Attributes:
+        images: (n, channels, height, width) uint8, which the model scales; images of another dtype enter it as they
+            are.
+        labels: (n,) int64, for each example the index of the right output of the network.
+        task: the number of the task, from 0; or (n,) int64, one number per example, if the batch mixes tasks.
+    """
 
     images: Tensor
     labels: Tensor
@@ -23,8 +29,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """classes: for each task the network's outputs of its classes. batch_size: examples a step. generator: the run's
-    random stream for memories."""
+    """What a strategy needs to know of the stream and of the run.
+
+    Attributes:
+        classes: for each task, the indices of the network's outputs that stand for its classes.
+        batch_size: number of examples per step.
+        generator: the random generator of the run from which strategies draw, first of all for their memories.
+    """
 
     classes: list[list[int]]
     batch_size: int
@@ -32,10 +43,20 @@ class Stream:
 
 
 def cross_entropy(model: TaskModel, batch: Batch) -> Tensor:
-    """Mean cross-entropy (nats) of a batch, each example with its own task's outputs alone."""
+    """Mean cross-entropy of a batch, in nats.
+
+    If the model has outputs of their own for each task, each example is judged by the outputs of its own task alone.
+
+    Args:
+        model: the network.
+        batch: n examples.
+
+    Returns:
+        A scalar with a graph.
+    """
     return F.cross_entropy(model(batch.images, batch.task), batch.labels)
 
 
 def trained(model: nn.Module) -> list[Tensor]:
-    """The parameters that take a gradient, in their order."""
+    """The parameters that require a gradient, in the order of `model.parameters()`."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

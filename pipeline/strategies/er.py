@@ -13,10 +13,17 @@ from pipeline.strategies.remembering import Remembering
 
 
 class ER(Remembering[Reservoir]):
-    """From the second task on the loss of a random memory batch is added; then the batch is offered to the reservoir.
+    """Experience replay: from the second task on, the loss of a random memory batch is added to that of the batch.
 
-    The reservoir has `memory_per_class` slots for each class of each task. The memory batch, as large as the batch, is a
-    pass of its own, because batch normalisation must not mix the two.
+        g + the gradient of the memory batch's loss
+
+    The reservoir has `memory_per_class` slots for each class of each task, and every batch is offered to it once its
+    gradient was computed. The memory batch is as large as the batch. It goes through the network in a separate pass,
+    because batch normalisation must not mix the two.
+
+    Args:
+        plan: the settings.
+        stream: what the strategy needs to know of the stream.
     """
 
     def __init__(self, plan: ERSettings, stream: Stream) -> None:
@@ -24,7 +31,15 @@ class ER(Remembering[Reservoir]):
         super().__init__(plan, stream, Reservoir(size, stream.generator))
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """The gradient of the batch's loss and of the memory batch's."""
+        """Leave the gradient of the two losses in `.grad`, and offer the batch to the reservoir.
+
+        Args:
+            model: the network.
+            batch: the examples of this step.
+
+        Returns:
+            The loss of the batch alone, detached.
+        """
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
         if self.task > 0:

@@ -16,12 +16,24 @@ from pipeline.strategies.naive import Naive
 
 
 class EWC(Naive):
-    """Adds the gradient of the penalty lambda sum_i F_i (theta_i - theta*_i)^2.
+    """The gradient of the loss, plus that of a penalty on moving away from the weights of the task learnt last.
 
-    theta*: the weights after the last task. F: the running mean over the tasks of the diagonal Fisher information, `fisher:
-    batch` (the squared gradient of the mean loss of one batch of `fisher_batch` training examples), `exact` (the textbook's:
-    the mean over all training examples of the task) or `published` (see `pipeline.strategies.published.fisher`). The
-    penalty's gradient is clipped to the norm `penalty_clip` (published: 100; 0: not at all) before the loss's is added.
+        penalty = lambda sum_i F_i (theta_i - theta*_i)^2
+
+    theta* are the weights after the task learnt last. F is the running mean over the tasks so far of the diagonal
+    Fisher information, which the setting `fisher` selects: `batch` is the squared gradient of the mean loss of one
+    batch of `fisher_batch` training examples; `exact` is the textbook's, the mean over all training examples of the
+    task; for `published` see `pipeline.strategies.published.fisher` and `share`. Before it is added, the gradient of
+    the penalty is clipped to the norm `penalty_clip` (100 in the published code; 0: no clipping).
+
+    Args:
+        plan: the settings.
+        stream: what the strategy needs to know of the stream.
+
+    Attributes:
+        fisher: F, one tensor per trained parameter; empty before the first task ends.
+        anchor: theta*, likewise.
+        tasks: number of tasks in the running mean.
     """
 
     plan: EWCSettings
@@ -33,7 +45,15 @@ class EWC(Naive):
         self.tasks = 0
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """Leave the gradient of the batch's loss and of the penalty."""
+        """Leave the gradient of the batch's loss and of the penalty in `.grad`.
+
+        Args:
+            model: the network.
+            batch: the examples of this step.
+
+        Returns:
+            The loss of the batch, without the penalty, detached.
+        """
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
         for parameter, pull in zip(trained(model), self.penalty_gradient(model), strict=False):
@@ -42,7 +62,11 @@ class EWC(Naive):
 
     @torch.no_grad()
     def penalty_gradient(self, model: TaskModel) -> list[Tensor]:
-        """2 lambda F (theta - theta*), clipped: a tensor for each trained parameter; empty before the first task ends."""
+        """The gradient of the penalty: 2 lambda F (theta - theta*), clipped.
+
+        Returns:
+            One tensor per trained parameter; an empty list before the first task ends.
+        """
         if not self.fisher:
             return []
         gradient = list(torch._foreach_sub(trained(model), self.anchor))
@@ -54,7 +78,14 @@ class EWC(Naive):
         return gradient
 
     def end_task(self, model: TaskModel, task: TaskTensors) -> None:
-        """Anchor the weights, and take the task's Fisher information into the running mean."""
+        """Keep the weights as theta*, and add the Fisher information of the task to the running mean.
+
+        With `fisher: published` nothing changes after the last task of the stream.
+
+        Args:
+            model: the network.
+            task: the training data of the task.
+        """
         new = self._information(model, task)
         if new is None:
             return
@@ -65,7 +96,10 @@ class EWC(Naive):
         self.anchor = [parameter.detach().clone() for parameter in trained(model)]
 
     def _information(self, model: TaskModel, task: TaskTensors) -> list[Tensor] | None:
-        """A tensor for each trained parameter; None for the last task of the published kind, which no task follows."""
+        """The Fisher information of a task, one tensor per trained parameter.
+
+        None for the last task if `fisher` is `published`: that kind needs the outputs of the task that follows.
+        """
         if self.plan.fisher == "exact":
             return exact_fisher(model, task, self.stream.classes[task.task])
         count = min(self.plan.fisher_batch or len(task), len(task))
@@ -77,7 +111,7 @@ class EWC(Naive):
         return published.fisher(model, batch, task.task + 1, following[0]) if following else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Fisher information, anchor, and the random stream."""
+        """The Fisher information, the anchor, the number of tasks and the state of the random generator."""
         return {
             "fisher": self.fisher,
             "anchor": self.anchor,
@@ -86,7 +120,7 @@ class EWC(Naive):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""
         self.fisher = [tensor.clone() for tensor in state["fisher"]]
         self.anchor = [tensor.clone() for tensor in state["anchor"]]
         self.tasks = state["tasks"]

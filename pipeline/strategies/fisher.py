@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information of a network's outputs."""
+"""The diagonal of the Fisher information of a network's outputs, and a common approximation of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch import Tensor
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies.batch import Batch, cross_entropy, trained
 
-#: Numbers that the gradients of single examples may take in memory at a time; their squares take as many again.
+#: Most numbers that the per-example gradients may hold in memory at a time; their squares take as many again.
 BUDGET = 2**25
 
 
 @contextmanager
 def evaluating(model: TaskModel) -> Iterator[None]:
-    """Without dropout, and with the running statistics of batch normalisation, which stay as they are."""
+    """Put the model in eval mode within a `with` block, and restore its mode at the end.
+
+    There is then no dropout, and batch normalisation uses its running statistics and does not update them.
+    """
     mode = model.training
     model.eval()
     try:
@@ -28,16 +31,33 @@ def evaluating(model: TaskModel) -> Iterator[None]:
 
 
 def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:
-    """The squared gradient of the mean loss of one batch, a common stand-in for the Fisher information.
+    """The squared gradient of the mean loss of one batch, a common approximation of the Fisher information.
 
-    Returns a tensor for each trained parameter. It shrinks with the size of the batch, and is not its expectation.
+        F_i = ( d/d theta_i  mean_x [ -log p(y_x | x) ] )^2
+
+    Its value decreases with the size of the batch, and its expectation is not the Fisher information.
+
+    Args:
+        model: the network; it is put in eval mode for the computation.
+        batch: the examples.
+
+    Returns:
+        One tensor per trained parameter.
     """
     with evaluating(model):
         return squared_gradient(model, cross_entropy(model, batch))
 
 
 def squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
-    """(d loss / d theta)^2, a tensor for each trained parameter; zeros where the loss does not use it."""
+    """(d loss / d theta)^2.
+
+    Args:
+        model: the network.
+        loss: a scalar with a graph.
+
+    Returns:
+        One tensor per trained parameter, zeros for a parameter that the loss does not use.
+    """
     parameters = trained(model)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [
@@ -47,9 +67,17 @@ def squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
 
 
 def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) -> list[Tensor]:
-    """F_i = mean_x sum_y p(y | x) (d log p(y | x) / d theta_i)^2 over all examples of the task and its classes.
+    """The diagonal of the Fisher information over all examples of a task and all its classes.
 
-    outputs: the task's outputs. Returns a tensor for each trained parameter.
+        F_i = mean_x sum_y p(y | x) ( d log p(y | x) / d theta_i )^2
+
+    Args:
+        model: the network; it is put in eval mode for the computation.
+        task: the examples.
+        outputs: the indices of the network's outputs that stand for the classes y of the task.
+
+    Returns:
+        One tensor per trained parameter.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -61,7 +89,7 @@ def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) ->
         logits = torch.func.functional_call(model, (trained, parameters, buffers), (image[None], task.task))
         return F.log_softmax(logits, dim=1)[0].gather(0, label[None])[0]
 
-    scores = torch.func.vmap(  # over examples, then over classes
+    scores = torch.func.vmap(  # the outer one over examples, the inner one over classes
         torch.func.vmap(torch.func.grad_and_value(log_probability), in_dims=(None, None, 0)), in_dims=(None, 0, None)
     )
     total = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
@@ -74,5 +102,5 @@ def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) ->
 
 
 def _chunk(trained: dict[str, Tensor], classes: int) -> int:
-    """Examples whose gradients, one for each class, fit into the budget."""
+    """The number of examples whose gradients, one per class, fit into the budget; at least 1."""
     return max(1, BUDGET // (classes * sum(parameter.numel() for parameter in trained.values())))

@@ -1,8 +1,8 @@
-"""Memories of past examples: a ring for each class, and a reservoir.
+"""Memories of past examples: a reservoir, and a ring for each class.
 
-Both live on the training device and keep images as they come (uint8), sized once for the whole stream. Nothing loops over
-examples, and adding makes no GPU wait: an example that is not kept goes to one spare slot at the end, which is never
-sampled.
+Both are kept on the training device, with images in the dtype in which they come (uint8), and are allocated once for
+the whole stream. No code loops over examples, and adding a batch does not make a GPU wait: an example that is not kept
+is written to one spare slot at the end, which is never sampled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,22 @@ from pipeline.strategies.batch import Batch
 
 
 class Memory:
-    """`size` slots for images, labels and tasks, allocated at the first batch."""
+    """Slots for images, labels and tasks, allocated when the first batch is added.
+
+    Args:
+        size: number of slots; one spare slot is added.
+        generator: the random generator to draw from.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Attributes:
+        size: number of slots without the spare one.
+        generator: the random generator.
+        images: (size + 1, ...), in the shape and dtype of the first batch; None before it.
+        labels: (size + 1,) int64.
+        tasks: (size + 1,) int64, the number of each example's task.
+    """
 
     def __init__(self, size: int, generator: np.random.Generator) -> None:
         if size < 1:
@@ -27,10 +42,10 @@ class Memory:
         self.labels = self.tasks = torch.empty(0)
 
     def _write(self, slots: Tensor, batch: Batch) -> None:
-        """Put each example of `batch` into its slot; `size` is the spare one."""
+        """Put each example of `batch` into its slot; slot number `size` is the spare one."""
         if self.images is None:
             shape = (self.size + 1, *batch.images.shape[1:])
-            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # as the batches come
+            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # as that of the batches
             self.images = batch.images.new_zeros(shape).contiguous(memory_format=layout)
             self.labels = torch.zeros(self.size + 1, dtype=torch.int64, device=batch.images.device)
             self.tasks = self.labels.clone()
@@ -39,20 +54,20 @@ class Memory:
         self.tasks[slots] = torch.as_tensor(batch.task, device=self.tasks.device).expand(len(batch.labels))
 
     def _read(self, slots: Tensor) -> Batch:
-        """The examples in `slots`."""
+        """The examples in `slots`. Raises RuntimeError if nothing was ever added."""
         if self.images is None:
             raise RuntimeError("the memory is empty")
         return Batch(self.images[slots], self.labels[slots], self.tasks[slots])
 
     def _draw(self, count: int, available: int) -> Tensor:
-        """`count` (or all, where fewer are there) different numbers below `available`. Raises RuntimeError for none."""
+        """Draw `count` different numbers below `available`, or all if there are fewer. Raises RuntimeError for 0."""
         if available == 0:
             raise RuntimeError("the memory is empty")
         draw = self.generator.choice(available, min(count, available), replace=False)
         return torch.from_numpy(draw).to(self.labels.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """All slots, and the state of the random stream."""
+        """The content of all slots, and the state of the random generator."""
         return {
             "images": self.images,
             "labels": self.labels,
@@ -61,25 +76,39 @@ class Memory:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""
         self.images = None if state["images"] is None else state["images"].clone()
         self.labels, self.tasks = state["labels"].clone(), state["tasks"].clone()
         self.generator.bit_generator.state = state["generator"]
 
 
 class Reservoir(Memory):
-    """A uniform sample of everything seen: each example is kept with the same probability (Vitter 1985, algorithm R)."""
+    """A uniform sample of all examples seen so far.
+
+    Each of them is in the reservoir with the same probability, min(1, size / seen) (Vitter 1985, algorithm R).
+
+    Args:
+        size: number of slots.
+        generator: the random generator to draw from.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Attributes:
+        seen: number of examples offered so far.
+    """
 
     def __init__(self, size: int, generator: np.random.Generator) -> None:
         super().__init__(size, generator)
         self.seen = 0
 
     def add(self, batch: Batch) -> None:
-        """Offer every example of `batch`, in order."""
+        """Offer every example of `batch` to the reservoir, in order."""
         numbers = self.seen + np.arange(len(batch.labels))
         slots = np.where(numbers < self.size, numbers, self.generator.integers(0, numbers + 1))
         slots = np.minimum(slots, self.size)
-        # Of two that take the same slot the later stays. A scatter keeps either: send all others to the spare slot.
+        # If several examples draw the same slot, the last one stays. An indexed write may keep any of them, so that the
+        # others are sent to the spare slot.
         _, last = np.unique(slots[::-1], return_index=True)
         kept = np.full(len(slots), self.size)
         kept[len(slots) - 1 - last] = slots[len(slots) - 1 - last]
@@ -87,23 +116,42 @@ class Reservoir(Memory):
         self.seen += len(slots)
 
     def sample(self, count: int) -> Batch:
-        """`count` different examples (all, where fewer are there), evenly."""
+        """Draw `count` different examples with equal probability, or all of them if there are fewer.
+
+        Raises:
+            RuntimeError: if the reservoir is empty.
+        """
         return self._read(self._draw(count, min(self.seen, self.size)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Also how many examples were offered."""
+        """What every memory keeps, and the number of examples offered so far."""
         return super().state_dict() | {"seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""
         super().load_state_dict(state)
         self.seen = state["seen"]
 
 
 class Ring(Memory):
-    """The last `per_class` examples of every class of every task.
+    """The last `per_class` examples of each class of each task.
 
-    classes: for each task the network's outputs of its classes; the same class in two tasks counts twice.
+    A class that appears in two tasks counts twice. Call `begin_task` before the first batch of each task.
+
+    Args:
+        per_class: number of examples to keep of each class of each task.
+        classes: for each task, the indices of the network's outputs that stand for its classes.
+        generator: the random generator to draw from.
+
+    Raises:
+        ValueError: if there is no slot.
+
+    Attributes:
+        per_class: number of examples to keep of each class of each task.
+        classes: for each task, the outputs of its classes.
+        counts: (classes of all tasks,) int64, the number of examples added so far of each class.
+        place: (outputs,) int64, for each output of the present task the number of its class among those of all tasks.
+        earlier: the slots that hold examples of earlier tasks.
     """
 
     def __init__(self, per_class: int, classes: list[list[int]], generator: np.random.Generator) -> None:
@@ -114,34 +162,43 @@ class Ring(Memory):
         self.earlier = torch.empty(0, dtype=torch.int64)
 
     def begin_task(self, task: int, device: torch.device) -> None:
-        """Set the tasks before `task` as those to sample from."""
+        """Set the task whose examples will be added, and sample from those before it.
+
+        Args:
+            task: its number, from 0.
+            device: the training device.
+        """
         self.counts = self.counts.to(device)
         first = sum(len(outputs) for outputs in self.classes[:task])
         filled = torch.arange(self.per_class, device=device) < self.counts[:first, None]
         self.earlier = filled.flatten().nonzero().flatten()
-        # Of each output the number of its class among the classes of all tasks.
+        # For each output of the present task, the number of its class among the classes of all tasks.
         self.place = torch.zeros(1 + max(max(outputs) for outputs in self.classes), dtype=torch.int64, device=device)
         self.place[self.classes[task]] = torch.arange(first, first + len(self.classes[task]), device=device)
 
     def add(self, batch: Batch) -> None:
-        """Write every example of the present task over the oldest of its class."""
+        """Write every example of `batch`, which is of the present task, over the oldest one of its class."""
         place = self.place[batch.labels]
         same = place[:, None] == place
-        before = same.tril(-1).sum(dim=1)  # examples of the class earlier in the batch
+        before = same.tril(-1).sum(dim=1)  # earlier examples of the same class in this batch
         after = same.triu(1).sum(dim=1)
         slots = place * self.per_class + (self.counts[place] + before) % self.per_class
         self._write(torch.where(after < self.per_class, slots, self.size), batch)
         self.counts.index_add_(0, place, torch.ones_like(place))
 
     def sample(self, count: int) -> Batch:
-        """`count` different examples of the earlier tasks (all, where fewer are there), evenly."""
+        """Draw `count` different examples of earlier tasks with equal probability, or all if there are fewer.
+
+        Raises:
+            RuntimeError: if there is no example of an earlier task.
+        """
         return self._read(self.earlier[self._draw(count, len(self.earlier))])
 
     def state_dict(self) -> dict[str, Any]:
-        """Also what each class has seen, and the present task's places."""
+        """What every memory keeps, the counts of the classes, and what `begin_task` has set."""
         return super().state_dict() | {"counts": self.counts, "place": self.place, "earlier": self.earlier}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""
         super().load_state_dict(state)
         self.counts, self.place, self.earlier = (state[key].clone() for key in ("counts", "place", "earlier"))

@@ -1,4 +1,4 @@
-"""Plain fine-tuning: the gradient of the batch's loss, nothing more. Also the interface of every strategy."""
+"""Plain fine-tuning on the gradient of the batch's loss. It is also the interface of every strategy."""
 
 from __future__ import annotations
 
@@ -13,36 +13,70 @@ from pipeline.strategies.batch import Batch, Stream, cross_entropy
 
 
 class Naive:
-    """The base of every strategy; each overrides what it changes.
+    """Plain fine-tuning, and the base class of every strategy; each overrides what it changes.
 
-    plan: its settings. stream: what it must know of the stream.
+    For each visit to a task, the training loop calls `begin_task` once, `backward` for every batch, and `end_task`
+    once. The two arguments are kept as attributes of the same names.
+
+    Args:
+        plan: the settings of the strategy.
+        stream: what the strategy needs to know of the stream.
     """
 
-    #: True where the examples of all tasks come mixed, as one long task cut into as many parts as there are tasks.
+    #: Whether the examples of all tasks are mixed into one long task, cut into as many parts as there are tasks.
     joint: ClassVar[bool] = False
 
     def __init__(self, plan: StrategySettings, stream: Stream) -> None:
         self.plan, self.stream = plan, stream
 
     def visits(self, task: int, tasks: int) -> list[int]:
-        """The tasks to train on, in order, before the row of the accuracy matrix for `task` is taken. From 0."""
+        """The tasks to train on, in order, before the row of the accuracy matrix for `task` is taken.
+
+        Args:
+            task: the number of the task, from 0.
+            tasks: number of tasks in the stream.
+
+        Returns:
+            The numbers of the tasks to visit, from 0; here `task` alone.
+        """
         return [task]
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Called with the training data of a task before its first step."""
+        """Prepare for a task; called before its first step. Does nothing here.
+
+        Args:
+            task: the training data of the task.
+        """
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """Leave in `.grad` the gradient to apply (gradients are empty on entry); return the batch's loss, detached."""
+        """Leave in `.grad` the gradient that the update rule applies; here that of the batch's loss.
+
+        Args:
+            model: the network; its gradients are empty on entry.
+            batch: the examples of this step.
+
+        Returns:
+            The loss of the batch, detached.
+        """
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
         return loss.detach()
 
     def end_task(self, model: TaskModel, task: TaskTensors) -> None:
-        """Called with the training data of a task after its last step."""
+        """Take what the strategy needs from a task; called after its last step. Does nothing here.
+
+        Args:
+            model: the network.
+            task: the training data of the task.
+        """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that must survive a stop."""
+        """Everything that a resumed run needs of the strategy.
+
+        Returns:
+            Tensors, numbers and strings in plain containers; empty here.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""

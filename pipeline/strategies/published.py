@@ -1,4 +1,7 @@
-"""What the papers' code does otherwise than the papers say: quirks, as settings of the methods that have them."""
+"""What the papers' code does differently from the papers.
+
+Each function is one such quirk, which a setting of the strategy that has it switches on.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,36 @@ from pipeline.strategies.fisher import evaluating, squared_gradient
 
 @torch.no_grad()
 def extra_forward(model: TaskModel, batch: Batch) -> None:
-    """The pass of a batch whose result TAG's code of A-GEM throws away, before the memory's (`extra_forward: true`).
+    """Pass a batch through the network and discard the result, as TAG's code of A-GEM does (`extra_forward: true`).
 
-    All that it changes is the running statistics of batch normalisation, in which the present task then counts twice as much
-    as the earlier ones; and, with dropout, it draws masks.
+    This happens before the pass of the memory batch. It changes only the running statistics of batch normalisation, in
+    which the present task then counts twice as much as the earlier ones; with dropout, it also draws masks.
+
+    Args:
+        model: the network.
+        batch: the examples of this step.
     """
     model(batch.images, batch.task)
 
 
 def fisher(model: TaskModel, batch: Batch, following: int, outputs: list[int]) -> list[Tensor]:
-    """What TAG's code of EWC takes for the Fisher information (`fisher: published`).
+    """What TAG's code of EWC uses as the Fisher information (`fisher: published`).
 
-    The squared gradient of the mean loss of one batch, with the logits masked for the next task, `following`, instead of
-    their own. There the mask is written past automatic differentiation, so that the masked logits keep their gradient: it is
-    that of log sum_c exp(z_c) - z_y, c over `outputs`, those of the next task, and y the label. So it does not vanish where
-    the task is learnt.
+        F_i = ( d/d theta_i  mean_x [ log sum_{c in outputs} exp(z_c) - z_y ] )^2     z the logits of x, y its label
+
+    This is the squared gradient of the mean loss of one batch, but with the logits masked for the next task instead of
+    for the batch's own. In TAG's code the mask is written to the logits past automatic differentiation, so that the
+    masked logits keep their gradient, which gives the formula above. Therefore F does not vanish where the task is
+    learnt.
+
+    Args:
+        model: the network; it is put in eval mode for the computation.
+        batch: examples of the task that has just ended.
+        following: the number of the next task, from 0.
+        outputs: the indices of the network's outputs that stand for the classes of the next task.
+
+    Returns:
+        One tensor per trained parameter.
     """
     with evaluating(model):
         wrong = model(batch.images, following)[:, outputs].logsumexp(dim=1)
@@ -35,5 +53,14 @@ def fisher(model: TaskModel, batch: Batch, following: int, outputs: list[int]) -
 
 
 def share(tasks: int) -> float:
-    """The weight of the newest task in the running mean of EWC, the `tasks`-th: t / (t + 1), where a mean has 1 / t."""
+    """The weight of the newest task in the running mean of the Fisher information in TAG's code of EWC.
+
+        t / (t + 1)     where a mean would have 1 / t
+
+    Args:
+        tasks: t, the number of tasks so far, the newest included.
+
+    Returns:
+        The weight, a fraction.
+    """
     return tasks / (tasks + 1)

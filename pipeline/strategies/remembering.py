@@ -1,4 +1,4 @@
-"""What the strategies that keep past examples share."""
+"""The base class of strategies that keep past examples in a memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ M = TypeVar("M", bound=Memory)
 
 
 class Remembering(Naive, Generic[M]):
-    """A strategy with a memory. task: the number of the present one, from 0; on the first there is nothing to recall."""
+    """A strategy with a memory.
+
+    On the first task the memory holds no example of an earlier task, and there is nothing to recall.
+
+    Args:
+        plan: the settings of the strategy.
+        stream: what the strategy needs to know of the stream.
+        memory: where past examples are kept.
+
+    Attributes:
+        memory: where past examples are kept.
+        task: the number of the present task, from 0.
+    """
 
     def __init__(self, plan: StrategySettings, stream: Stream, memory: M) -> None:
         super().__init__(plan, stream)
@@ -22,14 +34,14 @@ class Remembering(Naive, Generic[M]):
         self.task = 0
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Know whether there is anything to recall."""
+        """Note the number of the task, which tells whether there are earlier ones to recall."""
         self.task = task.task
 
     def state_dict(self) -> dict[str, Any]:
-        """The memory and the task."""
+        """The state of the memory, and the number of the present task."""
         return {"memory": self.memory.state_dict(), "task": self.task}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from what `state_dict` returned."""
         self.memory.load_state_dict(state["memory"])
         self.task = state["task"]

@@ -1,1 +1,1 @@
-"""Raw images -> tasks: the recipes of streams, the writer, the reader."""
+"""Streams: turn raw images into a sequence of tasks (`recipes`), and write and read the tasks in data/tasks/."""

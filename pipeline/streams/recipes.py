@@ -1,6 +1,6 @@
-"""Streams: raw images -> tasks. A stream turns the images of one dataset, or of several, into a sequence of tasks.
+"""Recipes of streams: how the images of one or several datasets become a sequence of tasks.
 
-Everything random comes from the stream's own seed and is written into the manifest of the tasks.
+Everything random is drawn from the stream's own seed and recorded in the manifest of the tasks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream
 from pipeline.datasets.images import bring_to
 from pipeline.support.errors import UserError
 
+#: Maps the images of a dataset, (n, height, width[, 3]) uint8, to those of a task, (n, *shape) uint8.
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """What a stream is made of. shape: (height, width[, 3]) of an image. classes: its labels, in order."""
+    """Description of a dataset that a stream is made from.
+
+    Attributes:
+        name: Its name.
+        shape: Shape of an image, (height, width[, 3]).
+        classes: Its labels, in ascending order.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,11 +37,16 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class TaskView:
-    """One task: its name, and how it was made.
+    """One task of a stream, and how to make it from its dataset.
 
-    labels: the labels of its classes in its dataset. made: for the manifest. shape: (height, width[, 3]) of its images.
-    apply: (n, ...) uint8 images of the dataset -> (n, *shape). dataset: its number, from 0. first_class: the number of the
-    dataset's label 0 among the classes of all datasets.
+    Attributes:
+        name: A short name for figures and the report.
+        labels: The labels, in its dataset, of the classes that it shows.
+        made: How it is made (angle, permutation, classes, or dataset and original shape), for the manifest.
+        shape: Shape of its images, (height, width[, 3]).
+        apply: Transforms images of the dataset, (n, ...) uint8, into images of the task, (n, *shape) uint8.
+        dataset: The number of its dataset within the stream, from 0.
+        first_class: The number of the dataset's label 0 when the classes of all datasets are numbered consecutively.
     """
 
     name: str
@@ -47,19 +59,30 @@ class TaskView:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The labels, told apart from those of other datasets."""
+        """The classes that the task shows, numbered so that classes of different datasets differ."""
         return tuple(self.first_class + label for label in self.labels)
 
 
 def build_stream(
     stream: RotatedStream | PermutedStream | SplitStream | SequenceStream, datasets: Sequence[RawDataset]
 ) -> Iterator[TaskView]:
-    """The tasks of `stream`, in order. Raises UserError where it does not fit the datasets."""
+    """Build the tasks of a stream, in order.
+
+    Args:
+        stream: The settings of the stream.
+        datasets: One dataset, or several for a sequence.
+
+    Raises:
+        UserError: when a task is requested, if the classes cannot be split evenly into tasks.
+    """
     return _BUILDERS[stream.name](stream, datasets)
 
 
 def _rotated(stream: RotatedStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
-    """Rotated MNIST's recipe (Lopez-Paz and Ranzato 2017; Stable SGD: 10 degrees a task minus a random part of 10)."""
+    """Rotated MNIST (Lopez-Paz and Ranzato 2017): task t is turned by t * degrees - U(0, jitter) degrees.
+
+    Stable SGD uses 10 degrees for both.
+    """
     (dataset,) = datasets
     jitter = np.random.default_rng(stream.seed).uniform(0, stream.jitter, stream.tasks)
     for task in range(stream.tasks):
@@ -69,12 +92,12 @@ def _rotated(stream: RotatedStream, datasets: Sequence[RawDataset]) -> Iterator[
 
 
 def _rotation(angle: float, shape: tuple[int, ...], interpolation: str) -> Transform:
-    """Counter-clockwise about the centre, corners filled with 0. Pillow's arithmetic in both interpolations."""
+    """Rotate counter-clockwise about the centre, filling corners with 0; both interpolations give Pillow's results."""
     if angle == 0:
         return lambda images: images
     height, width = shape[:2]
     if interpolation == "nearest":
-        # A nearest-neighbour rotation only moves pixels: rotate their numbers once, then take, for all images together.
+        # A nearest-neighbour rotation only moves pixels: rotate their numbers once, then index all images with them.
         numbers = Image.fromarray(np.arange(1, height * width + 1, dtype=np.int32).reshape(height, width))
         source = np.asarray(numbers.rotate(angle, Image.Resampling.NEAREST, fillcolor=0)).reshape(-1) - 1
 
@@ -95,7 +118,7 @@ def _rotation(angle: float, shape: tuple[int, ...], interpolation: str) -> Trans
 
 
 def _permuted(stream: PermutedStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
-    """Permuted MNIST's recipe (Goodfellow et al. 2014): one permutation of the pixels a task, the first the identity."""
+    """Permuted MNIST (Goodfellow et al. 2014): one permutation of the pixels per task, the first being the identity."""
     (dataset,) = datasets
     pixels = dataset.shape[0] * dataset.shape[1]
     for task in range(stream.tasks):
@@ -111,7 +134,7 @@ def _permuted(stream: PermutedStream, datasets: Sequence[RawDataset]) -> Iterato
 
 
 def _split(stream: SplitStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
-    """Split CIFAR-100's recipe (Zenke et al. 2017): each task its own classes, equally many."""
+    """Split CIFAR-100 (Zenke et al. 2017): each task has its own classes, the same number for all tasks."""
     (dataset,) = datasets
     classes = dataset.classes
     if len(classes) % stream.tasks:
@@ -128,13 +151,13 @@ def _split(stream: SplitStream, datasets: Sequence[RawDataset]) -> Iterator[Task
 
 
 def _listed(classes: Sequence[int]) -> str:
-    """classes 0-4, or classes 3, 17, 20."""
+    """The name of a task: "classes 0-4" for consecutive classes, otherwise "classes 3, 17, 20"."""
     one_after_another = len(classes) > 2 and list(classes) == list(range(classes[0], classes[-1] + 1))
     return "classes " + (f"{classes[0]}-{classes[-1]}" if one_after_another else ", ".join(map(str, classes)))
 
 
 def _sequence(stream: SequenceStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
-    """5-datasets' recipe (Ebrahimi et al. 2020): one dataset after another, all as RGB images of one size."""
+    """5-datasets (Ebrahimi et al. 2020): one dataset per task, all images converted to one shape."""
     first = 0
     for number, dataset in enumerate(datasets):
         made = {"dataset": dataset.name, "from": list(dataset.shape)}

@@ -1,4 +1,4 @@
-"""The writer of data/tasks/: the tasks of a stream, from raw images. What reads them is `pipeline.streams.reader`."""
+"""Writer of data/tasks/: make the tasks of a stream from raw images. `pipeline.streams.reader` reads them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from pipeline.handover.manifests import TasksManifest
 from pipeline.streams.recipes import RawDataset, TaskView, build_stream
 from pipeline.support.errors import UserError
 
-#: Bytes of images that are in memory at once.
+#: Bytes of images that are held in memory at a time.
 CHUNK = 1 << 25
-#: Images of each task that a person is shown.
+#: Largest number of images per task in first_images.npy, from which the figures show examples.
 SHOWN = 10
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A mask of the examples held out for validation: the same fraction of each class, at least one, seeded."""
+    """Draw the examples held out for validation: the same fraction of each class, at least one example.
+
+    Args:
+        labels: (n,) labels of the training images.
+        fraction: The share to hold out.
+        seed: Seed of the draw.
+
+    Returns:
+        (n,) bool, True for the examples held out.
+    """
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -35,7 +44,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of the images of a dataset: labels of all, numbers of those that belong to it."""
+    """A subset of a dataset: all of its images and labels, and the positions of those in the subset."""
 
     images: Images
     labels: np.ndarray
@@ -46,7 +55,7 @@ class _Part:
 
 
 def _parts(plan: DataPlan, raw: Mapping[str, Split]) -> dict[str, _Part]:
-    """What is trained on and what is evaluated on. On validation data the test images are not looked at."""
+    """The images to train on and to evaluate on. When evaluating on validation data, the test images are never read."""
     images, labels = raw["train"]
     if plan.validation_fraction is not None:
         out = held_out(labels, plan.validation_fraction, plan.stream.seed)
@@ -58,11 +67,18 @@ def _parts(plan: DataPlan, raw: Mapping[str, Split]) -> dict[str, _Part]:
 def write_tasks(
     folder: Path, plan: DataPlan, raw: Sequence[Mapping[str, Split]], progress: Any = lambda tasks: tasks
 ) -> None:
-    """Write the tasks of `plan` into an empty folder, a piece of CHUNK bytes at a time.
+    """Write the tasks of a plan, with a manifest, in chunks of about `CHUNK` bytes.
 
-    raw: the splits of each dataset, in memory or not. Where the plan evaluates on validation data, `test` holds the held-out
-    training images. progress: wraps the iteration over tasks (a progress bar). Raises UserError for a stream that does not
-    fit the dataset.
+    If the plan evaluates on validation data, the split `test` of each task holds training images that were held out.
+
+    Args:
+        folder: An existing, empty folder.
+        plan: The stream, and what to hold out for validation.
+        raw: For each dataset of the plan, its splits, in memory or on disk.
+        progress: Wraps the list of tasks that is iterated over, for a progress bar.
+
+    Raises:
+        UserError: if the classes cannot be split evenly into tasks, or a task would have no images.
     """
     parts = [_parts(plan, splits) for splits in raw]
     described = [
@@ -93,14 +109,14 @@ def write_tasks(
 
 
 def _made(view: TaskView, images: Images, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """The task's images, a chunk after another."""
+    """The task's images, one chunk at a time."""
     rows = max(1, CHUNK // int(np.prod(images.shape[1:])))
     for start in range(0, len(numbers), rows):
         yield np.ascontiguousarray(view.apply(images[numbers[start : start + rows]]))
 
 
 def _first(part: _Part, labels: Sequence[int]) -> np.ndarray:
-    """Numbers of (up to) SHOWN images: the first of each class, then the second of each, ..."""
+    """Positions of up to SHOWN images: the first of each class, then the second of each, and so on."""
     by_class = [part.of_classes([label])[:SHOWN] for label in labels[:SHOWN]]
     turns = [of_class[turn] for turn in range(SHOWN) for of_class in by_class if turn < len(of_class)]
     return np.array(turns[:SHOWN])

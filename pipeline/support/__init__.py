@@ -1,1 +1,4 @@
-"""What every room may use: errors, files, git, randomness, compute, scratch."""
+"""Utilities that every other package of the pipeline may use.
+
+They cover errors, files, Git, randomness, compute devices, portable arithmetic and the saved state of unfinished runs.
+"""

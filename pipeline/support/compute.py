@@ -1,4 +1,4 @@
-"""How a run is computed: device, threads, determinism. None of it is part of any result."""
+"""How a run is computed: device, threads, determinism and memory. None of this is part of any result."""
 
 from __future__ import annotations
 
@@ -16,17 +16,29 @@ from pipeline.support.portable import in_force
 if TYPE_CHECKING:
     from pipeline.config.schema import Compute
 
-#: Of glibc's mallopt(3), and the largest value that each takes: before version 2.35 the second took 32 MB at most.
+#: Parameters of glibc's mallopt(3), and the largest values that they take; before version 2.35 the limit of the second
+#: was 32 MB.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, (2**30, 2**25)
 
 
 def prepare(compute: Compute) -> torch.device:
-    """Set threads and determinism for this process; return the device. Raises UserError where the device is not there."""
+    """Set threads, determinism and memory handling for this process, and choose the device.
+
+    Args:
+        compute: The `compute` section of params.yaml; its device "auto" means a GPU with CUDA if there is one, else the
+            CPU.
+
+    Returns:
+        The device to compute on.
+
+    Raises:
+        UserError: if the machine does not have the device.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.set_num_threads(compute.threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms() would import the compiler, for seconds
-    # Second moments that decay towards 0 become denormal numbers, which cost a CPU a hundred times more.
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms() would import the compiler: seconds
+    # Second moments that decay towards 0 become denormal numbers, on which a CPU is a hundred times slower.
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     name = compute.device
@@ -40,23 +52,26 @@ def prepare(compute: Compute) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next allocation, until the process ends. It would return the features of each
-    forward pass to the kernel, which hands them out again zeroed and page by page: a quarter of the time of an evaluation."""
+    """Make glibc keep freed memory for the next allocation instead of returning it to the kernel.
+
+    By default it returns the memory of the features of each forward pass, and the kernel supplies it again page by
+    page, filled with zeros, which takes a quarter of the time of an evaluation.
+    """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    # In this order: either one ends glibc's own adjusting of both.
+    # The order matters, because setting either one stops glibc from adjusting both by itself.
     if any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST_MMAP):
         mallopt(TRIM_THRESHOLD, LARGEST_TRIM)
 
 
 def portable(device: torch.device) -> bool:
-    """Whether what this process computes on `device` is the same bytes on every x86-64 processor with AVX2."""
+    """Whether what this process computes on `device` has the same bytes on every x86-64 processor with AVX2."""
     return in_force() and device.type == "cpu" and torch.get_num_threads() == 1
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """What the run ran on, for logs/."""
+    """Describe the machine and software of this process, for the files in logs/."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),

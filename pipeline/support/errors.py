@@ -1,4 +1,4 @@
-"""What a person can fix: one line on stderr and exit status 2, never a traceback."""
+"""Errors that a user can fix, reported as one line on stderr with exit status 2 instead of a traceback."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
-    """A mistake in a parameter, a file or the machine's disk, told in one line: what, where, how to fix it."""
+    """A problem that the user can fix, such as a wrong parameter, a damaged file or a full disk.
+
+    Its message is one line that says what is wrong, where, and how to fix it.
+    """
 
 
 class DivergenceError(UserError):
-    """Training met a loss that is NaN, infinite or absurdly large."""
+    """Training reached a loss that is NaN, infinite or absurdly large."""
 
 
 def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
-    """'did you mean ...? ' where something is near, and the allowed names: the tail of an error line."""
+    """Build the end of an error message about an unknown word: the closest allowed name, if any, and the allowed names.
+
+    Args:
+        word: The unknown word.
+        allowed: The names that would have been valid.
+        show: How many of them are listed at most.
+
+    Returns:
+        Text such as "did you mean 'sgd'? allowed: adam, sgd".
+    """
     names = [str(name) for name in allowed]
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
@@ -26,11 +38,15 @@ def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
 
 
 def run_stage(stage: str, main: Callable[[], None]) -> None:
-    """Run `main`; turn what a person can fix into one line and exit status 2.
+    """Run the main function of a stage or command, and report errors that the user can fix in one line on stderr.
 
-    UserError carries its own words. An OSError (a full disk, a folder without permission) is told with its path, and so is
-    memory that does not suffice. Ctrl-C ends with a line and status 130. Where nobody reads on (`| head`) there is nobody to
-    tell: status 141, as the shell's. Everything else is a fault of ours and keeps its traceback.
+    UserError, OSError (such as a full disk or missing permission, reported with the path) and lack of memory exit with
+    status 2. Ctrl-C prints a line and exits with status 130. A closed standard output (as with `| head`) exits silently
+    with status 141, as in a shell. Any other exception is a bug of the pipeline and keeps its traceback.
+
+    Args:
+        stage: The name with which the line begins.
+        main: The function to run.
     """
     _fill_standard_streams()
     try:
@@ -39,7 +55,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         print(f"{stage}: interrupted; nothing was left half-written, run again to go on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails with the same error
         sys.exit(141)
     except UserError as error:
         line = " ".join(str(error).split())
@@ -57,14 +73,17 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
 
 def _memory_ended(error: Exception) -> bool:
-    """Whether Python, NumPy or PyTorch got no more memory, of the machine or of its GPU."""
+    """Whether Python, NumPy or PyTorch ran out of memory, on the host or on the GPU."""
     ended = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
     return ended or any(words in str(error) for words in ("allocate memory", "out of memory"))
 
 
 def _fill_standard_streams() -> None:
-    """Lead those of the three standard streams that are closed to nothing: the next file to be opened would take the place of
-    one, and get what is printed; and progress bars fail without."""
+    """Open every closed standard stream on the null device.
+
+    Otherwise the next file to be opened would get the descriptor of a closed stream and receive what is printed, and
+    progress bars would fail.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Atomic writing of files and folders (under a temporary name, then renamed), and strict reading of JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ from typing import Any
 from pipeline.support.errors import UserError
 
 _MARK = ".partial-"
-#: Bytes; a disk with less is full where a write fell short.
+#: Free bytes below which a short write is attributed to a full disk.
 ROOM = 1 << 20
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block ends well, remove it otherwise."""
+    """Write a file so that it is either complete or left as it was.
+
+    Args:
+        path: The file to write; missing parent folders are created.
+
+    Yields:
+        A temporary path in the same folder. What the block writes there is renamed to `path` when the block succeeds
+        and removed when it fails.
+
+    Raises:
+        IsADirectoryError: if `path` is a folder.
+    """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is where a file belongs", str(path))
@@ -38,9 +49,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it takes the place of `path` when the block ends well.
+    """Write a folder so that it is either complete or left as it was.
 
-    Several outputs belong in one `with`: all are then written before the first takes its place.
+    To write several outputs together, open them in one `with` statement: all are then complete before the first one
+    replaces its predecessor.
+
+    Args:
+        path: The folder to write or replace; missing parent folders are created.
+
+    Yields:
+        An empty temporary folder beside `path`. It replaces `path` when the block succeeds and is removed when it
+        fails.
+
+    Raises:
+        NotADirectoryError: if `path` is a file or a symbolic link.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -54,7 +76,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             partial.mkdir()
             yield partial
             if path.exists():
-                path.replace(old)  # an instant; to remove it takes as long as it is large
+                path.replace(old)  # renaming is instant, while removing a large folder takes time
             try:
                 partial.replace(path)
             except OSError:
@@ -68,9 +90,15 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_files(folder: str | Path, renewed: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield an empty temporary folder; its files take their places in `folder` when the block ends well.
+    """Write several files into a folder that may hold others, only once all of them are complete.
 
-    Other files of `folder` stay as they are, but for those named in `renewed` that the block did not make, which go.
+    Args:
+        folder: The folder to write to; it is created if missing.
+        renewed: Names of files that the block is responsible for. Those that it does not write are removed from
+            `folder`.
+
+    Yields:
+        An empty temporary folder. Its files are moved into `folder` when the block succeeds and removed when it fails.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +118,11 @@ def whole_files(folder: str | Path, renewed: Iterable[str] = ()) -> Iterator[Pat
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Give an error of the disk that names no file (a short write) the file it was about."""
+    """Add the file to an OSError that names none, such as that of a short write."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a short write of NumPy's
+        if error.errno is None:  # how NumPy reports a short write
             full = shutil.disk_usage(path.parent).free < ROOM
             code = errno.ENOSPC if full else errno.EIO
             raise OSError(code, os.strerror(code) if full else str(error), str(path)) from error
@@ -104,7 +132,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a killed process left of `path`; leave alone what a living one is writing."""
+    """Remove temporary files of `path` that killed processes left behind, but not those of living processes."""
     for left in path.parent.glob(f".{path.name}{_MARK}*"):
         owner = left.name.rpartition("-")[2]
         if re.fullmatch("[0-9]{1,9}", owner) and not _alive(int(owner)):
@@ -125,13 +153,26 @@ def _alive(process: int) -> bool:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) whole."""
+    """Write a text file as UTF-8, atomically."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def marked(path: Path, begin: str, end: str, text: str) -> str:
-    """What is in a file, with `text` between the marks `begin` and `end`. Raises UserError where they are not there."""
+    """Replace what stands between two markers of a text file; the file itself is not changed.
+
+    Args:
+        path: The file to read.
+        begin: The marker before the text to replace.
+        end: The marker after it.
+        text: The new text, which is put on lines of its own between the markers.
+
+    Returns:
+        The whole new contents of the file.
+
+    Raises:
+        UserError: if a marker is missing.
+    """
     before, first, rest = path.read_text(encoding="utf-8").partition(begin)
     _, last, after = rest.partition(end)
     if not first or not last:
@@ -140,18 +181,33 @@ def marked(path: Path, begin: str, end: str, text: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """The text of a JSON file, keys sorted, so that equal values give equal bytes. Raises ValueError on NaN or infinity."""
+    """Format a value as the text of a JSON file, with sorted keys, so that equal values give equal bytes.
+
+    Raises:
+        ValueError: if the value contains NaN or infinity.
+    """
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON whole. Raises ValueError on NaN or infinity."""
+    """Write a JSON file as formatted by `as_json`, atomically.
+
+    Raises:
+        ValueError: if the value contains NaN or infinity.
+    """
     write_text(path, as_json(value))
 
 
 def read_json(path: str | Path, fix: str) -> Any:
-    """Read JSON; UserError naming the file and `fix` (what to do) where it is missing or damaged: also for a key that
-    stands twice, NaN and infinity, which Python's reader takes and JSON does not have."""
+    """Read a JSON file strictly: duplicate keys, NaN and infinity, which Python's reader accepts, are errors.
+
+    Args:
+        path: The file to read.
+        fix: What the user can do if the file is missing or damaged; the end of the error message.
+
+    Raises:
+        UserError: if the file is missing, damaged or nested too deeply. The message names the file.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
         return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse)
@@ -175,5 +231,5 @@ def _refuse(word: str) -> Any:
 
 
 def significant(value: float, digits: int = 5) -> float:
-    """Round to `digits` significant digits: metrics keep their bytes where only the last bits of weights differ."""
+    """Round to `digits` significant digits, so that metrics do not change if only the last bits of weights differ."""
     return float(f"{value:.{digits}g}")

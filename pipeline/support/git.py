@@ -1,4 +1,4 @@
-"""What is asked of Git."""
+"""Queries to Git, run as a subprocess."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from pipeline.support.errors import UserError
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
-    """The output of a Git command without its last line's end. Raises UserError where it fails."""
+    """Run a Git command and return its standard output without the final line break.
+
+    Args:
+        arguments: The subcommand and its arguments.
+        folder: Where to run it; None for the current folder.
+
+    Raises:
+        UserError: if the command fails, or Git cannot be run.
+    """
     done = _run(arguments, folder)
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {done.stderr.strip()}")
@@ -17,13 +25,20 @@ def git(*arguments: str, folder: Path | None = None) -> str:
 
 
 def git_or_none(*arguments: str, folder: Path | None = None) -> str | None:
-    """The same; None where it fails."""
+    """Run a Git command like `git`, but return None if it fails."""
     done = _run(arguments, folder)
     return None if done.returncode else done.stdout.rstrip("\n")
 
 
 def uncommitted(*leave_out: str) -> str:
-    """Tracked files that differ from the commit, as a list for people; empty where none does. leave_out: paths."""
+    """List the tracked files that have uncommitted changes, for use in a message.
+
+    Args:
+        leave_out: Paths to ignore.
+
+    Returns:
+        The file names separated by commas; empty if there are none.
+    """
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in leave_out))
     return ", ".join(line[2:].strip() for line in changed.splitlines())
 

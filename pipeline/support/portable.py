@@ -1,8 +1,9 @@
-"""Arithmetic that gives the same bytes on every x86-64 processor with AVX2: `compute.portable` of params.yaml.
+"""Arithmetic that gives the same bytes on every x86-64 processor with AVX2: `compute.portable` in params.yaml.
 
-The libraries below PyTorch, NumPy and SciPy choose their kernels by the processor, and other kernels add in another order.
-Each takes its choice from an environment variable, which it reads once, when it is loaded or first called: they must be set
-before any of the three is imported. What no variable holds, the square root, is in `pipeline.optimizers.roots`.
+The libraries beneath PyTorch, NumPy and SciPy choose their kernels by the type of processor, and different kernels add
+in a different order. An environment variable fixes the choice of each library, which reads it once, when it is loaded
+or first called, so all variables must be set before any of the three packages is imported. The square root, which no
+variable controls, is replaced by `pipeline.optimizers.roots`.
 
 This module imports nothing but the standard library.
 """
@@ -15,8 +16,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-#: Whom each is for: matrix and dot products (MKL); element-wise kernels, reductions, batch normalisation (ATen);
-#: convolutions (oneDNN); NumPy's and SciPy's products (OpenBLAS: its kernels, and one thread, as a sum over two differs).
+#: What the variables fix, in their order: matrix and dot products (MKL); element-wise kernels, reductions and batch
+#: normalisation (ATen); convolutions (oneDNN); the products of NumPy and SciPy (OpenBLAS: its kernels, and its use of
+#: one thread, because a sum that is split over two threads rounds differently).
 VARIABLES = {
     "MKL_CBWR": "COMPATIBLE",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -24,11 +26,11 @@ VARIABLES = {
     "OPENBLAS_CORETYPE": "Haswell",
     "OPENBLAS_NUM_THREADS": "1",
 }
-#: Older names for the same choices, which would have a say.
+#: Older names of such variables, which are removed because they would still have an effect.
 OTHERS = ("DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-#: What reads the variables.
+#: The packages that read the variables or load a library that does.
 LIBRARIES = ("numpy", "scipy", "torch")
-#: NumPy's own kernels for AVX-512, which it names anew from version 2.4 on.
+#: The features to disable so that NumPy does not use its own AVX-512 kernels; version 2.4 renamed them.
 NUMPY_AVX512 = "X86_V4 AVX512_ICL AVX512_SPR"
 NUMPY_AVX512_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
 
@@ -38,14 +40,21 @@ _in_force = False
 
 
 def in_force() -> bool:
-    """Whether this process was made portable: what runs on its CPU with one thread gives the same bytes elsewhere."""
+    """Whether `make_portable` took effect in this process.
+
+    If so, whatever runs on its CPU with one thread gives the same bytes on other processors.
+    """
     return _in_force
 
 
 def make_portable() -> str:
-    """Set the variables for this process; return why they cannot have their effect here, or nothing.
+    """Set the environment variables for this process, unless its machine cannot be made portable.
 
-    Raises RuntimeError where a library that would read them is imported already.
+    Returns:
+        An empty string if they were set, else the reason why they would have no effect.
+
+    Raises:
+        RuntimeError: if NumPy, SciPy or PyTorch has already been imported.
     """
     global _in_force
     loaded = [name for name in LIBRARIES if name in sys.modules]
@@ -63,7 +72,7 @@ def make_portable() -> str:
 
 
 def obstacle() -> str:
-    """Why the arithmetic of this machine cannot be made portable; empty where it can."""
+    """Explain why the arithmetic of this machine cannot be made portable; an empty string means that it can."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"this is no x86-64 processor but {platform.machine()}"
     try:

@@ -1,4 +1,4 @@
-"""One SeedSequence a run, spawned by purpose, so that nothing random depends on anything else that is random."""
+"""Independent random streams of a run: its seed is spawned by purpose, so that no stream depends on another."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ _PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "memory", "curv
 
 
 def seed_for(seed: int, purpose: Purpose) -> np.random.SeedSequence:
-    """The seed of one purpose of the run `seed`. New purposes go to the end of the list: the others keep theirs."""
+    """Derive the seed sequence of one purpose from the seed of a run.
+
+    It depends on the position of the purpose in `_PURPOSES`, so new purposes must be appended at the end.
+    """
     return np.random.SeedSequence(seed, spawn_key=(_PURPOSES.index(purpose),))
 
 
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:
-    """NumPy's generator for one purpose."""
+    """Create the NumPy generator for one purpose of a run."""
     return np.random.default_rng(seed_for(seed, purpose))
 
 
 def torch_seed(seed: int, purpose: Purpose) -> int:
-    """A 63-bit seed for torch.manual_seed."""
+    """Derive a 63-bit seed for `torch.manual_seed` for one purpose of a run."""
     return int(seed_for(seed, purpose).generate_state(1, np.uint64)[0] >> 1)

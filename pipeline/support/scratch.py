@@ -1,8 +1,8 @@
-"""What lets a killed run go on: its whole state in scratch/, which is no DVC output.
+"""Saved states that let a killed run resume: they are kept in scratch/, which is not a DVC output.
 
-A state is keyed by everything that makes the run what it is (plan, data, code, seed, kind of machine): one of another key is
-refused, and the run starts over. It is written whole and renamed. While a process works on a run it holds a lock, which the
-system gives back however the process ends, so that no second one writes beside it.
+A state carries a key made from everything that determines the run (plan, data, code, seed, kind of machine). If the key
+does not match, the state is discarded and the run starts over. States are written atomically. While a process works on
+a run it holds a lock, so that no second process can work on it; the system releases the lock however the process ends.
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ from filelock import FileLock, Timeout
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file
 
-#: Seconds between two states within a task.
+#: Seconds between two saved states within a task.
 INTERVAL = 120.0
-#: The same, for tests of runs that are over sooner.
+#: The environment variable that overrides it, for tests with shorter runs.
 VARIABLE = "TAG_SAVE_SECONDS"
 
 
 def fingerprint(files: Iterable[Path], *words: object) -> str:
-    """sha256 of the contents of files (of folders: every .py file in them, by name) and of words."""
+    """Compute the key of a state: the SHA-256 of the paths and contents of files and of further values.
+
+    Args:
+        files: Files, and folders, which stand for all .py files below them.
+        words: Further values, which enter by their `repr`.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for path in files:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
@@ -41,7 +49,7 @@ def fingerprint(files: Iterable[Path], *words: object) -> str:
 
 
 def _interval() -> float:
-    """Seconds between two states. Raises UserError where the environment says no such number."""
+    """Seconds between two states. Raises UserError if the environment variable is not a number of at least 0."""
     given = os.environ.get(VARIABLE)
     try:
         seconds = float(given) if given else INTERVAL
@@ -53,11 +61,21 @@ def _interval() -> float:
 
 
 class Scratch:
-    """A place for the state of one run, to be used in a with block.
+    """The saved state of one run, to be used as a context manager that holds the lock on the run.
 
-    folder: below which the run keeps what it has so far. key: of `fingerprint`. name: of the run, for what is told.
-    seconds_before: what earlier processes spent on the state that this one went on from.
-    Raises UserError on entry where another process works on the same run.
+    Entering raises UserError if another process is working on the same run.
+
+    Args:
+        folder: Where the state is kept; the run may keep other intermediate files there.
+        key: The key that a state must have to be resumed from, see `fingerprint`.
+        name: The name of the run in messages.
+
+    Attributes:
+        resumed: Whether `load` found a state to resume from.
+        seconds_before: The seconds that earlier processes spent to reach that state; 0 without one.
+
+    Raises:
+        UserError: if the environment variable TAG_SAVE_SECONDS is not a number of at least 0.
     """
 
     def __init__(self, folder: Path, key: str, name: str) -> None:
@@ -82,7 +100,13 @@ class Scratch:
         self._lock.release()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from; None, and an empty folder, where there is none that fits, which is told."""
+        """Load the state to resume from, with its tensors on the CPU.
+
+        Prints a line on stderr that says from where the run resumes, or why an existing state cannot be used.
+
+        Returns:
+            The state, or None if there is none with the right key. The folder is emptied in that case.
+        """
         reason = ""
         if self.state.exists():
             try:
@@ -99,22 +123,30 @@ class Scratch:
         return None
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last state."""
+        """Whether enough time has passed since the last saved state for another one."""
         return time.monotonic() - self.saved >= self.interval
 
     def save(self, told: str, state: dict[str, Any]) -> None:
-        """Keep `state` (tensors, numbers, words, and containers of them). told: how far it is, for people."""
+        """Save a state.
+
+        Args:
+            told: How far the run has got, for the message when it resumes.
+            state: Tensors, numbers, strings and containers of them.
+
+        Raises:
+            OSError: if the state cannot be written, such as when the disk is full.
+        """
         seconds = self.seconds_before + time.monotonic() - self.begun
         with whole_file(self.state) as partial, partial.open("wb") as file:
             try:
                 torch.save({**state, "key": self.key, "told": told, "seconds": seconds}, file)
-            except RuntimeError as error:  # what a write that failed becomes on its way through PyTorch
+            except RuntimeError as error:  # PyTorch turns a failed write into this
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
         self.saved = time.monotonic()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove everything in the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The loop over the tasks of a stream, what feeds it, and evaluation."""
+"""Training of one run: the loop over the tasks of a stream, the order of its batches, evaluation and resumption."""

@@ -1,7 +1,8 @@
-"""Where a run is, and how it goes on after it was killed.
+"""The position of a run in its stream, and how a run resumes after it was killed.
 
-The loop iterates over tasks, visits and batches through a `Cursor`. Each iterator moves the cursor on; a cursor that was set
-by a kept state begins in the middle, with the order of examples and everything that the run is set to what they were there.
+The training loop iterates over tasks, visits and batches through a `Cursor`, whose iterators advance the position. A
+cursor that is restored from a saved state starts in the middle of the stream, with the order of the examples and the
+whole state of the run as they were at that point.
 """
 
 from __future__ import annotations
@@ -22,16 +23,28 @@ from pipeline.training.run import Run
 
 
 class Cursor:
-    """The next batch of a run. task, visit, batch: its place, each from 0. steps: done so far.
+    """The position of the next batch of a run.
 
-    Where `scratch` holds a state, the run and its recorder are set to it; while the run goes on, its state is kept there
-    after each task, and within one as often as `scratch.due` says. resumed: whether there was one.
+    If `scratch` holds a state, the run and its recorder are restored from it. While the run continues, its state is
+    saved there after each task but the last, and within a task whenever `scratch.due` says so.
+
+    Args:
+        run: The run, as built for its first step.
+        recorder: The recorder of the run.
+        scratch: Where states are loaded and saved; None to do neither.
+
+    Attributes:
+        task: The number of the current task, from 0.
+        visit: The number of the current visit within the task, from 0.
+        batch: The number of the next batch within the visit, from 0.
+        steps: The steps done so far in the whole run.
+        resumed: Whether the run was restored from a saved state.
     """
 
     def __init__(self, run: Run, recorder: Recorder, scratch: Scratch | None) -> None:
         self.run, self.recorder, self.scratch = run, recorder, scratch
         self.task = self.visit = self.batch = self.steps = 0
-        #: The order of examples before the present visit; None where it is as it should be.
+        #: The state of the example order at the start of the current visit, if it still has to be restored; else None.
         self._order: dict[str, Any] | None = None
         self._bar: Any = None
         kept = scratch.load() if scratch else None
@@ -41,16 +54,16 @@ class Cursor:
 
     @property
     def task_begins(self) -> bool:
-        """Whether the present task has had no batch."""
+        """Whether the current task has not been trained on any batch yet."""
         return self.visit == 0 and self.batch == 0
 
     @property
     def visit_begins(self) -> bool:
-        """Whether the present visit has had no batch."""
+        """Whether the current visit has not been trained on any batch yet."""
         return self.batch == 0
 
     def tasks(self) -> Iterator[int]:
-        """The tasks from the present one on."""
+        """Yield the numbers of the tasks from the current one on, with a progress bar."""
         count, title = len(self.run.tests), f"train {self.run.plan.method}-{self.run.seed}"
         with tqdm(
             total=self.run.feed.steps(), initial=self.steps, unit="step", desc=title, disable=None, leave=False
@@ -64,7 +77,10 @@ class Cursor:
                     self.scratch.save(f"task {self.task + 1}", self._state(self.run.feed.position()))
 
     def visits(self) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
-        """The visits of the present task from the present one on: the training data of the task visited, its batches left."""
+        """Yield the visits of the current task from the current visit on.
+
+        Each is a pair: the training data of the visited task, and an iterator over the batches that are left.
+        """
         feed = self.run.feed
         if self._order is not None:
             feed.go_to(self._order)
@@ -84,7 +100,7 @@ class Cursor:
                 self.scratch.save(f"task {self.task + 1}, step {len(self.recorder.losses)}", self._state(order))
 
     def _state(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Tensors, numbers and words in plain containers. order: of examples, before the visit."""
+        """Everything that `_load` restores. `order` is the state of the example order before the current visit."""
         run, cuda = self.run, self.run.device.type == "cuda"
         return {
             "at": (self.task, self.visit, self.batch, self.steps),
@@ -98,7 +114,7 @@ class Cursor:
         }
 
     def _load(self, state: dict[str, Any]) -> None:
-        """Set everything to `state`, bit for bit."""
+        """Restore the run, its recorder and the random state from `state`, bit for bit."""
         run = self.run
         self.task, self.visit, self.batch, self.steps = state["at"]
         self._order = state["order"]
@@ -112,7 +128,7 @@ class Cursor:
 
 
 def _on(device: torch.device, state: Any) -> Any:
-    """The tensors of nested containers on a device."""
+    """Move the tensors in nested containers to a device."""
     if isinstance(state, Tensor):
         return state.to(device)
     if isinstance(state, dict):

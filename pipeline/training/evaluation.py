@@ -1,4 +1,4 @@
-"""Rows of the accuracy matrix: how well a network does on every task of the stream."""
+"""Evaluation of a network on the tasks of a stream: the rows of the accuracy matrix."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from torch import nn
 
 from pipeline.models import TaskModel, TaskTensors
 
-#: Images a forward pass, by kind of device. A CPU is fastest while the features of all images of a pass fit its cache (the
-#: reduced ResNet-18 is half as fast with 500 as with 100); a GPU, while it has enough to do.
+#: Images per forward pass, by type of device. A CPU is fastest as long as the features of all images of a pass fit into
+#: its cache (the reduced ResNet-18 is half as fast with 500 images as with 100); a GPU needs larger passes to be busy.
 CHUNK = {"cpu": 100}
 OTHER_CHUNK = 1000
 
 
 @torch.no_grad()
 def evaluate(model: TaskModel, task: TaskTensors, dropout: bool = False) -> tuple[float, float]:
-    """Accuracy (a fraction) and mean cross-entropy (nats) on one task, in eval mode; the model's mode is restored.
+    """Evaluate a model on one task, in eval mode; the mode of the model is restored afterwards.
 
-    dropout: whether that stays on, by PyTorch's global random state.
+    Args:
+        model: The model to evaluate.
+        task: The images and labels of the task.
+        dropout: Whether dropout stays on, with masks drawn from PyTorch's global random state.
+
+    Returns:
+        The accuracy, a fraction, and the mean cross-entropy in nats.
     """
     mode = model.training
     model.eval()
@@ -42,8 +48,17 @@ def evaluate(model: TaskModel, task: TaskTensors, dropout: bool = False) -> tupl
 def accuracy_row(
     model: TaskModel, tasks: Sequence[TaskTensors], count: int | None = None, dropout: bool = False
 ) -> tuple[list[float], list[float]]:
-    """One row of the accuracy matrix, and the losses beside it. count: of tasks from the first on that are evaluated (None:
-    all); the others have NaN. dropout: see `evaluate`."""
+    """Compute one row of the accuracy matrix and the corresponding row of losses.
+
+    Args:
+        model: The model to evaluate.
+        tasks: The evaluation data of all T tasks.
+        count: How many tasks, from the first on, are evaluated; None for all. The others have NaN in the rows.
+        dropout: Whether dropout stays on, see `evaluate`.
+
+    Returns:
+        The accuracies, as fractions, and the mean losses in nats, T values each.
+    """
     pairs = [evaluate(model, task, dropout) for task in tasks[:count]]
     missing = [math.nan] * (len(tasks) - len(pairs))
     return [*(accuracy for accuracy, _ in pairs), *missing], [*(loss for _, loss in pairs), *missing]

@@ -1,4 +1,4 @@
-"""Which examples come when: the order of a stream, as batches on the training device."""
+"""The order in which a run sees the examples of a stream, as batches on the training device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from pipeline.streams.reader import Tasks
 
 
 class Sequential:
-    """One task after the other, as the strategy visits them; each visit shuffles the task once an epoch.
+    """Feeds one task after another, as the strategy visits them; each epoch of a visit shuffles the task anew.
 
-    order: the run's random stream for the order of examples.
+    Training is divided into T parts. After part t (from 0), row t + 1 of the accuracy matrix is evaluated.
+
+    Args:
+        tasks: The stream of T tasks.
+        strategy: Decides which tasks are visited in each part.
+        training: Batch size and epochs.
+        outputs: For each task, the network's outputs for its classes.
+        order: The random stream of the run that shuffles the examples.
+        device: Where the batches are placed.
     """
 
     def __init__(
@@ -35,23 +43,27 @@ class Sequential:
         self.order, self.device = order, device
 
     def steps(self) -> int:
-        """Steps over the whole stream."""
+        """Count the steps over the whole stream."""
         visits = [task for part in range(len(self.tasks)) for task in self.strategy.visits(part, len(self.tasks))]
         sizes = [math.ceil(len(self.tasks.split(task, "train")[1]) / self.training.batch_size) for task in visits]
         return self.training.epochs * sum(sizes)
 
     def visits(self, part: int) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
-        """For each visit before row `part` + 1 of the accuracy matrix: the task's training data, and its batches."""
+        """Yield, for each visit of a part, the training data of the visited task and an iterator over its batches.
+
+        Args:
+            part: The part of the training, from 0 to T - 1.
+        """
         for number in self.strategy.visits(part, len(self.tasks)):
             task = load_task(self.tasks, number, "train", self.outputs, self.device)
             yield task, self._batches(task)
 
     def position(self) -> dict[str, Any]:
-        """The state of the order of examples, as it is before a visit."""
+        """Return the state of the random stream that shuffles the examples, to be taken before a visit begins."""
         return dict(self.order.bit_generator.state)
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Set it back to what `position` gave."""
+        """Restore a state that `position` returned."""
         self.order.bit_generator.state = position
 
     def _batches(self, task: TaskTensors) -> Iterator[Batch]:
@@ -63,15 +75,19 @@ class Sequential:
 
 
 class Joint(Sequential):
-    """The examples of all tasks mixed: all epochs' shuffles in a row, cut into as many parts as there are tasks."""
+    """Feeds the mixed examples of all tasks.
+
+    Every epoch shuffles all examples and cuts them into batches; the sequence of the batches of all epochs is then
+    divided evenly into T parts.
+    """
 
     def steps(self) -> int:
-        """Steps over the whole stream."""
+        """Count the steps over the whole stream."""
         sizes = [len(self.tasks.split(task, "train")[1]) for task in range(len(self.tasks))]
         return self.training.epochs * math.ceil(sum(sizes) / self.training.batch_size)
 
     def visits(self, part: int) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
-        """One visit a part."""
+        """Yield a single visit: the training data of task `part`, and the batches of this part, which mix all tasks."""
         if not hasattr(self, "shuffles"):
             loaded = [
                 load_task(self.tasks, task, "train", self.outputs, self.device) for task in range(len(self.tasks))
@@ -89,11 +105,11 @@ class Joint(Sequential):
         yield task, (self._batch(self.shuffles[index]) for index in chosen)
 
     def position(self) -> dict[str, Any]:
-        """Nothing: all shuffles are drawn at the start, from the run's seed."""
+        """Return an empty state, because all shuffles are drawn at the start, from the seed of the run."""
         return {}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing, because there is no state to restore."""
 
     def _batch(self, examples: Tensor) -> Batch:
         return Batch(self.images[examples], self.labels[examples], self.task_of[examples])

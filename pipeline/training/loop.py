@@ -1,4 +1,4 @@
-"""The one loop over the tasks of a stream."""
+"""The training loop over the tasks of a stream, which all methods share."""
 
 from __future__ import annotations
 
@@ -29,34 +29,39 @@ def train(
 ) -> Record:
     """Train one method on the whole stream.
 
-    Same plan, seed and kind of device: the same numbers, whatever ran before. The caller's random state is left as it was.
+    The same plan, seed and type of device give the same numbers, whatever ran before in this process. PyTorch's global
+    random state is restored afterwards.
 
     Args:
-        plan: what to train, and how.
-        tasks: the stream.
-        seed: of everything random in the run.
-        device: where to train.
-        after_task: called with the number of each task (from 0) and the model once the task is learnt.
-        weights: the file of initial weights, where the plan's network starts from trained ones.
-        scratch: where the run keeps its state after each task and every few minutes. Where it holds one, the run goes on
-            from it, and ends with the same numbers.
+        plan: What to train, and how.
+        tasks: The stream.
+        seed: The seed of everything random in the run.
+        device: Where to train.
+        after_task: Called after each task is learnt and before it is evaluated, with the number of the task (from 0)
+            and the model.
+        weights: The file of initial weights, if the network of the plan starts from pretrained ones.
+        scratch: Where the run saves its state after each task and every few minutes. If it already holds a state, the
+            run resumes from it and ends with the same numbers as an uninterrupted one. None to save nothing.
+
+    Returns:
+        Accuracies, losses and, for TAG, alphas of the run.
 
     Raises:
-        DivergenceError: at the first loss that is NaN, infinite or absurdly large.
-        UserError: for a missing or damaged task file.
+        DivergenceError: if the loss becomes NaN, infinite or absurdly large.
+        UserError: if a task file is missing or damaged, or the network cannot take the images of the stream.
     """
     with random_state_kept(device):
         run = build_run(plan, tasks, seed, device, weights)
         model, optimizer, strategy = run.model, run.optimizer, run.strategy
         recorder = Recorder(plan.method, seed, device)
-        cursor = Cursor(run, recorder, scratch)  # goes on where a killed run was
+        cursor = Cursor(run, recorder, scratch)  # resumes where a killed run stopped
         if not cursor.resumed:
             recorder.evaluated(*run.evaluate(learnt=0))
         for task in cursor.tasks():
             set_learning_rate(optimizer, learning_rate(plan.regime, plan.optimizer.lr, task))
             if cursor.task_begins:
                 begin_task(optimizer)
-            for visited, batches in cursor.visits():  # the task itself, but for multi-task learning
+            for visited, batches in cursor.visits():  # only the task itself, except in multi-task learning
                 if cursor.visit_begins:
                     strategy.begin_task(visited)
                 for batch in batches:
@@ -72,9 +77,17 @@ def train(
 
 
 def learning_rate(regime: Regime, lr: float, task: int) -> float:
-    """The learning rate of a task: max(lr * lr_decay^t, min_lr) with t = task + 1     (Stable SGD, section 5).
+    """Compute the learning rate of a task under a regime.
 
-    t counts from 1, so the first task's rate is lr * lr_decay. Without decay it is lr. task: from 0.
+    max(lr * lr_decay^t, min(lr, min_lr)) with t = task + 1     (Stable SGD, section 5)
+
+    t counts from 1, so the first task already has the rate lr * lr_decay. The lower bound is min_lr, but never raises
+    the rate above lr. Without decay the rate is lr.
+
+    Args:
+        regime: The decay and its lower bound.
+        lr: The learning rate before decay.
+        task: The number of the task, from 0.
     """
     if regime.min_lr is None:
         return lr
@@ -82,6 +95,6 @@ def learning_rate(regime: Regime, lr: float, task: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set it for all parameters."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -1,4 +1,4 @@
-"""What a run measures while it trains, and the watch over its loss."""
+"""What a run measures while it trains, and the detection of a loss that diverges."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from torch import Tensor
 
 from pipeline.support.errors import DivergenceError
 
-#: Points of the training-loss curve per task.
+#: Maximum number of points per task in the curves of training loss and alpha.
 CURVE = 20
-#: Nats. A network that is sure of the wrong answer loses tens; above this the weights have blown up, though a rectifier
-#: that died on the way may keep the loss from becoming infinite.
+#: Loss in nats from which on a run counts as diverged. A network that is confidently wrong has a loss of some tens;
+#: beyond this limit the weights have blown up, although rectifiers that died on the way may keep the loss finite.
 DIVERGED = 1e6
 
 
 @dataclass
 class Record:
-    """accuracy, test_loss: (T + 1, T), row 0 the untrained network; NaN where a task was not evaluated. train_loss: for each
-    task the mean loss of (up to) CURVE equal stretches of its steps. alpha: of TAG, for each task t its alpha(t, tau) in such
-    stretches, a list over tau in each (the last the task itself), as the mean over parameter tensors and steps; empty for
-    other update rules."""
+    """The measurements of one run on T tasks.
+
+    Attributes:
+        accuracy: (T + 1, T) accuracies as fractions; row 0 is the untrained network, NaN a task that was not evaluated.
+        test_loss: The mean losses in nats that go with `accuracy`, of the same shape.
+        train_loss: For each task the mean loss of each of up to `CURVE` equal stretches of its steps.
+        alpha: TAG's alpha(t, tau). For each task t and each such stretch a list over tau, the last entry being t
+            itself; each value is the mean over parameter tensors and steps. Empty for other update rules.
+    """
 
     accuracy: list[list[float]] = field(default_factory=list)
     test_loss: list[list[float]] = field(default_factory=list)
@@ -33,9 +38,18 @@ class Record:
 
 
 class Recorder:
-    """Fills the record of a run. losses, alphas: of the steps of the present task so far, on the device.
+    """Fills the record of a run.
 
-    method, seed: for the message of a run that diverges. every: steps between two looks at the loss, which make a GPU wait.
+    Args:
+        method: The method, named in the error if the run diverges.
+        seed: The seed, named there as well.
+        device: The device of the run.
+
+    Attributes:
+        every: Steps between two checks of the loss: 50 on a GPU, which each check forces to wait, else 1.
+        record: The record so far.
+        losses: The loss of each step of the current task so far, on the device.
+        alphas: TAG's alphas of each of these steps, as means over the parameter tensors, on the device.
     """
 
     def __init__(self, method: str, seed: int, device: torch.device) -> None:
@@ -47,16 +61,24 @@ class Recorder:
 
     @property
     def tasks(self) -> int:
-        """Tasks learnt so far: rows of the accuracy matrix after the untrained network's."""
+        """The rows of the accuracy matrix so far, which while a task is trained is the number of that task, from 1."""
         return len(self.record.accuracy)
 
     def evaluated(self, accuracy: list[float], loss: list[float]) -> None:
-        """Take one row of the accuracy matrix, and of the losses beside it."""
+        """Record one row of the accuracy matrix and the corresponding row of losses."""
         self.record.accuracy.append(accuracy)
         self.record.test_loss.append(loss)
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Take the loss of a step, and the alphas of an update rule that has some. Raises DivergenceError."""
+        """Record the loss of a step, and the alphas if the update rule has any.
+
+        Args:
+            loss: The loss of the batch, detached.
+            optimizer: The update rule, after its step.
+
+        Raises:
+            DivergenceError: if a check is due, and a loss since the last one is NaN, infinite or absurdly large.
+        """
         self.losses.append(loss)
         alphas: Tensor | None = getattr(optimizer, "alphas", None)
         if alphas is not None:
@@ -65,7 +87,11 @@ class Recorder:
             self._look()
 
     def end_task(self) -> None:
-        """Turn the steps of the task into curves. Raises DivergenceError."""
+        """Turn the steps of the finished task into curves.
+
+        Raises:
+            DivergenceError: if a loss since the last check is NaN, infinite or absurdly large.
+        """
         self._look()
         self.record.train_loss.append(_curve(self.losses))
         if self.alphas:
@@ -73,16 +99,17 @@ class Recorder:
         self.losses, self.alphas = [], []
 
     def _look(self) -> None:
+        """Raise DivergenceError if a loss since the last check is not below `DIVERGED`."""
         first = (len(self.losses) - 1) // self.every * self.every
         for step, loss in enumerate(self.losses[first:], start=first + 1):
-            if not loss.item() < DIVERGED:  # a NaN is not smaller than anything
+            if not loss.item() < DIVERGED:  # written so that NaN, which compares false, is caught too
                 raise DivergenceError(
                     f"{self.method}, seed {self.seed}: the loss is {loss.item()} at task {self.tasks}, step {step}; "
                     "choose a smaller learning rate"
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that must survive a stop."""
+        """Return everything that a resumed run needs."""
         return {
             "record": vars(self.record),
             "losses": torch.stack(self.losses) if self.losses else None,
@@ -90,7 +117,7 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+        """Restore what `state_dict` returned."""
         self.record = Record(**state["record"])
         self.losses, self.alphas = (
             [] if state[name] is None else list(state[name].to(self.device).unbind()) for name in ("losses", "alphas")
@@ -98,7 +125,7 @@ class Recorder:
 
 
 def _curve(values: Sequence[Tensor]) -> Any:
-    """Means over (up to) CURVE equal stretches of a sequence of tensors of one shape, as nested lists; [] of none."""
+    """Means over up to `CURVE` equal stretches of a sequence of equally shaped tensors, as nested lists."""
     if not values:
         return []
     whole = torch.stack(list(values)).double().cpu().numpy()

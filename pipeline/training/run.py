@@ -1,4 +1,4 @@
-"""What a run is made of: network, update rule, strategy, and the examples in their order."""
+"""The parts of a run (network, update rule, strategy, order of examples) and how they are built from its plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ from pipeline.training.feeding import Joint, Sequential
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of one run. tests: the images that each task is evaluated on."""
+    """The parts of one run.
+
+    Attributes:
+        plan: What is trained, and how.
+        seed: The seed of everything random in the run.
+        device: Where the model and the data are placed.
+        model: The network.
+        optimizer: The update rule.
+        strategy: What is added to the gradient or the data.
+        feed: The training batches in their order.
+        tests: For each task the images and labels that it is evaluated on.
+    """
 
     plan: RunPlan
     seed: int
@@ -33,7 +44,17 @@ class Run:
     tests: Sequence[TaskTensors]
 
     def evaluate(self, learnt: int) -> tuple[list[float], list[float]]:
-        """Accuracy (a fraction) and mean loss (nats) on every task after `learnt` tasks; NaN where none is planned."""
+        """Evaluate the model after `learnt` tasks; PyTorch's global random state is restored afterwards.
+
+        Any dropout masks depend on the seed of the run and on `learnt` alone.
+
+        Args:
+            learnt: The number of tasks learnt so far.
+
+        Returns:
+            The accuracies, as fractions, and the mean losses in nats, one of each for every task; NaN for those that
+            the plan does not evaluate.
+        """
         only_next = learnt > 0 and self.plan.training.evaluate == "next"
         with random_state_kept(self.device):
             torch.manual_seed(torch_seed(self.seed, "evaluation") ^ learnt)
@@ -42,10 +63,19 @@ class Run:
 
 
 def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weights: Path | None = None) -> Run:
-    """Everything as it is before the first step; each part draws from its own random stream of the run's seed.
+    """Build a run as it is before its first step; each part draws from its own random stream of the run's seed.
 
-    From here on PyTorch's global random state serves dropout alone. Raises UserError for a missing or damaged task file, or
-    images that the network cannot take.
+    This seeds PyTorch's global random state, which from then on serves dropout alone.
+
+    Args:
+        plan: What to train, and how.
+        tasks: The stream.
+        seed: The seed of everything random in the run.
+        device: Where to train.
+        weights: The file of initial weights, if the network of the plan starts from pretrained ones.
+
+    Raises:
+        UserError: if a task file is missing or damaged, or the network cannot take the images of the stream.
     """
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
     torch.manual_seed(torch_seed(seed, "weights"))
@@ -61,5 +91,5 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """A block that leaves PyTorch's global random state as it was."""
+    """Return a context manager that restores PyTorch's global random state (CPU and, if CUDA, `device`) on exit."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
