@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -98,6 +100,16 @@ def everything(clone: Clone, method: str) -> dict[str, bytes]:
     """The bytes of a run's outputs."""
     folders = [clone.folder / "models" / method / "1", clone.folder / "metrics" / "runs" / method]
     return {path.name: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def processes(clone: Clone, word: str) -> list[int]:
+    """The processes in the clone's folder that have a word in their command line, as the name of a module."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if word in process.cmdline() and process.cwd() == str(clone.folder):
+                found.append(process.pid)
+    return found
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

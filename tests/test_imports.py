@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from pipeline.optimizers.build import UPDATE_RULES
+
 
 @pytest.mark.parametrize(
     ("module", "unwanted"),
@@ -25,6 +27,24 @@ def test_an_import_brings_nothing_heavy_that_it_does_not_need(module: str, unwan
     code = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_update_rule_brings_the_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from pipeline.optimizers import begin_task, build_optimizer\n"
+        f"for name in {list(UPDATE_RULES)}:\n"
+        "    weight = torch.ones(2, requires_grad=True)\n"
+        "    rule = build_optimizer([weight], name, 0.1)\n"
+        "    begin_task(rule)\n"
+        "    weight.sum().backward()\n"
+        "    rule.step()\n"
+        "    rule.zero_grad()\n"
+        "    rule.load_state_dict(rule.state_dict())\n"
+        "    print(name, weight.tolist() != [1, 1], 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{name} True False" for name in UPDATE_RULES]
 
 
 def test_the_library_imports_nothing_from_the_stages() -> None:

@@ -12,10 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone
+from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone, processes
 from tests.waiting import wait_for_versions, wait_until
 
 
@@ -108,18 +107,9 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
 
 def working(clone: Clone, stage: str = "train") -> list[int]:
     """Processes that run a stage in the clone."""
-    return _processes(clone, f"stages.{stage}")
+    return processes(clone, f"stages.{stage}")
 
 
 def workers(clone: Clone) -> list[int]:
     """The processes in which `pipeline.parallel` runs DVC there."""
-    return _processes(clone, "pipeline.parallel.dvc_process")
-
-
-def _processes(clone: Clone, word: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if word in process.cmdline() and process.cwd() == str(clone.folder):
-                found.append(process.pid)
-    return found
+    return processes(clone, "pipeline.parallel.dvc_process")

@@ -43,9 +43,8 @@ def test_the_page_of_plots_draws_every_plot_without_a_network(clone: Clone) -> N
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
 def test_the_plots_of_two_revisions_are_told_apart(clone: Clone) -> None:
-    clone.edit("params.yaml", "  b: null", "  b: 7")
-    clone.edit("benchmarks.yaml", "lr: 0.2", "lr: 0.1")
-    clone.repro()
+    for table in (clone.folder / "plots").glob("*.csv"):  # as another run would leave them
+        table.write_text("".join(table.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     clone.run("dvc", "plots", "diff", "--quiet", "HEAD")
     page = clone.folder / "dvc_plots" / "index.html"
     elements, errors = browse(page)

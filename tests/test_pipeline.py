@@ -23,13 +23,10 @@ def another_method(clone: Clone) -> None:
     clone.edit("params.yaml", "  - stable-ewc\n", "  - stable-ewc\n  - rmsprop\n")
 
 
-def optimizer(clone: Clone) -> None:
-    clone.edit("params.yaml", "name: sgd", "name: tag")
-
-
-def unused_hyper_parameter(clone: Clone) -> None:
+def what_no_run_uses(clone: Clone) -> None:
     clone.edit("benchmarks.yaml", "    adam:\n      lr: 0.003", "    adam:\n      lr: 0.005")
     clone.edit("params.yaml", "  b: null", "  b: 7")
+    clone.edit("params.yaml", "threads: 1", "threads: 2")
 
 
 def hyper_parameter_of_ewc(clone: Clone) -> None:
@@ -44,10 +41,6 @@ def figures(clone: Clone) -> None:
     clone.edit("params.yaml", "dpi: 150", "dpi: 80")
 
 
-def compute(clone: Clone) -> None:
-    clone.edit("params.yaml", "threads: 1", "threads: 2")
-
-
 def stream(clone: Clone) -> None:
     clone.edit("benchmarks.yaml", "degrees: 30.0", "degrees: 40.0")
 
@@ -58,14 +51,12 @@ AFTER_RUNS = ("summarize", "figures")
 @pytest.mark.parametrize(
     ("change", "reruns"),
     [
-        (optimizer, stages(*AFTER_RUNS, runs={"naive-1"})),
-        (unused_hyper_parameter, set()),
+        (what_no_run_uses, set()),
         (hyper_parameter_of_ewc, stages(*AFTER_RUNS, runs={"stable-ewc-1"})),
         (another_seed, stages(*AFTER_RUNS, runs={"naive-2", "stable-ewc-2"})),
         (another_method, stages(*AFTER_RUNS, runs={"rmsprop-1"})),
         (eigenspectrum, stages("eigenspectrum@naive-1", "eigenspectrum@stable-ewc-1", *AFTER_RUNS)),
         (figures, {"figures"}),
-        (compute, set()),
     ],
 )
 def test_a_change_reruns_what_it_touches_and_nothing_else(
@@ -73,7 +64,6 @@ def test_a_change_reruns_what_it_touches_and_nothing_else(
 ) -> None:
     change(clone)
     assert clone.repro() - {"plan"} == reruns
-    assert clone.repro() == set()
 
 
 def test_another_stream_reruns_from_split_and_switching_back_restores_everything(clone: Clone) -> None:
@@ -93,6 +83,7 @@ def test_an_experiment_with_another_optimizer(clone: Clone) -> None:
     text = clone.run("dvc", "exp", "run", "-S", "optimizer.name=tag")
     ran = set(re.findall(r"^Running stage '([^']+)'", text, re.MULTILINE))
     assert ran == stages("plan", *AFTER_RUNS, runs={"naive-1"})
+    assert clone.repro() == set()
     difference = clone.run("dvc", "metrics", "diff")
     assert re.search(r"metrics/methods/naive\.json +average_accuracy", difference)
     assert "stable" not in difference

@@ -28,7 +28,7 @@ def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone,
         for method in ("naive", "stable-ewc"):
             assert everything(clone, method) == everything(base, method)
         # Again, with another parameter: the clones are used again, and only what it touches runs.
-        clone.edit("params.yaml", "  k: 3 ", "  k: 2 ")
-        clone.commit("fewer eigenvalues")
-        assert "5 stages (5 ran)" in clone.run(*command)
+        clone.edit("params.yaml", "dpi: 150", "dpi: 80")
+        clone.commit("coarser figures")
+        assert "2 stages (2 ran)" in clone.run(*command)
         assert len(list((tmp_path / "dask").glob("worker-*/clones/*/*/.git"))) == 2
