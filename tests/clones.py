@@ -84,6 +84,11 @@ def fresh_clone(folder: Path) -> Clone:
     )
     clone.edit("params.yaml", "stable: stable ", "stable: stable-ewc ")
     clone.edit("params.yaml", "  - 2\n  - 3\n", "")
+    clone.edit(
+        "params.yaml",
+        "  vector_formats:           # beside each PNG file: svg, pdf, both or none\n  - svg\n",
+        "  vector_formats: []\n",
+    )
     clone.edit("benchmarks.yaml", "    tasks: 5", "    tasks: 2")
     clone.edit("benchmarks.yaml", "    batch_size: 5 ", "    batch_size: 20 ")
     clone.run("git", "init", "--quiet")

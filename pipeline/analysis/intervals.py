@@ -38,6 +38,12 @@ def _quantile(freedom: float) -> float:
     return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
+def _with_interval(n: int, mean: float, std: float) -> Estimate:
+    """The estimate with Student's t interval of n >= 2 values with this mean and standard deviation."""
+    half = _quantile(n - 1) * std / math.sqrt(n)
+    return Estimate(n, mean, std, mean - half, mean + half)
+
+
 def estimate(values: Sequence[float]) -> Estimate:
     """Estimate the mean of values with Student's t interval.
 
@@ -54,8 +60,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(1, mean)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = _quantile(n - 1) * std / math.sqrt(n)
-    return Estimate(n, mean, std, mean - half, mean + half)
+    return _with_interval(n, mean, std)
 
 
 def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate | None:
@@ -83,8 +88,7 @@ def described(n: int, mean: float, population_std: float) -> Estimate:
     if n < 2:
         return Estimate(n, mean)
     std = population_std * math.sqrt(n / (n - 1))
-    half = _quantile(n - 1) * std / math.sqrt(n)
-    return Estimate(n, mean, std, mean - half, mean + half)
+    return _with_interval(n, mean, std)
 
 
 def welch_difference(a: Estimate, b: Estimate) -> Estimate:

@@ -6,6 +6,7 @@ A wrong argument gives a one-line error, and names are restricted so that none c
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import Annotated, Any, NoReturn
 
@@ -35,6 +36,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError with the message and a pointer to --help."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name(text: str, what: str) -> str:

@@ -46,7 +46,7 @@ class _Bounded(Composer):
     def return_alias(self, a: Any) -> Any:
         """Return the node that an alias refers to, unless that node is still being composed."""
         if id(a) not in self._sizes:
-            raise ComposerError(None, None, "an alias names what it is part of", a.start_mark)
+            raise ComposerError(None, None, "an alias refers to a value that contains it", a.start_mark)
         return a
 
 

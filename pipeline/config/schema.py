@@ -92,8 +92,11 @@ class Figures(Strict):
     """The `figures` section: the resolution of the figures, and the methods that they and the report compare."""
 
     dpi: Annotated[int, Field(ge=50, le=1200)] = Field(description="dots per inch of the PNG files")
+    vector_formats: Annotated[list[Literal["svg", "pdf"]], Field(max_length=2)] = Field(
+        ["svg"], description="vector graphics of each figure beside its PNG file: [svg], [pdf], [svg, pdf] or []"
+    )
     stable: str = Field(description="one of the two methods that the figure of three rows sets side by side")
-    plastic: str = Field(description="the other")
+    plastic: str = Field(description="the other one")
     reference: str = Field(description="the method that the report compares the others with, seed by seed")
 
 

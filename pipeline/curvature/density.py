@@ -73,7 +73,7 @@ def spectral_density(
     """
     operator = as_operator(operator)
     if probes < 1 or steps < 1:
-        raise ValueError(f"at least one probe and one step, not {probes} and {steps}")
+        raise ValueError(f"probes and steps must be at least 1, got {probes} and {steps}")
     steps = min(steps, operator.shape[0])
     generator = torch.Generator().manual_seed(seed)
     size = operator.shape[0] * steps * torch.finfo(operator.dtype).bits // 8

@@ -127,7 +127,9 @@ class HessianOperator:
     def _measured(self, batch: Sequence[Tensor]) -> int:
         """Bytes that the graphs of the gradient and of a product through it keep for each example."""
         few, more = (self._bytes([part[:count] for part in batch]) for count in (1, 3))
-        return max(1, (more - few) // min(2, max(1, len(batch[0]) - 1)))
+        further = min(3, len(batch[0])) - 1
+        # Of a single example what its graph shares with those of others cannot be told apart: all of it counts.
+        return max(1, (more - few) // further if further else few)
 
     def _bytes(self, batch: Sequence[Tensor]) -> int:
         """Bytes of all tensors that the graph of the gradient of a batch keeps."""

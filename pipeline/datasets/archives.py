@@ -65,12 +65,12 @@ def members(path: Path) -> Iterator[Member]:
         return
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path}: neither a folder nor an archive; allowed: {', '.join(SUFFIXES)}")
-    with _told(path):
+    with _reported(path):
         yield from _of_zip(path) if path.suffix == ".zip" else _of_tar(path)
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _reported(path: Path) -> Iterator[None]:
     """Turn every exception that a missing or damaged archive can raise into a UserError that names the archive."""
     try:
         yield
@@ -80,7 +80,7 @@ def _told(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged or not readable ({error}); fetch it again") from None
     except RuntimeError as error:  # raised by zipfile for an encrypted file or an unsupported compression method
         raise UserError(
-            f"{path}: not readable ({error}); pack it again, without a password, as tar or zip do"
+            f"{path}: not readable ({error}); repack it without a password, with ordinary tar or zip"
         ) from None
     except OSError as error:
         if error.filename is None:  # raised by gzip for bytes that are not gzip data; it names no file
@@ -93,12 +93,15 @@ def _told(path: Path) -> Iterator[None]:
 
 def _of_folder(root: Path) -> Iterator[Member]:
     # Links are followed here: the folder is the user's own, and large datasets are often assembled from links.
-    open_folders: set[str] = set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    def stop(error: OSError) -> None:
+        raise error  # os.walk would leave the folder out
+
+    seen: set[str] = set()
+    for folder, names, files in os.walk(root, followlinks=True, onerror=stop):
         real = os.path.realpath(folder)
-        if real in open_folders:
+        if real in seen:
             raise UserError(f"{folder}: links to a folder that is already part of {root}; remove the link")
-        open_folders.add(real)
+        seen.add(real)
         names.sort()
         for name in names:
             place = Path(folder, name)
@@ -117,16 +120,16 @@ def _of_tar(path: Path) -> Iterator[Member]:
             if not (entry.isreg() or entry.isdir()):
                 raise UserError(f"{path}: member '{entry.name}' is a link or a device; refused: fetch another copy")
             # tarfile itself reads a size that is not a number as 0, and ignores an incomplete sparse map.
-            told = entry.pax_headers
-            sparse = entry.issparse() or any(key.startswith("GNU.sparse") for key in told)
-            if sparse or told.get("size", str(entry.size)) != str(entry.size):
+            headers = entry.pax_headers
+            sparse = entry.issparse() or any(key.startswith("GNU.sparse") for key in headers)
+            if sparse or headers.get("size", str(entry.size)) != str(entry.size):
                 raise UserError(
-                    f"{path}: member '{entry.name}' is sparse or of no known size; pack it without --sparse"
+                    f"{path}: member '{entry.name}' is a sparse file or has an invalid size; pack it without --sparse"
                 )
             _small(path, name, entry.size)
 
             def read(entry: tarfile.TarInfo = entry) -> bytes:
-                with _told(path):
+                with _reported(path):
                     file = archive.extractfile(entry)
                     return _whole(file, entry.size) if file else b""
 
@@ -186,7 +189,7 @@ def _of_zip(path: Path) -> Iterator[Member]:
             _small(path, name, entry.file_size)
 
             def read(entry: zipfile.ZipInfo = entry) -> bytes:
-                with _told(path), archive.open(entry) as file:
+                with _reported(path), archive.open(entry) as file:
                     return _whole(file, entry.file_size)
 
             yield Member(name, entry.is_dir(), read)

@@ -125,7 +125,7 @@ def loaded(
     except Exception as error:  # a damaged header can raise almost anything
         raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:200]}); {fix}") from None
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.c_contiguous:
-        raise UserError(f"{path}: holds {array.dtype.str}, not {np.dtype(dtype).str} in the order of C; {fix}")
+        raise UserError(f"{path}: holds {array.dtype.str}, not {np.dtype(dtype).str} in C order; {fix}")
     if not fits(array.shape):
         raise UserError(f"{path}: has a shape that its manifest does not know, {array.shape}; {fix}")
     return array

@@ -135,7 +135,7 @@ def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | N
             length = answer.headers.get("Content-Length")
             start = _first_byte(answer.headers.get("Content-Range")) if answer.status == 206 else 0
             if start not in (0, have):
-                raise _FailedError("the server sent another range than asked", again=False)
+                raise _FailedError("the server sent a different range than requested", again=False)
             yield start, None if length is None else start + int(length), _chunks(answer)
     except urllib.error.HTTPError as error:
         error.close()

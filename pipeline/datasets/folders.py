@@ -120,7 +120,7 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
             return None
         top, split, below = folders[:-1][:1], "all", folders[1:] or folders
     if len(below) > 1:
-        raise UserError(f"{source.path}: {member.name}: lies deeper than a class; {_layout(source)}")
+        raise UserError(f"{source.path}: {member.name}: is in a subfolder of a class; {_layout(source)}")
     return "/".join(top), split, below[0]
 
 

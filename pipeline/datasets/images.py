@@ -68,8 +68,8 @@ def decode(data: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{name}: too large an image ({error}); shrink or remove it") from None
     except Exception as error:  # Pillow's readers raise many kinds of exceptions
-        told = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise UserError(f"{name}: not an image that Pillow can read{told}; fix or remove it") from None
+        detail = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise UserError(f"{name}: not an image that Pillow can read{detail}; fix or remove it") from None
     return np.asarray(image)
 
 

@@ -91,11 +91,17 @@ def local_files(files: Sequence[OfficialFile]) -> list[Path] | None:
         path = next((folder / name for name in file.names if (folder / name).exists()), None)
         if path is None:
             return None
-        algorithm, _, wanted = file.checksum.partition(":")
-        if not file.repacked and wanted and digest(path, algorithm) != wanted:
-            raise UserError(f"{path}: not the published file (its {algorithm} differs); fetch it again")
+        if not file.repacked:
+            _verify(path, file, "fetch it again")
         found.append(path)
     return found
+
+
+def _verify(path: Path, file: OfficialFile, fix: str) -> None:
+    """Raise UserError if the checksum of an official file is known, and that of `path` differs."""
+    algorithm, _, wanted = file.checksum.partition(":")
+    if wanted and digest(path, algorithm) != wanted:
+        raise UserError(f"{path}: not the published file (its {algorithm} differs); {fix}")
 
 
 def class_folder(dataset: str) -> Path | None:
@@ -132,8 +138,6 @@ def own_folder(path: str) -> Path:
 def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool, manual: str = "") -> list[Path]:
     """Find official files in the cache, downloading those that are missing.
 
-    Files already in the cache are not verified again.
-
     Args:
         dataset: The name of the dataset, for error messages.
         files: The files to find.
@@ -144,7 +148,8 @@ def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool,
         Their paths in the order of `files`.
 
     Raises:
-        UserError: if a file cannot be downloaded, or can only be downloaded by hand.
+        UserError: if a file cannot be downloaded, or can only be downloaded by hand; or if one in the cache has the
+            wrong checksum.
     """
     paths = []
     for file in files:
@@ -153,7 +158,7 @@ def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool,
             if not file.urls:
                 names = ", ".join(other.names[0] for other in files)
                 raise UserError(
-                    f"{dataset}: needs {names}, which only a person can fetch: {manual}; put them into a folder and name "
+                    f"{dataset}: needs {names}, which must be fetched by hand: {manual}; put them into a folder and name "
                     f"it in the environment variable {VARIABLE} (or put them into {cache_folder()})"
                 )
             other = f", or class folders as {dataset}.tar," if folders else ""
@@ -162,5 +167,7 @@ def fetched_files(dataset: str, files: Sequence[OfficialFile], *, folders: bool,
                 f"that folder in the environment variable {VARIABLE}"
             )
             download(file.urls, path, file.checksum, fix=fix)
+        elif not file.repacked:
+            _verify(path, file, "delete it and run again")
         paths.append(path)
     return paths

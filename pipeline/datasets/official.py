@@ -132,7 +132,7 @@ def _svhn(path: Path) -> Split:
         if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
             raise ValueError(f"X of {images.shape} {images.dtype} for {len(labels)} labels")
     except Exception as error:  # a damaged MATLAB file can raise almost anything
-        raise UserError(f"{path}: not a file of SVHN ({error}); {_MEND}") from None
+        raise UserError(f"{path}: not an SVHN file ({error}); {_MEND}") from None
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
 
 

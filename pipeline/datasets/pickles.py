@@ -84,4 +84,6 @@ class _Restricted(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise UserError(f"the pickle names {module}.{name}, which is no array or container; refused") from None
+            raise UserError(
+                f"the pickle names {module}.{name}, which is neither an array nor a plain container; refused"
+            ) from None

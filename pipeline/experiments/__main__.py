@@ -9,13 +9,12 @@ python -m pipeline.experiments NAME --from FOLDER     # run nothing, take the fi
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.analysis.summary import summarize, tables
 from pipeline.config import Configuration, read_configuration
-from pipeline.config.arguments import Parser, jobs
+from pipeline.config.arguments import Parser, cores, jobs
 from pipeline.config.arguments import seeds as seeds_of
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
 from pipeline.experiments.records import Key, as_run, read_record
@@ -34,12 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded.
     """
     parser = Parser("pipeline.experiments", __doc__)
-    parser.add_argument("name", nargs="?", help="of an experiment in experiments.yaml; none: list them")
-    parser.add_argument(
-        "-j", "--jobs", type=jobs, default=os.cpu_count() or 1, help="runs at once (default: the cores)"
-    )
-    parser.add_argument("--methods", help="only these, as tag,er")
-    parser.add_argument("--seeds", help="only these, as 1,2")
+    parser.add_argument("name", nargs="?", help="name of an experiment in experiments.yaml; without it, list them")
+    parser.add_argument("-j", "--jobs", type=jobs, default=cores(), help="runs at once (default: the cores)")
+    parser.add_argument("--methods", help="only these methods, such as tag,er")
+    parser.add_argument("--seeds", help="only these seeds, such as 1,2")
     parser.add_argument(
         "--from", dest="origin", type=Path, metavar="FOLDER", help="take finished runs from another clone"
     )
@@ -81,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     renew_document(overall(listed))
     held = sum(found.verdict == "reproduced" for found in compared)
-    told = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
-    print(f"{given.name}: {state(experiment, records)}{told}; results/{given.name}/report.md")
+    verdicts = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
+    print(f"{given.name}: {state(experiment, records)}{verdicts}; results/{given.name}/report.md")
     if status:
         raise UserError(f"{given.name}: some runs failed, see above; fix the cause and run again")
 

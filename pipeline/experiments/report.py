@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -63,9 +64,7 @@ def write_results(
         with (folder / "settings.yaml").open("w", encoding="utf-8") as file:
             plain = {method: plan.model_dump(exclude_none=True) for method, plan in methods.items()}
             YAML().dump({"data": data.model_dump(exclude_none=True), "methods": plain}, file)
-        drawn = draw_all(made, params.figures, folder, None)
-        for picture in folder.glob("*.svg"):
-            picture.unlink()
+        drawn = draw_all(made, params.figures.model_copy(update={"vector_formats": []}), folder, None)
         sections = report(made, methods, {**stream, "tasks": number}, published, options, drawn)
         sections.insert(1, _how(experiment, records))
         if experiment.notes:
@@ -91,9 +90,9 @@ def _how(experiment: Experiment, records: Records) -> Section:
     for table in experiment.tables:
         for method in table.methods:
             found = [records[method, seed] for seed in table.seeds if (method, seed) in records]
-            seconds = sorted(record["seconds"] for record in found if record["seconds"])
-            told = f"{seconds[len(seconds) // 2]:.0f}" if seconds else "none"
-            rows.append([method, table.title, f"{len(found)} of {len(table.seeds)}", told])
+            seconds = [record["seconds"] for record in found if record["seconds"]]
+            typical = f"{median(seconds):.0f}" if seconds else "none"
+            rows.append([method, table.title, f"{len(found)} of {len(table.seeds)}", typical])
     machines = sorted({_machine(record["machine"]) for record in records.values()})
     commits = sorted({record["commit"][:12] for record in records.values()})
     text = [
@@ -161,11 +160,11 @@ def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Com
     lacking = _missing(experiment, runs)
     whole = [found.verdict for method, found in compared.items() if not lacking[method]]
     begun = [found.verdict for method, found in compared.items() if lacking[method]]
-    told = [f"{whole.count('reproduced')} of {len(whole)}"] if whole else []
+    counts = [f"{whole.count('reproduced')} of {len(whole)}"] if whole else []
     if begun:
-        told.append(f"{begun.count('reproduced')} of {len(begun)} so far, with fewer seeds")
-    waiting = len(experiment.methods) - len(compared)
-    return "; ".join(told + ([f"{waiting} not run yet"] if waiting else []))
+        counts.append(f"{begun.count('reproduced')} of {len(begun)} so far, with fewer seeds")
+    waiting = len(set(experiment.methods) - set(runs["method"]))
+    return "; ".join(counts + ([f"{waiting} not run yet"] if waiting else []))
 
 
 def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> Table:
@@ -191,8 +190,8 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
             cells += ["", "", ""]
         forgetting, learning = (found.row.forgetting, found.row.learning_accuracy) if found else (None, None)
         for name, value in (("forgetting_paper", forgetting), ("learning_accuracy", learning)):
-            told = f" (published {_brief(value)})" if value else ""
-            cells.append(_mean(of_method[name]) + told)
+            published = f" (published {_brief(value)})" if value else ""
+            cells.append(_mean(of_method[name]) + published)
         if eigenvalues:
             cells.append(_mean(of_method["largest_eigenvalue"], factor=1, digits=2))
         rows.append(cells)

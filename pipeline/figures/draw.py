@@ -33,6 +33,9 @@ Tables = Mapping[str, pd.DataFrame]
 #: The first images of each task, (tasks, n, height, width[, 3]) uint8, and the tasks' names.
 FirstImages = tuple[np.ndarray, Sequence[str]]
 
+#: Of each format: with a date in it, the same figure would be a different file each time.
+WITHOUT_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
 #: File name -> the function that draws it from the tables; it returns None if the runs have nothing to draw.
 FIGURES: dict[str, Callable[[Tables, Figures], Figure | None]] = {
     "accuracy_of_tasks": accuracy_of_tasks.draw,
@@ -66,7 +69,7 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages | None) -> list[str]:
-    """Draw every figure and write it as PNG and SVG.
+    """Draw every figure and write it as PNG, and as the vector graphics that the options name.
 
     Args:
         tables: The tables of plots/, by name.
@@ -84,6 +87,6 @@ def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages 
         drawn = {name: figure for name, figure in figures.items() if figure is not None}
         for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=options.dpi)
-            # With a date in it, the same figure would be a different file each time.
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            for suffix in options.vector_formats:
+                figure.savefig(folder / f"{name}.{suffix}", metadata=WITHOUT_DATE[suffix])
     return list(drawn)

@@ -43,7 +43,7 @@ def checked(model: type[D], value: Any, path: str | Path, fix: str) -> D:
         UserError: if the value does not match the schema.
     """
     if not isinstance(value, dict):
-        raise UserError(f"{path}: must be an object of JSON, is a {type(value).__name__}; {fix}")
+        raise UserError(f"{path}: must be a JSON object, is a {type(value).__name__}; {fix}")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -67,11 +67,11 @@ class Column:
             wrong = wrong or [word for word in filled if self.words and word not in self.words]
             return f"holds {_shown(wrong[0])}" if wrong else None
         if self.kind == "flag":
-            return None if pd.api.types.is_bool_dtype(filled) else "holds other words than True and False"
+            return None if pd.api.types.is_bool_dtype(filled) else "holds values other than True and False"
         whole = pd.api.types.is_integer_dtype(filled)
         if pd.api.types.is_bool_dtype(filled) or not (whole or pd.api.types.is_float_dtype(filled)):
             wrong = [word for word in filled if _no_number(word)]
-            return f"holds {_shown(wrong[0]) if wrong else 'words'}, which is no number"
+            return f"holds {_shown(wrong[0]) if wrong else 'words'}, which is not a number"
         if self.kind == "whole" and not whole:
             return "holds a number that is not whole"
         out = filled[~np.isfinite(filled.astype(float)) | (filled < self.low) | (filled > self.high)]
@@ -232,12 +232,12 @@ def check_table(frame: pd.DataFrame, table: Table, path: str | Path, fix: str) -
     missing = [name for name, column in table.columns.items() if not column.optional and name not in frame]
     unknown = [name for name in frame.columns if name not in table.columns]
     if missing or unknown:
-        told = (
+        problem = (
             f"lacks the column {missing[0]}"
             if missing
             else f"has a column that is none of its own, {_shown(unknown[0])}"
         )
-        raise UserError(f"{path}: {told}; {fix}")
+        raise UserError(f"{path}: {problem}; {fix}")
     if len(frame) < table.least:
         raise UserError(f"{path}: has no rows; {fix}")
     if len(frame):

@@ -43,10 +43,15 @@ def build_optimizer(
     Raises:
         ValueError: if the name is unknown, or if a value is out of the rule's range.
     """
-    if "bank_dtype" in values:
-        values["bank_dtype"] = getattr(torch, values["bank_dtype"])
     if name not in UPDATE_RULES:
-        raise ValueError(f"unknown update rule '{name}'; there are {', '.join(UPDATE_RULES)}")
+        raise ValueError(f"unknown update rule '{name}'; choose one of {', '.join(UPDATE_RULES)}")
+    if "bank_dtype" in values:
+        dtype = getattr(torch, values["bank_dtype"], None)
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(
+                f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {values['bank_dtype']!r}"
+            )
+        values["bank_dtype"] = dtype
     given: list[Any] = list(params)
     tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
     if name in FUSED_ON_CPU and all(tensor.device.type == "cpu" for tensor in tensors):

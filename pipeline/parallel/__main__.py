@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.config import read_configuration, resolve_run
-from pipeline.config.arguments import Parser, jobs
+from pipeline.config.arguments import Parser, cores, jobs
 from pipeline.parallel.dvc import RUNNING, lock_in_order
 from pipeline.parallel.graph import read_graph
 from pipeline.parallel.worker import Result
@@ -35,15 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="docs/running.md tells more.",
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as train or train@tag-1 (default: all)")
-    parser.add_argument("-j", "--jobs", type=jobs, default=_cores(), help="stages at once (default: the cores)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
+    parser.add_argument("-j", "--jobs", type=jobs, default=cores(), help="stages at once (default: the cores)")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler, such as tcp://host:8786"
+    )
     parser.add_argument(
         "--clone-from", metavar="URL", help="workers run in clones of this Git repository; results come by DVC's remote"
     )
     parser.add_argument(
         "--gpu", action="store_true", help="a stage of train and eigenspectrum waits for a GPU of its own"
     )
-    parser.add_argument("--dry", action="store_true", help="only list what would be handed out")
+    parser.add_argument("--dry", action="store_true", help="only list the stages that would run")
     parser.add_argument("--keep-going", action="store_true", help="after a failure run what does not depend on it")
     given = parser.parse_args(arguments)
     start = time.monotonic()
@@ -89,7 +90,7 @@ def _alone() -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"another one is at work in this folder ({lock.lock_file} is locked); wait for it or end it"
+            f"another pipeline.parallel is running in this folder ({lock.lock_file} is locked); wait for it or end it"
         ) from None
     try:
         yield
@@ -108,11 +109,6 @@ def _check_files() -> None:
         configuration = read_configuration()
         for method in configuration.params.methods:
             resolve_run(configuration, method)
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _summary(done: Mapping[str, Result], seconds: float) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.arguments import cores
 from pipeline.parallel.scheduler import GPU
 from pipeline.parallel.worker import PROCESSES, end_processes, gpus
 from pipeline.support.errors import UserError
@@ -42,8 +42,8 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is None:
         if gpu and not gpus():
-            raise UserError("--gpu: PyTorch finds none on this machine; leave --gpu out")
-        PROCESSES.start(Path.cwd(), min(jobs, os.cpu_count() or 1))
+            raise UserError("--gpu: PyTorch finds no GPU on this machine; leave --gpu out")
+        PROCESSES.start(Path.cwd(), min(jobs, cores()))
         with (
             dask.config.set(SELDOM),
             LocalCluster(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.arguments import cores
 from pipeline.parallel.clones import Source, own_clone
 from pipeline.parallel.dvc import Outcome, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
@@ -78,7 +79,7 @@ def perform(request: Request, jobs: int) -> Result:
     """
     start = time.perf_counter()
     # For libraries that use every core they see; PyTorch uses as many threads as compute.threads says.
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     repro = ["--wait-for-lock", "repro", "--single-item", request.stage]
     with contextlib.ExitStack() as stack:
         if request.gpu:

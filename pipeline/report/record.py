@@ -72,8 +72,8 @@ def free_place(name: str) -> Path:
     held = {path.name for path in place.iterdir()} if place.is_dir() else set()
     if held - FILES - PICTURES or (held and "machine.json" not in held) or (place.exists() and not place.is_dir()):
         other = sorted(held - FILES - PICTURES)
-        told = f" (it holds {other[0]})" if other else ""
-        raise UserError(f"{place}: not made by this command{told}; choose another name, or move it away")
+        also = f" (it holds {other[0]})" if other else ""
+        raise UserError(f"{place}: not made by this command{also}; choose another name, or move it away")
     return place
 
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: if the name is taken, or if the pipeline has not been run.
     """
     parser = Parser("pipeline.report.record", __doc__)
-    parser.add_argument("name", help="of the folder below results/")
+    parser.add_argument("name", help="name of the folder below results/")
     place = free_place(name(parser.parse_args(arguments).name, "NAME"))
     figures = Path("figures")
     for needed in (figures / "report.md", Path("metrics/summary.csv")):

@@ -76,15 +76,17 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             print(f"best: {name} left out: {error}", file=sys.stderr)
             return
     data = resolve_data(configuration).model_dump(exclude_none=True)
+    measures: dict[str, Any] = {}
     for method in configuration.params.methods:
         text = git_or_none("show", f"{commit}:metrics/methods/{method}.json")
         if text is None:
             continue
         try:
-            measured = MethodMeasures.model_validate_json(text, strict=True).root
+            measures[method] = MethodMeasures.model_validate_json(text, strict=True).root
         except ValidationError:
             print(f"best: {name} left out: its metrics/methods/{method}.json is damaged", file=sys.stderr)
             return
+    for method, measured in measures.items():
         plan = plans[method].model_dump(exclude_none=True, exclude={"method"})
         yield Found(
             name,
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: if an argument is wrong, or if no finished experiment matches.
     """
     parser = Parser("pipeline.search.best", __doc__)
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all that experiments hold")
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all methods of the experiments")
     parser.add_argument("--metric", default="average_accuracy", help="default: %(default)s")
     parser.add_argument(
         "--evaluation", choices=["validation", "test"], default="validation", help="default: %(default)s"

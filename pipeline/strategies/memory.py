@@ -56,13 +56,13 @@ class Memory:
     def _read(self, slots: Tensor) -> Batch:
         """The examples in `slots`. Raises RuntimeError if nothing was ever added."""
         if self.images is None:
-            raise RuntimeError("the memory is empty")
+            raise RuntimeError("the memory holds no example to sample")
         return Batch(self.images[slots], self.labels[slots], self.tasks[slots])
 
     def _draw(self, count: int, available: int) -> Tensor:
         """Draw `count` different numbers below `available`, or all if there are fewer. Raises RuntimeError for 0."""
         if available == 0:
-            raise RuntimeError("the memory is empty")
+            raise RuntimeError("the memory holds no example to sample")
         draw = self.generator.choice(available, min(count, available), replace=False)
         return torch.from_numpy(draw).to(self.labels.device, non_blocking=True)
 

@@ -52,7 +52,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        print(f"{stage}: interrupted; nothing was left half-written, run again to go on", file=sys.stderr)
+        print(f"{stage}: interrupted; no partial output was left; run it again to resume", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails with the same error
@@ -61,7 +61,8 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         line = " ".join(str(error).split())
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        line = f"cannot read or write{where}: {error.strerror or error}; free or unlock that place and run again"
+        fix = "free some space or fix the permissions there and run again"
+        line = f"cannot read or write{where}: {error.strerror or error}; {fix}"
     except (MemoryError, RuntimeError) as error:
         if not _memory_ended(error):
             raise
@@ -74,7 +75,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
 
 def _memory_ended(error: Exception) -> bool:
     """Whether Python, NumPy or PyTorch ran out of memory, on the host or on the GPU."""
-    ended = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    ended = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return ended or any(words in str(error) for words in ("allocate memory", "out of memory"))
 
 

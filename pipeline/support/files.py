@@ -35,7 +35,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a folder is where a file belongs", str(path))
+        raise IsADirectoryError(errno.EISDIR, "expected a file, found a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
@@ -66,7 +66,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise NotADirectoryError(errno.ENOTDIR, "a link or a file is where a folder belongs", str(path))
+        raise NotADirectoryError(errno.ENOTDIR, "expected a folder, found a file or a link", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
@@ -227,7 +227,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a valid JSON number")
 
 
 def significant(value: float, digits: int = 5) -> float:

@@ -48,5 +48,5 @@ def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.Complete
     try:
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")  # noqa: S603 - Git
     except FileNotFoundError:
-        where = "" if folder is None or folder.is_dir() else f" in {folder}, which is no folder"
+        where = "" if folder is None or folder.is_dir() else f" in {folder}, which is not a folder"
         return subprocess.CompletedProcess(command, 127, "", f"cannot be run{where}; install Git, or put it on PATH")

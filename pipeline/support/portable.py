@@ -74,7 +74,7 @@ def make_portable() -> str:
 def obstacle() -> str:
     """Explain why the arithmetic of this machine cannot be made portable; an empty string means that it can."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return f"this is no x86-64 processor but {platform.machine()}"
+        return f"the processor is not x86-64 but {platform.machine()}"
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -112,10 +112,10 @@ class Scratch:
             try:
                 held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
                 if held["key"] == self.key:
-                    print(f"{self.name}: going on from {held['told']}", file=sys.stderr)
+                    print(f"{self.name}: resuming from {held['told']}", file=sys.stderr)
                     self.resumed, self.seconds_before = True, held["seconds"]
                     return held
-                reason = "is of another plan, data or code"
+                reason = "belongs to a different plan, data or code"
             except Exception as error:  # a truncated file fails in many ways
                 reason = f"cannot be read ({type(error).__name__})"
             print(f"{self.name}: {self.state} {reason}: starting over", file=sys.stderr)

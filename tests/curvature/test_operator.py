@@ -194,6 +194,19 @@ def test_a_bound_on_memory_cuts_batches_and_changes_no_product(share: float, ret
     assert torch.allclose(operator.matvec(v), whole.matvec(v), atol=1e-12)
 
 
+def test_batches_of_one_example_are_counted_too() -> None:
+    module, images, labels = small(), torch.randn(6, 5).double(), torch.randint(4, (6,))
+    batches = [(images[k : k + 1], labels[k : k + 1]) for k in range(6)]
+
+    def operator(memory: int) -> HessianOperator:
+        return HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), batches, memory=memory)
+
+    size = operator(1 << 30).bytes_per_example
+    assert size > 100
+    assert operator(1 << 30).retained == 1
+    assert operator(4 * size).retained == 0.5
+
+
 def test_what_an_example_takes_is_measured() -> None:
     module, images, labels = Conv().double().eval(), torch.randn(60, 2, 4, 4).double(), torch.randint(4, (60,))
     operator = HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), [(images, labels)])

@@ -4,6 +4,7 @@ import io
 import os
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,18 @@ def test_a_dead_link_and_a_device_in_a_folder_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe: neither a file nor a folder"):
         listing(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may list every folder, so the system's refusal is made up."""
+    (tmp_path / "a" / "closed").mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(folder: str) -> Iterator[os.DirEntry[str]]:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
+        list(members(tmp_path))

@@ -167,7 +167,7 @@ def test_no_class_folders_and_two_top_folders_are_told(
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_images_deeper_than_their_class_are_told(tmp_path: Path, fraction: float | None) -> None:
     folder = lay(tmp_path / "birds", {"top/train/owl": {"young": images(2, *SHAPE)}})
-    with pytest.raises(UserError, match=r"top/train/owl/young.*: lies deeper than a class; wanted"):
+    with pytest.raises(UserError, match=r"top/train/owl/young.*: is in a subfolder of a class; wanted"):
         write_class_folder(ClassFolder(folder, SHAPE, fraction), tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_svhn_is_read_and_its_label_10_is_the_digit_0(tmp_path: Path) -> None:
     assert np.array_equal(found, images)
     assert labels.tolist() == [0, 1, 9, 0]
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UserError, match=r"train_32x32\.mat: not a file of SVHN"):
+    with pytest.raises(UserError, match=r"train_32x32\.mat: not an SVHN file"):
         official.svhn(path, path)
 
 

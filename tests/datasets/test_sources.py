@@ -201,6 +201,15 @@ def test_notmnist_leaves_out_its_two_broken_files_and_splits_off_a_tenth(
     assert {image.tobytes() for images, _ in splits.values() for image in images} == {v.tobytes() for v in values}
 
 
+def test_another_file_in_the_cache_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(local.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "tag-pipeline").mkdir()
+    (tmp_path / "tag-pipeline/notMNIST_small.tar.gz").write_bytes(b"half of it")
+    with pytest.raises(UserError, match=r"notMNIST_small\.tar\.gz: not the published file .*; delete it and run again"):
+        sources.fetch("notmnist")
+
+
 def test_what_only_a_person_can_fetch_is_told_with_names_and_places(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

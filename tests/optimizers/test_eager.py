@@ -51,3 +51,11 @@ def test_a_closure_is_evaluated_with_gradients() -> None:
 
     assert rule.step(loss) == 2.0
     assert weight.tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_an_unknown_rule_or_dtype_is_refused_by_name() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    with pytest.raises(ValueError, match=r"unknown update rule 'sdg'; choose one of sgd, "):
+        build_optimizer([weight], "sdg", 0.1)
+    with pytest.raises(ValueError, match=r"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got 'float33'"):
+        build_optimizer([weight], "tag", 0.1, bank_dtype="float33")

@@ -164,7 +164,7 @@ def test_an_examination_that_dies_goes_on_with_the_next_task(
                 found = fresh().run(done, scratch)
             except DiedError:
                 continue
-    assert capsys.readouterr().err.count("going on from") == 2
+    assert capsys.readouterr().err.count("resuming from") == 2
     assert (found.entries, found.end_of_stream, found.distances) == (
         whole.entries,
         whole.end_of_stream,

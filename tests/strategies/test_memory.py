@@ -201,14 +201,14 @@ def test_a_batch_that_mixes_tasks_is_kept_with_the_task_of_each_example() -> Non
 
 
 def test_there_is_nothing_to_sample_from_an_empty_memory() -> None:
-    with pytest.raises(RuntimeError, match="the memory is empty"):
+    with pytest.raises(RuntimeError, match="the memory holds no example to sample"):
         Reservoir(3, np.random.default_rng(0)).sample(1)
     ring = Ring(3, [[0, 1], [2, 3]], np.random.default_rng(0))
-    with pytest.raises(RuntimeError, match="the memory is empty"):
+    with pytest.raises(RuntimeError, match="the memory holds no example to sample"):
         ring.sample(1)
     ring.begin_task(0, CPU)
     ring.add(example_batch([1, 2], [0, 1]))
-    with pytest.raises(RuntimeError, match="the memory is empty"):
+    with pytest.raises(RuntimeError, match="the memory holds no example to sample"):
         ring.sample(1)  # there is no earlier task
 
 

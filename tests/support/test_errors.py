@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from pipeline.support.errors import DivergenceError, UserError, nearest, run_stage
 from tests.paths import ROOT
@@ -23,7 +24,7 @@ def failing(error: Exception) -> None:
         (OSError("3 requested and 1 written"), "3 requested and 1 written"),
     ],
 )
-def test_what_a_person_can_mend_is_one_line_and_status_2(
+def test_what_a_person_can_fix_is_one_line_and_status_2(
     error: Exception, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -37,6 +38,14 @@ def test_what_a_person_can_mend_is_one_line_and_status_2(
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_stage("plan", lambda: failing(ZeroDivisionError()))
+
+
+def test_only_a_lack_of_memory_of_a_gpu_is_a_line() -> None:
+    def fault() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(torch.AcceleratorError):
+        run_stage("train", fault)
 
 
 def test_ctrl_c_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

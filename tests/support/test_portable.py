@@ -86,7 +86,7 @@ def test_it_comes_before_the_libraries_or_not_at_all() -> None:
         ("x86_64", "fpu sse4_2 avx avx2 fma", ""),
         ("x86_64", "fpu sse4_2 avx", "this processor has no AVX2 and no FMA"),
         ("x86_64", "fpu sse4_2 avx2", "this processor has no FMA"),
-        ("aarch64", "", "this is no x86-64 processor but aarch64"),
+        ("aarch64", "", "the processor is not x86-64 but aarch64"),
         ("x86_64", None, "the system does not tell"),
     ],
 )

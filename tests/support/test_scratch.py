@@ -90,7 +90,7 @@ def test_a_run_that_dies_again_and_again_ends_with_the_same_numbers(
                 record, kept = run(plan, two_tasks, scratch)
             except KilledError:
                 continue
-    assert capsys.readouterr().err.count("going on from") == 5
+    assert capsys.readouterr().err.count("resuming from") == 5
     assert vars(record) == vars(whole)
     for name_, value in kept[-1].items():
         assert torch.equal(value, wanted[-1][name_])
@@ -105,7 +105,7 @@ def test_a_state_of_another_key_is_refused_and_told(
     (tmp_path / "run" / "task-01.safetensors").write_bytes(b"of another run")
     with Mortal(tmp_path / "run", every=500, dies=None, key="other") as scratch:
         record, _ = run(plan, two_tasks, scratch)
-    assert "is of another plan, data or code: starting over" in capsys.readouterr().err
+    assert "belongs to a different plan, data or code: starting over" in capsys.readouterr().err
     assert not (tmp_path / "run" / "task-01.safetensors").exists()
     assert vars(record) == vars(run(plan, two_tasks, None)[0])
 
