@@ -24,7 +24,10 @@ An example that runs as it stands:
 
 The public members are, first, operators:
 
-- `HessianOperator`: the Hessian of a mean loss over batches, as a linear operator.
+- `HessianOperator`: the Hessian of a mean loss over batches, as a linear operator; over one layer's parameters, the
+  block of that layer.
+- `GaussNewtonOperator`: the generalised Gauss-Newton matrix of the same loss.
+- `FisherOperator`: its empirical Fisher information.
 - `DenseOperator`: a symmetric matrix as an operator.
 - `SymmetricOperator`: the interface of an operator: shape, dtype, device and matvec.
 - `as_operator`: turns a matrix, a SciPy LinearOperator or any object with shape and matvec into an operator.
@@ -35,11 +38,14 @@ Second, methods. Except for the published one they accept whatever `as_operator`
 - `deflated_power_iteration`: the k largest eigenpairs by a power iteration with Rayleigh-Ritz steps.
 - `published_power_iteration`: the procedure of the Stable SGD paper's code, for comparison.
 - `spectral_density`: the whole spectrum, by stochastic Lanczos quadrature.
+- `hutchinson`: trace and Frobenius norm from random vectors, with standard errors.
+- `density_moments`: the same from a spectral density, without a further product.
 
 Third, results:
 
 - `EigenResult`: eigenvalues and eigenvectors with their residuals.
 - `SpectralDensity`: nodes and weights of the quadrature.
+- `Moments`: trace and Frobenius norm with their standard errors.
 
 The package imports only torch and numpy (`lanczos` also SciPy, when it is called), so it can be copied into another
 project.
@@ -47,20 +53,27 @@ project.
 
 from pipeline.curvature.adapters import DenseOperator, as_operator
 from pipeline.curvature.density import SpectralDensity, spectral_density
+from pipeline.curvature.gauss_newton import FisherOperator, GaussNewtonOperator
 from pipeline.curvature.lanczos import lanczos
 from pipeline.curvature.operator import HessianOperator, SymmetricOperator
 from pipeline.curvature.power import deflated_power_iteration
 from pipeline.curvature.published import published_power_iteration
 from pipeline.curvature.result import EigenResult
+from pipeline.curvature.trace import Moments, density_moments, hutchinson
 
 __all__ = [
     "DenseOperator",
     "EigenResult",
+    "FisherOperator",
+    "GaussNewtonOperator",
     "HessianOperator",
+    "Moments",
     "SpectralDensity",
     "SymmetricOperator",
     "as_operator",
     "deflated_power_iteration",
+    "density_moments",
+    "hutchinson",
     "lanczos",
     "published_power_iteration",
     "spectral_density",

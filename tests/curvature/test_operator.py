@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.curvature import HessianOperator, deflated_power_iteration, lanczos
+from pipeline.curvature import HessianOperator, SymmetricOperator, deflated_power_iteration, lanczos
 from pipeline.models.heads import TaskModel
 
 
@@ -54,7 +54,7 @@ class Conv(nn.Module):
         return logits
 
 
-def dense(operator: HessianOperator) -> Tensor:
+def dense(operator: SymmetricOperator) -> Tensor:
     return torch.stack([operator.matvec(v) for v in torch.eye(operator.shape[0], dtype=operator.dtype)], dim=1)
 
 
