@@ -74,6 +74,7 @@ def main() -> None:
             "distance_from_task_1": found.distances,
             "dtype": "float64" if settings.polish else str(next(model.parameters()).dtype).removeprefix("torch."),
             "images": settings.images,
+            "matrix": settings.matrix,
             "seed": settings.seed,
             "solver": settings.solver,
             "tasks": found.entries,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,20 @@ TABLES: dict[str, tuple[str, ...]] = {
     "largest_eigenvalue": ("task", "largest_eigenvalue"),
     "distance": ("task", "distance"),
     "movement": ("task", "tasks_learnt", "distance", "overlap", "lambda_distance_squared", "forgetting", "loss_rise"),
+    "prediction": (
+        "task",
+        "tasks_learnt",
+        "gradient_term",
+        "quadratic_term",
+        "predicted_rise",
+        "bound",
+        "rise",
+        "barrier",
+    ),
+    "line": ("task", "tasks_learnt", "position", "loss", "accuracy", "model"),
     "density": ("task", "probe", "node", "weight"),
+    "moments": ("task", "estimate", "trace", "trace_error", "frobenius", "frobenius_error"),
+    "layers": ("task", "layer", "name", "parameters", "eigenvalue", "relative_residual", "converged"),
     "alpha": ("task", "earlier_task", "alpha"),
     "alpha_course": ("tasks", "earlier_task", "alpha"),
 }
@@ -115,10 +128,16 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
     - largest_eigenvalue: of each task, right after it was learnt.
     - distance: of the weights after each task from those after task 1.
     - movement: the distance ||dw|| that the weights have moved since a task was learnt, the share of ||dw||^2
-    (`overlap`)
-      within the span of the task's top eigenvectors, lambda_1 ||dw||^2, and what the task has meanwhile lost in
-      accuracy and loss on the test images.
+      (`overlap`) within the span of the task's top eigenvectors, lambda_1 ||dw||^2, and what the task has meanwhile lost
+      in accuracy and loss on the test images.
+    - prediction: what the quadratic model of a task's loss predicts it to rise by until later tasks are learnt, the
+      bound lambda_1 ||dw||^2 / 2, the rise itself, all on the images of the eigenspectrum and in nats; and the barrier,
+      how far the loss on the straight line between the weights exceeds the line between its ends.
+    - line: the loss and accuracy of a task along those lines, and the loss of the quadratic model there.
     - density: the nodes and weights of the spectral density of each task, by probe.
+    - moments: trace and Frobenius norm of each task's matrix with their standard errors; `estimate` is "density" (from
+      its quadrature) or "signs" (Hutchinson).
+    - layers: the largest eigenvalue of the block of each layer of each task's matrix; layers count from the input.
     - alpha: TAG's alpha(task, earlier task), as the mean over tensors and steps.
     - alpha_course: the same over the stream.
 
@@ -203,6 +222,35 @@ def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) 
         "movement": [
             _movement(spectrum["task"], moved, train) for spectrum in spectra for moved in spectrum.get("movement", ())
         ],
+        "prediction": [
+            _prediction(spectrum["task"], moved)
+            for spectrum in spectra
+            for moved in spectrum.get("movement", ())
+            if "line_loss" in moved
+        ],
+        "line": [
+            point
+            for spectrum in spectra
+            for moved in spectrum.get("movement", ())
+            if "line_loss" in moved
+            for point in _line(spectrum["task"], moved)
+        ],
+        "moments": [
+            {"task": spectrum["task"], "estimate": name, **{key: found.get(key) for key in TABLES["moments"][2:]}}
+            for spectrum in spectra
+            for name, part in (("density", "density_moments"), ("signs", "moments"))
+            if (found := spectrum.get(part))
+        ],
+        "layers": [
+            {
+                "task": spectrum["task"],
+                "layer": number,
+                "name": block["layer"],
+                **{key: block[key] for key in TABLES["layers"][3:]},
+            }
+            for spectrum in spectra
+            for number, block in enumerate(spectrum.get("blocks", ()), start=1)
+        ],
         "density": [
             {"task": spectrum["task"], "probe": probe + 1, "node": node, "weight": weight}
             for spectrum in spectra
@@ -243,6 +291,38 @@ def _movement(task: int, moved: Mapping[str, Any], train: Mapping[str, Any]) -> 
         "forgetting": round(train["accuracy"][task][task - 1] - train["accuracy"][later][task - 1], 6),
         "loss_rise": round(train["test_loss"][later][task - 1] - train["test_loss"][task][task - 1], 6),
     }
+
+
+def _prediction(task: int, moved: Mapping[str, Any]) -> dict[str, Any]:
+    """What the quadratic model predicts of a task's loss, beside what came."""
+    losses = np.array(moved["line_loss"])
+    straight = np.linspace(losses[0], losses[-1], len(losses))
+    return {
+        "task": task,
+        "tasks_learnt": moved["task"],
+        "gradient_term": moved["gradient_term"],
+        "quadratic_term": moved["quadratic_term"],
+        "predicted_rise": round(moved["gradient_term"] + moved["quadratic_term"], 6),
+        "bound": round(moved["lambda_distance_squared"] / 2, 6),
+        "rise": round(float(losses[-1] - losses[0]), 6),
+        "barrier": round(float((losses - straight).max()), 6),
+    }
+
+
+def _line(task: int, moved: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Loss and accuracy along one line, and the quadratic model there."""
+    losses = moved["line_loss"]
+    for point, (loss, accuracy) in enumerate(zip(losses, moved["line_accuracy"], strict=True)):
+        share = point / (len(losses) - 1)
+        model = losses[0] + share * moved["gradient_term"] + share**2 * moved["quadratic_term"]
+        yield {
+            "task": task,
+            "tasks_learnt": moved["task"],
+            "position": round(share, 4),
+            "loss": loss,
+            "accuracy": accuracy,
+            "model": round(model, 6),
+        }
 
 
 def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -67,8 +67,12 @@ else:
 
 
 class Eigenspectrum(Strict):
-    """The `eigenspectrum` section: which eigenvalues of each task's Hessian are computed, and how."""
+    """The `eigenspectrum` section: what is computed of the curvature of each task's loss, and how."""
 
+    matrix: Literal["hessian", "gauss-newton", "fisher"] = Field(
+        "hessian",
+        description="the Hessian of the loss, its generalised Gauss-Newton matrix, or the empirical Fisher information",
+    )
     solver: Literal["power", "lanczos"] = Field(
         "power", description="deflated power iteration or Lanczos ([curvature](curvature.md))"
     )
@@ -86,6 +90,14 @@ class Eigenspectrum(Strict):
         0, description="random vectors of the spectral density; 0: none"
     )
     density_steps: Annotated[int, Field(ge=2, le=10_000)] = Field(60, description="products for each of them")
+    prediction: bool = Field(
+        False,
+        description="also what the quadratic model predicts later tasks to cost, and the loss along the way there",
+    )
+    trace_probes: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="random vectors of signs for trace and Frobenius norm, a product each; 0: none"
+    )
+    blocks: bool = Field(False, description="also the largest eigenvalue of the block of each layer")
 
 
 class Figures(Strict):

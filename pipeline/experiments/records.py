@@ -48,8 +48,21 @@ class Key:
         return cls(
             _hash(value),
             _hash(data.model_dump(exclude_none=True)),
-            _hash(eigenspectrum.model_dump()) if eigenspectrum else "",
+            _hash(_of_key(eigenspectrum)) if eigenspectrum else "",
         )
+
+
+#: What is computed beside the eigenvalues and changes none of them. Of a record without it the eigenvalues still count.
+BESIDE = {"prediction", "trace_probes", "blocks"}
+
+
+def _of_key(settings: Eigenspectrum) -> dict[str, Any]:
+    """The settings that make an eigenspectrum that one.
+
+    `matrix` is left out where it is the Hessian: the first records were made before there was a choice.
+    """
+    hessian = settings.matrix == "hessian"
+    return settings.model_dump(exclude=BESIDE | ({"matrix"} if hessian else set()))
 
 
 def _hash(value: Any) -> str:

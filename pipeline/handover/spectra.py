@@ -26,6 +26,19 @@ class Movement(Document):
     distance: Size
     overlap: Annotated[float, Field(ge=0, le=1.01)]
     lambda_distance_squared: float
+    gradient_term: float | None = None
+    quadratic_term: float | None = None
+    line_loss: Annotated[list[Size], Field(min_length=2)] | None = None
+    line_accuracy: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Movement:
+        predicted = (self.gradient_term, self.quadratic_term, self.line_loss, self.line_accuracy)
+        if any(part is None for part in predicted) and any(part is not None for part in predicted):
+            raise ValueError("gradient_term, quadratic_term, line_loss and line_accuracy belong together")
+        if len(self.line_loss or ()) != len(self.line_accuracy or ()):
+            raise ValueError("line_loss and line_accuracy must have the same points")
+        return self
 
 
 class Procedure(Document):
@@ -61,6 +74,36 @@ class Density(Document):
         return self
 
 
+class TraceAndNorm(Document):
+    """Estimates of trace and Frobenius norm with their standard errors; see `pipeline.curvature.Moments`."""
+
+    trace: float
+    trace_error: Size | None = None
+    frobenius: Size
+    frobenius_error: Size | None = None
+    products: Annotated[int, Field(ge=0)]
+
+
+class Block(Document):
+    """The largest eigenvalue, by magnitude, of one layer's block.
+
+    Attributes:
+        layer: Name of the layer, as in the checkpoints.
+        parameters: Number of its parameters.
+        eigenvalue: The eigenvalue.
+        relative_residual: Its relative residual.
+        converged: Whether it reached the tolerance.
+        products: Products that it took.
+    """
+
+    layer: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=200)]
+    parameters: Number
+    eigenvalue: float
+    relative_residual: Size
+    converged: bool
+    products: Annotated[int, Field(ge=0)]
+
+
 class Spectrum(Document):
     """The largest eigenvalues of the Hessian of one task's loss.
 
@@ -87,6 +130,9 @@ class Spectrum(Document):
     movement: list[Movement] | None = None
     published: Procedure | None = None
     density: Density | None = None
+    density_moments: TraceAndNorm | None = None
+    moments: TraceAndNorm | None = None
+    blocks: Annotated[list[Block], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Spectrum:
@@ -104,6 +150,7 @@ class Spectra(Document):
         distance_from_task_1: For each task, the Euclidean distance of all weights after it from those after task 1.
         dtype: The floating-point type of the eigenpairs, as in float32.
         images: The split whose images the loss is taken over.
+        matrix: The matrix whose eigenvalues these are; None, from before there was a choice: the Hessian.
         seed: Seed of the start vectors and of the subset of images.
         solver: The eigensolver.
         tasks: The spectrum of each task's loss right after the task was learnt.
@@ -113,6 +160,7 @@ class Spectra(Document):
     distance_from_task_1: Annotated[list[Size], Field(min_length=1)]
     dtype: Annotated[str, StringConstraints(pattern=r"^[a-z]+[0-9]+$")]
     images: Literal["test", "train"]
+    matrix: Literal["hessian", "gauss-newton", "fisher"] | None = None
     seed: Seed
     solver: Literal["power", "lanczos"]
     tasks: list[Spectrum]

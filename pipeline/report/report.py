@@ -19,6 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.analysis.intervals import Estimate, estimate, paired_difference
+from pipeline.analysis.prediction import described, rank_correlation
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 
@@ -29,6 +30,8 @@ MEASURES = {
     "learning_accuracy": ("learning accuracy (%)", 100, 1),
     "largest_eigenvalue": ("largest eigenvalue", 1, 2),
 }
+#: A barrier in nats, up to which two minima count as linearly connected.
+BARRIER = 0.01
 #: The packages whose versions the report names.
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc")
 
@@ -45,6 +48,13 @@ CAPTIONS = {
     "eigenvalues": "Largest Hessian eigenvalue of each task right after it was learnt. A cross: not converged in some run.",
     "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
     "weights since task 1 that lies in its top eigenvectors.",
+    "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
+    "model of the loss (left) and the bound of the Stable SGD paper (right). A dot: two tasks of a run; the line: "
+    "equality; in brackets the 95 % bootstrap interval over runs.",
+    "loss_along_line": "Loss of task 1 on the straight line from its own weights to those at the end of the stream, mean "
+    "and one standard deviation over the seeds. Dashes: the quadratic model.",
+    "eigenvalues_of_layers": "Largest eigenvalue, by magnitude, of the block of each layer, from input to output: mean and "
+    "one standard deviation over tasks and seeds.",
     "spectral_density": "Spectral density of each task's Hessian right after it was learnt.",
     "alpha_heat_map": "TAG's α(t, τ), mean over tensors, steps and seeds.",
     "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks, over the stream.",
@@ -108,6 +118,8 @@ def report(
     ]
     if beside := _published(runs, plans, str(data["benchmark"]), published):
         sections.append(beside)
+    if predicted := _prediction(tables["prediction"]):
+        sections.append(predicted)
     sections.append(Section("Figures", figures=[name for name in CAPTIONS if name in drawn]))
     return sections
 
@@ -249,6 +261,29 @@ def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
     values = [100 * float(value) for value in runs[name].dropna()] if name in runs else []
     ours = _shown(estimate(values), 1) if values else "missing"
     return f"{ours}, {_shown(published, 1) if published else 'none'}"
+
+
+def _prediction(table: pd.DataFrame) -> Section | None:
+    """What the quadratic model of the loss said about forgetting, in a sentence for each question."""
+    if table.empty:
+        return None
+    rises, near = table["rise"], table["predicted_rise"].sub(table["rise"]).abs()
+    within = int((near <= 0.5 * rises.abs()).sum())
+    flat = int((table["barrier"] <= BARRIER).sum())
+    model, bound = (rank_correlation(table, name, "rise") for name in ("predicted_rise", "bound"))
+    return Section(
+        "Curvature and forgetting",
+        [
+            f"Of {len(table)} pairs of a task and a later one, the quadratic model g·Δw + ½ Δw·HΔw of the task's loss "
+            f"predicts the rise of that loss with a {described(model)}, the bound ½ λ₁ ‖Δw‖² with a {described(bound)} "
+            "(Spearman; in brackets the 95 % bootstrap interval over runs).",
+            f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
+            f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
+            f"{table['bound'].median():.3g}.",
+            f"On the straight line between the two weights the loss stays within {BARRIER} nats of the line between its "
+            f"ends, or below it, for {flat} of {len(table)} pairs: these minima are linearly connected.",
+        ],
+    )
 
 
 def markdown_table(table: Table) -> str:

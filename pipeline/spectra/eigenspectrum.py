@@ -1,12 +1,14 @@
 """The curvature of the loss of each task of a run.
 
-For each task: eigenvalues of the Hessian, the spectral density, and how the weights move relative to the eigenvectors.
+For each task: eigenvalues of the Hessian (or of a matrix that stands for it), the spectral density, trace and Frobenius
+norm, the blocks of single layers, how the weights move relative to the eigenvectors, and what the quadratic model of the
+loss predicts of that.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +20,18 @@ from torch import Tensor
 from pipeline.config.schema import Eigenspectrum
 from pipeline.curvature import (
     EigenResult,
+    FisherOperator,
+    GaussNewtonOperator,
     HessianOperator,
+    SymmetricOperator,
     deflated_power_iteration,
+    density_moments,
+    hutchinson,
     lanczos,
     spectral_density,
 )
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
+from pipeline.spectra.prediction import layers, line, moments_entry, state_of, terms
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.files import significant
@@ -33,6 +41,9 @@ from pipeline.support.scratch import Scratch
 SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
 #: Relative residual at which a polish in float64 takes over; float32 reaches it easily.
 BEFORE_POLISH = 1e-4
+
+#: What `eigenspectrum.matrix` may name.
+CurvatureOperator = HessianOperator | GaussNewtonOperator | FisherOperator
 
 #: Called with a description of the present work.
 Tell = Callable[[str], None]
@@ -123,9 +134,13 @@ class Examiner:
                 significant(float(torch.linalg.vector_norm((self.weights(number) - first).double())))
             )
             self.restore(number)
-            entry, result = self.spectrum(number, f"task {number + 1}")
+            name, examples = f"task {number + 1}", self.examples(number)
+            # On a model of its own: the weights of other tasks are restored while its graphs are in use.
+            model = copy.deepcopy(self.model)
+            operator = self.operator(model, examples)
+            entry, result = self.spectrum(number, operator, examples, name)
             if number + 1 < len(self.tasks):
-                entry["movement"] = list(self.movement(number, result))
+                entry["movement"] = list(self.movement(number, result, operator, examples, name))
             found.entries.append(entry)
             if self.settings.save_vectors:
                 found.vectors.append(result.eigenvectors.cpu())
@@ -133,7 +148,9 @@ class Examiner:
         if self.settings.end_of_stream:
             self.restore(len(self.tasks) - 1)
             for number in range(len(found.end_of_stream), len(self.tasks)):
-                entry, _ = self.spectrum(number, f"task {number + 1} at the end")
+                examples = self.examples(number)
+                operator = self.operator(self.model, examples)
+                entry, _ = self.spectrum(number, operator, examples, f"task {number + 1} at the end")
                 found.end_of_stream.append(entry)
                 finish()
         return found
@@ -143,20 +160,24 @@ class Examiner:
         self.restore(task)
         return torch.nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
 
-    def spectrum(self, number: int, name: str) -> tuple[dict[str, Any], EigenResult]:
+    def spectrum(
+        self, number: int, operator: CurvatureOperator, examples: TaskTensors, name: str
+    ) -> tuple[dict[str, Any], EigenResult]:
         """Compute the spectrum of a task's loss at the present weights.
 
         Args:
             number: the number of the task, from 0.
+            operator: the matrix, at these weights.
+            examples: the examples that it is taken on.
             name: what is computed, for the progress bar.
 
         Returns:
             An entry for JSON, and the eigenpairs. The entry has the task (from 1), its eigenvalues with relative
             residuals and convergence, the number of products, examples and parameters, and, if asked for, the result of
-            the published procedure and the spectral density.
+            the published procedure, the spectral density, trace and Frobenius norm, and the largest eigenvalue of each
+            layer's block.
         """
-        settings, examples = self.settings, self.examples(number)
-        operator = self.operator(self.model, examples)
+        settings = self.settings
         result = self.solve(operator, examples, name)
         entry: dict[str, Any] = {
             "task": number + 1,
@@ -190,9 +211,44 @@ class Examiner:
                 "nodes": [[significant(value) for value in row] for row in density.nodes.tolist()],
                 "weights": [[significant(value) for value in row] for row in density.weights.tolist()],
             }
+            entry["density_moments"] = moments_entry(density_moments(density, operator.shape[0]))
+        if settings.trace_probes:
+            moments = hutchinson(
+                operator,
+                settings.trace_probes,
+                seed=settings.seed,
+                report=lambda product: self.tell(f"{name}, trace, product {product}"),
+            )
+            entry["moments"] = moments_entry(moments)
+        if settings.blocks:
+            entry["blocks"] = list(self.blocks(examples, name))
         return entry, result
 
-    def solve(self, operator: HessianOperator, examples: TaskTensors, name: str) -> EigenResult:
+    def blocks(self, examples: TaskTensors, name: str) -> Iterator[dict[str, Any]]:
+        """Compute the largest eigenvalue by magnitude of each layer's block, at the present weights.
+
+        Yields:
+            For each layer, from input to output, an entry for JSON.
+        """
+        for layer, parameters in layers(self.model).items():
+            result = SOLVERS[self.settings.solver](
+                self.operator(self.model, examples, parameters),
+                1,
+                tolerance=self.settings.tolerance,
+                max_products=self.settings.max_products,
+                seed=self.settings.seed,
+                report=lambda pair, residual, layer=layer: self.tell(f"{name}, layer {layer}, residual {residual:.1e}"),
+            )
+            yield {
+                "layer": layer,
+                "parameters": sum(parameter.numel() for parameter in parameters),
+                "eigenvalue": significant(float(result.eigenvalues[0])),
+                "relative_residual": significant(float(result.relative_residuals[0]), 2),
+                "converged": bool(result.converged[0]),
+                "products": result.matvecs,
+            }
+
+    def solve(self, operator: CurvatureOperator, examples: TaskTensors, name: str) -> EigenResult:
         """Find the k largest eigenpairs; if the settings ask for a polish, finish in float64.
 
         Args:
@@ -228,18 +284,31 @@ class Examiner:
             polished.matvecs + result.matvecs,
         )
 
-    def operator(self, model: TaskModel, examples: TaskTensors) -> HessianOperator:
-        """The Hessian of the mean cross-entropy (nats) of some examples of one task.
+    def operator(
+        self, model: TaskModel, examples: TaskTensors, parameters: Iterable[Tensor] | None = None
+    ) -> CurvatureOperator:
+        """The matrix that the settings name, of the mean cross-entropy (nats) of some examples of one task.
 
         Args:
             model: the network; a float64 copy for a polish.
             examples: the examples.
+            parameters: those that the matrix is over; None: all of the model.
         """
 
-        def loss(images: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(model(images, examples.task), labels)
+        def outputs(images: Tensor, labels: Tensor) -> Tensor:
+            logits: Tensor = model(images, examples.task)
+            return logits
 
-        return HessianOperator(loss, model.parameters(), [(examples.images, examples.labels)], memory=self.memory)
+        def loss_of(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels)
+
+        over = model.parameters() if parameters is None else parameters
+        batches = [(examples.images, examples.labels)]
+        if self.settings.matrix == "gauss-newton":
+            return GaussNewtonOperator(outputs, loss_of, over, batches, memory=self.memory)
+        if self.settings.matrix == "fisher":
+            return FisherOperator(outputs, loss_of, over, batches, memory=self.memory)
+        return HessianOperator(_loss(model, examples), over, batches, memory=self.memory)
 
     def examples(self, number: int) -> TaskTensors:
         """The images of a task (from 0): all of them, or the seeded subset that the settings ask for."""
@@ -251,7 +320,9 @@ class Examiner:
         chosen = torch.from_numpy(np.sort(draw)).to(self.device)
         return TaskTensors(task.task, task.images[chosen], task.labels[chosen])
 
-    def movement(self, number: int, result: EigenResult) -> Iterator[dict[str, Any]]:
+    def movement(
+        self, number: int, result: EigenResult, operator: SymmetricOperator, examples: TaskTensors, name: str
+    ) -> Iterator[dict[str, Any]]:
         """How the weights move while later tasks are learnt, relative to the curvature of a task once it was learnt.
 
             forgetting <= lambda_1 |dw|^2 / 2     to second order (Stable SGD, section 3)
@@ -259,22 +330,55 @@ class Examiner:
         Args:
             number: the number of the task, from 0.
             result: its eigenpairs right after it was learnt.
+            operator: the matrix of its loss then. The model that it differentiates is not `self.model`.
+            examples: the examples that it is taken on.
+            name: what is computed, for the progress bar.
 
         Yields:
             For each later task an entry for JSON: `task` (from 1); `distance`, |dw|; `overlap`, the share of |dw|^2
-            within the span of the eigenvectors; and `lambda_distance_squared`, lambda_1 |dw|^2, which is twice the
-            bound on the rise of the loss.
+            within the span of the eigenvectors; `lambda_distance_squared`, lambda_1 |dw|^2, which is twice the bound
+            on the rise of the loss; and, if a prediction is asked for, the terms of the quadratic model and the loss
+            and accuracy along the line between the weights (see `pipeline.spectra.prediction`).
         """
         after = self.weights(number).double()
         vectors = result.eigenvectors.double()
         largest = float(result.eigenvalues.max())
+        predicted = self.settings.prediction
+        if predicted:
+            start = state_of(self.model)
+            gradient = self.gradient(examples)
         for later in range(number + 1, len(self.tasks)):
             moved = self.weights(later).double() - after
             square = float(moved @ moved)
             inside = float(((vectors.T @ moved) ** 2).sum())
-            yield {
+            entry: dict[str, Any] = {
                 "task": later + 1,
                 "distance": significant(square**0.5),
                 "overlap": significant(inside / square, 4) if square > 0 else 0.0,
                 "lambda_distance_squared": significant(largest * square),
             }
+            if predicted:
+                self.tell(f"{name}, prediction for task {later + 1}")
+                entry |= terms(operator, gradient, moved)
+                entry |= line(self.model, examples, start, state_of(self.model))
+            yield entry
+
+    def gradient(self, examples: TaskTensors) -> Tensor:
+        """The gradient of the mean cross-entropy of examples at the present weights, (n,) float64."""
+        hessian = HessianOperator(
+            _loss(self.model, examples),
+            self.model.parameters(),
+            [(examples.images, examples.labels)],
+            retain=False,
+            memory=self.memory,
+        )
+        return hessian.gradient().double()
+
+
+def _loss(model: TaskModel, examples: TaskTensors) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean cross-entropy of a batch of examples of one task."""
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(images, examples.task), labels)
+
+    return loss

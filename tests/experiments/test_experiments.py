@@ -11,6 +11,7 @@ import pytest
 from pipeline.analysis.published import published_row, read_published
 from pipeline.config import read_configuration
 from pipeline.experiments.experiments import configured, plans, read_experiments
+from pipeline.experiments.records import Key, read_record
 from pipeline.experiments.report import published_rows
 from pipeline.support.errors import UserError
 from tests.paths import ROOT, edit
@@ -101,3 +102,30 @@ def test_mistakes_are_told(tmp_path: Path, old: str, new: str, told: str) -> Non
     with pytest.raises(UserError, match=r"^experiments\.yaml: ") as error:
         read_experiments(tmp_path)
     assert told in str(error.value)
+
+
+def test_every_record_counts_also_those_made_before_a_setting_existed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    counted = 0
+    for name, experiment in EXPERIMENTS.items():
+        configuration = configured(BASE, name, experiment)
+        data, methods = plans(configuration)
+        settings = configuration.params.eigenspectrum if experiment.eigenspectrum else None
+        for path in sorted((ROOT / "results" / name / "runs").glob("*.json")):
+            method, _, seed = path.stem.rpartition("-")
+            assert read_record(name, method, int(seed), Key.of(methods[method], data, settings)), path
+            counted += 1
+    assert counted >= 150
+
+
+def test_what_is_computed_beside_the_eigenvalues_is_no_part_of_their_key() -> None:
+    experiment = EXPERIMENTS["stable-sgd-1-rotated"]
+    configuration = configured(BASE, "stable-sgd-1-rotated", experiment)
+    data, methods = plans(configuration)
+    settings = configuration.params.eigenspectrum
+
+    def key(**changes: object) -> str:
+        return Key.of(methods["stable"], data, settings.model_copy(update=changes)).eigenspectrum
+
+    assert key(prediction=False) == key(prediction=True, trace_probes=5, blocks=True) == key()
+    assert len({key(), key(matrix="fisher"), key(matrix="gauss-newton"), key(k=4)}) == 4

@@ -15,7 +15,21 @@ from pipeline.support.errors import UserError
 OPTIONS = Figures(dpi=60, vector_formats=[], stable="stable", plastic="naive", reference="naive")
 
 
-def runs(methods: int, seeds: int, tasks: int, density: bool = True) -> list[RunMetrics]:
+EXTRAS: dict[str, Any] = {
+    "density": {"nodes": [[-1.0, 0.0, 9.0]], "weights": [[0.1, 0.8, 0.1]]},
+    "density_moments": {"trace": 5.0, "frobenius": 9.0, "products": 3},
+    "moments": {"trace": 6.0, "trace_error": 1.0, "frobenius": 9.5, "frobenius_error": 0.5, "products": 3},
+    "blocks": [
+        {
+            "layer": name, "parameters": 7, "eigenvalue": value, "relative_residual": 1e-4, "converged": True,
+            "products": 9,
+        }
+        for name, value in (("layers.linear1", 4.0), ("layers.linear2", 2.5))
+    ],
+}  # fmt: skip
+
+
+def runs(methods: int, seeds: int, tasks: int, extras: bool = True) -> list[RunMetrics]:
     """Made-up numbers that differ from run to run."""
     made = []
     for m in range(methods):
@@ -46,11 +60,15 @@ def runs(methods: int, seeds: int, tasks: int, density: bool = True) -> list[Run
                             "distance": 1.0 + later,
                             "overlap": 0.01,
                             "lambda_distance_squared": 1.0 + later,
+                            "gradient_term": -0.01 * m,
+                            "quadratic_term": 0.1 * later + 0.01 * seed,
+                            "line_loss": [0.5 + 0.01 * later * point for point in range(11)],
+                            "line_accuracy": [0.9 - 0.01 * point for point in range(11)],
                         }
                         for later in range(t + 1, tasks)
                     ],
                 }
-                | ({"density": {"nodes": [[-1.0, 0.0, 9.0]], "weights": [[0.1, 0.8, 0.1]]}} if density else {})
+                | (EXTRAS if extras else {})
                 for t in range(tasks)
             ]
             distances = [float(t) for t in range(tasks)]
@@ -70,19 +88,21 @@ def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, s
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     without_stable = {"stable_plastic"} if methods == 1 else set()
     without_tag = {"alpha_heat_map", "alpha_over_stream"} if methods < 3 else set()
-    without_later = {"forgetting_and_curvature"} if tasks == 1 else set()
+    without_later = {"forgetting_and_curvature", "predicted_forgetting", "loss_along_line"} if tasks == 1 else set()
     assert drawn == (set(FIGURES) | {"contact_sheet"}) - without_stable - without_tag - without_later
 
 
 def test_what_was_not_computed_is_not_drawn(tmp_path: Path) -> None:
-    draw_all(tables(runs(2, 1, 2, density=False)), OPTIONS, tmp_path, first_images(2))
+    draw_all(tables(runs(2, 1, 2, extras=False)), OPTIONS, tmp_path, first_images(2))
     assert not (tmp_path / "spectral_density.png").exists()
+    assert not (tmp_path / "eigenvalues_of_layers.png").exists()
 
 
 def test_runs_without_eigenspectra_have_the_other_figures(tmp_path: Path) -> None:
     made = [RunMetrics(run.method, run.seed, run.train, None) for run in runs(3, 2, 3)]
     assert set(draw_all(tables(made), OPTIONS, tmp_path, None)) == set(FIGURES) - {
-        "eigenvalues", "forgetting_and_curvature", "spectral_density", "stable_plastic",
+        "eigenvalues", "eigenvalues_of_layers", "forgetting_and_curvature", "loss_along_line", "predicted_forgetting",
+        "spectral_density", "stable_plastic",
     }  # fmt: skip
 
 

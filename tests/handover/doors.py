@@ -74,17 +74,28 @@ def run(name: str, seed: int, tasks: int = 2) -> RunMetrics:
             "task": t + 1, "eigenvalues": [9.0, -1.5], "relative_residuals": [0.001, 0.1], "converged": [True, False],
             "products": 40, "examples": 50, "parameters": 60,
             "movement": [
-                {"task": later + 1, "distance": 1.5, "overlap": 0.01, "lambda_distance_squared": 2.5}
+                {
+                    "task": later + 1, "distance": 1.5, "overlap": 0.01, "lambda_distance_squared": 2.5,
+                    "gradient_term": -0.25, "quadratic_term": 0.5, "line_loss": [0.5, 0.625], "line_accuracy": [0.9, 0.8],
+                }
                 for later in range(t + 1, tasks)
             ],
             "density": {"nodes": [[-1.0, 9.0]], "weights": [[0.25, 0.75]]},
+            "density_moments": {"trace": 5.0, "frobenius": 9.0, "products": 3},
+            "moments": {"trace": 6.0, "trace_error": 1.0, "frobenius": 9.5, "frobenius_error": 0.5, "products": 3},
+            "blocks": [
+                {
+                    "layer": "layers.linear1", "parameters": 7, "eigenvalue": 4.0, "relative_residual": 0.0001,
+                    "converged": True, "products": 9,
+                }
+            ],
             "published": {"eigenvalues": [9.0, 1.0], "relative_residuals": [0.1, 0.2], "products": 3},
         }
         for t in range(tasks)
     ]  # fmt: skip
     for spectrum in spectra[-1:]:
         del spectrum["movement"]
-    about = {"dtype": "float32", "images": "test", "seed": 0, "solver": "power"}
+    about = {"dtype": "float32", "images": "test", "matrix": "hessian", "seed": 0, "solver": "power"}
     distances = [1.5 * t for t in range(tasks)]
     return RunMetrics(name, seed, train, {"tasks": spectra, "distance_from_task_1": distances, **about})
 
@@ -331,6 +342,9 @@ def _scratch() -> Door:
 
 RECORD = next((ROOT / "results/stable-sgd-1-rotated/runs").glob("*.json"))
 
+#: The tables of plots/ with every kind of column.
+PLOTTED = ("runs", "accuracy", "eigenvalues", "alpha", "prediction", "line", "moments", "layers")
+
 DOORS: dict[str, Door] = {
     "params.yaml": _configuration("params.yaml"),
     "benchmarks.yaml": _configuration("benchmarks.yaml"),
@@ -342,7 +356,7 @@ DOORS: dict[str, Door] = {
     "eigenspectrum": _json(Spectra, RUNS[0].eigenspectrum or {}),
     "record": _json(Record, json.loads(RECORD.read_text(encoding="utf-8"))),
     "log": _json(Log, {"started": "2026", "machine": {"threads": 1, "portable": True}, "resumed": False, "seconds": 1.5}),
-    **{f"plots/{name}.csv": _plots(name) for name in ("runs", "accuracy", "eigenvalues", "alpha")},
+    **{f"plots/{name}.csv": _plots(name) for name in PLOTTED},
     "published.csv": Door(
         lambda folder: _written("a.csv", (ROOT / "published.csv").read_text(encoding="utf-8"))(folder),
         "a.csv", lambda folder: _rows(read_published(folder / "a.csv")), _SameRows,

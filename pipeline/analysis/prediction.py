@@ -1,0 +1,92 @@
+"""How well a prediction of forgetting orders what was forgotten: rank correlations with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+#: Resamples of a bootstrap, and the seed that they are drawn with.
+RESAMPLES, SEED = 2000, 0
+#: Two-sided level of the intervals.
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation.
+
+    Attributes:
+        value: The correlation of all pairs, in [-1, 1].
+        low: Lower end of its interval; None with fewer than three runs.
+        high: Upper end.
+        pairs: Number of pairs.
+        runs: Number of runs that they come from.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    pairs: int
+    runs: int
+
+
+def rank_correlation(table: pd.DataFrame, predicted: str, actual: str) -> RankCorrelation | None:
+    """Compute the rank correlation of two columns over all tasks of all runs.
+
+    The interval is the percentile bootstrap over whole runs (Efron 1979): the pairs of one run share its tasks and
+    weights, so they are drawn together.
+
+    Args:
+        table: One row for each pair of tasks of each run, with columns `method` and `seed`.
+        predicted: Name of one column.
+        actual: Name of the other column.
+
+    Returns:
+        The correlation; None if it is undefined, because there are fewer than three pairs or a column is constant.
+    """
+    runs = [
+        group[[predicted, actual]].to_numpy(dtype=float) for _, group in table.groupby(["method", "seed"], sort=False)
+    ]
+    value = _spearman(np.concatenate(runs)) if runs else None
+    if value is None:
+        return None
+    low = high = None
+    if len(runs) >= 3:
+        draw = np.random.default_rng(SEED)
+        drawn = (np.concatenate([runs[k] for k in draw.integers(len(runs), size=len(runs))]) for _ in range(RESAMPLES))
+        values = [found for pairs in drawn if (found := _spearman(pairs)) is not None]
+        low, high = (float(end) for end in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    return RankCorrelation(value, low, high, len(table), len(runs))
+
+
+def described(found: RankCorrelation | None) -> str:
+    """Say a rank correlation with its interval in words and two digits, for titles and sentences."""
+    if found is None:
+        return "rank correlation that is undefined"
+    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"rank correlation of {found.value:.2f}{interval}"
+
+
+def _spearman(pairs: np.ndarray) -> float | None:
+    """Spearman's correlation of the two columns of (n, 2); None where it is undefined."""
+    if len(pairs) < 3:
+        return None
+    x, y = (_ranks(column) for column in pairs.T)
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale > 0 else None
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    group = np.cumsum(first) - 1
+    ends = np.cumsum(np.bincount(group))
+    starts = np.concatenate([[0], ends[:-1]])
+    ranks = np.empty(len(values))
+    ranks[order] = ((starts + 1 + ends) / 2)[group]
+    return ranks

@@ -1,0 +1,61 @@
+"""Figure: what the quadratic model of a task's loss predicts later tasks to cost it, against what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from pipeline.analysis.prediction import described, rank_correlation
+from pipeline.config.schema import Figures
+from pipeline.figures.style import PAGE, colour, legend_above, marker, new_figure
+
+#: Below it, in nats, the axes are linear: a rise may be negative.
+LINEAR = 0.01
+#: Column of the predictions -> label of its axis.
+PREDICTIONS = {
+    "predicted_rise": "predicted: g$^T$Δw + ½ Δw$^T$HΔw (nats)",
+    "bound": "bound: ½ λ$_1$ ‖Δw‖² (nats)",
+}
+
+
+def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
+    """Draw a dot for each task and each later task of each run, with the line of equality and the rank correlation.
+
+    Left: the quadratic model. Right: the bound that the Stable SGD paper argues with.
+
+    Returns:
+        The figure; None if no run has predictions.
+    """
+    table = tables["prediction"]
+    if table.empty:
+        return None
+    methods = list(table["method"].unique())
+    figure, grid = new_figure(PAGE, 3.0, 1, 2, sharey=True)
+    for axes, (column, label) in zip(grid[0], PREDICTIONS.items(), strict=True):
+        for method in methods:
+            rows = table[table["method"] == method]
+            axes.plot(
+                rows[column], rows["rise"], linestyle="", label=method, alpha=0.7, color=colour(method),
+                marker=marker(method, methods),
+            )  # fmt: skip
+        _symmetric_log(axes, table[column], table["rise"])
+        axes.set_xlabel(label)
+        axes.set_title(described(rank_correlation(table, column, "rise")))
+    grid[0, 0].set_ylabel("rise of the task's loss (nats)")
+    legend_above(figure, grid[0, 0])
+    return figure
+
+
+def _symmetric_log(axes: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Logarithmic axes that also show 0 and what lies below, and the line of equality."""
+    axes.set_xscale("symlog", linthresh=LINEAR)
+    axes.set_yscale("symlog", linthresh=LINEAR)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    low, high = max(x.min(), y.min()), min(x.max(), y.max())
+    if low < high:
+        axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=0.8, zorder=0)

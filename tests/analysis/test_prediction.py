@@ -1,0 +1,61 @@
+"""Rank correlations and their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from pipeline.analysis.prediction import described, rank_correlation
+
+
+def table(runs: int, pairs: int, noise: float, seed: int = 0) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=runs * pairs).round(1)  # with ties
+    return pd.DataFrame(
+        {
+            "method": np.repeat([f"m{run}" for run in range(runs)], pairs),
+            "seed": 1,
+            "x": x,
+            "y": x + noise * draw.normal(size=len(x)),
+        }
+    )
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 5.0])
+def test_the_value_is_scipys(noise: float) -> None:
+    made = table(5, 20, noise)
+    found = rank_correlation(made, "x", "y")
+    assert found is not None
+    assert found.value == pytest.approx(spearmanr(made["x"], made["y"]).statistic, abs=1e-12)
+    assert (found.pairs, found.runs) == (100, 5)
+
+
+def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
+    truth = float(spearmanr(*table(2000, 20, 1.0, 1)[["x", "y"]].to_numpy().T).statistic)
+    inside = 0
+    for seed in range(60):
+        found = rank_correlation(table(20, 20, 1.0, 100 + seed), "x", "y")
+        assert found is not None and found.low is not None and found.high is not None
+        inside += found.low <= truth <= found.high
+    assert 50 <= inside <= 60  # 95 % of 60 are 57
+
+
+def test_runs_are_drawn_whole() -> None:
+    """Copies of the pairs within a run tell nothing new, so they do not narrow the interval."""
+    made = table(8, 10, 1.0)
+    one, five = rank_correlation(made, "x", "y"), rank_correlation(pd.concat([made] * 5), "x", "y")
+    assert one is not None and five is not None
+    assert (five.low, five.high) == pytest.approx((one.low, one.high), abs=0.02)
+
+
+def test_what_is_undefined_is_none_and_few_runs_have_no_interval() -> None:
+    made = table(2, 10, 1.0)
+    assert rank_correlation(made.assign(x=1.0), "x", "y") is None
+    assert rank_correlation(made.iloc[:2], "x", "y") is None
+    assert rank_correlation(made.iloc[:0], "x", "y") is None
+    found = rank_correlation(made, "x", "y")
+    assert found is not None and found.low is None
+    assert described(found).startswith("rank correlation of 0.")
+    assert described(None) == "rank correlation that is undefined"
