@@ -14,7 +14,7 @@ from stages.process import begin
 begin(__name__)
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
@@ -24,7 +24,11 @@ from pipeline.handover.spectra import Spectra
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError, run_stage
 from pipeline.support.files import whole_file, whole_folder
-from stages.runs import checkpoint, code_of, run_from_arguments
+from stages.runs import Run, checkpoint, code_of, run_from_arguments
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Eigenspectrum
+    from pipeline.spectra.eigenspectrum import Spectra as Found
 
 
 def main() -> None:
@@ -34,7 +38,6 @@ def main() -> None:
     settings = sections.eigenspectrum
 
     import torch
-    from safetensors.torch import save_file
     from tqdm import tqdm
 
     from pipeline.models import build_model, load_checkpoint
@@ -70,32 +73,48 @@ def main() -> None:
         bar.reset(examiner.steps())
         bar.set_description(name)
         found = examiner.run(done, scratch)
-        record: dict[str, Any] = {
-            "distance_from_task_1": found.distances,
-            "dtype": "float64" if settings.polish else str(next(model.parameters()).dtype).removeprefix("torch."),
-            "images": settings.images,
-            "matrix": settings.matrix,
-            "seed": settings.seed,
-            "solver": settings.solver,
-            "tasks": found.entries,
-        }
-        if found.end_of_stream:
-            record["end_of_stream"] = found.end_of_stream
-        text = text_of(Spectra, record, run.eigenspectrum)
-        with (
-            whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder,
-            whole_file(run.eigenspectrum) as file,
-        ):
-            # DVC requires its outputs to exist, even if no eigenvectors are saved: so there is always a manifest.
-            manifest = {"saved": settings.save_vectors, "k": settings.k}
-            write_document(EigenvectorsManifest, manifest, folder / "manifest.json")
-            for task, vectors in enumerate(found.vectors):
-                kept = {"eigenvectors": vectors.T.contiguous()}  # one row per eigenvector
-                kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
-                save_file(kept, checkpoint(folder, task))
-            file.write_text(text, encoding="utf-8")
+        dtype = torch.float64 if settings.polish else next(model.parameters()).dtype
+        _write(run, found, settings, str(dtype).removeprefix("torch."))
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
+
+
+def _write(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> None:
+    """Write the outputs of the stage, all of them or none.
+
+    Args:
+        run: The run.
+        found: Its curvature.
+        settings: The section `eigenspectrum` of params.yaml.
+        dtype: The floating-point type of the eigenpairs, as in float32.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    record: dict[str, Any] = {
+        "distance_from_task_1": found.distances,
+        "dtype": dtype,
+        "images": settings.images,
+        "matrix": settings.matrix,
+        "seed": settings.seed,
+        "solver": settings.solver,
+        "tasks": found.entries,
+    }
+    if found.end_of_stream:
+        record["end_of_stream"] = found.end_of_stream
+    text = text_of(Spectra, record, run.eigenspectrum)
+    with (
+        whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder,
+        whole_file(run.eigenspectrum) as file,
+    ):
+        # DVC requires its outputs to exist, even if no eigenvectors are saved: so there is always a manifest.
+        manifest = {"saved": settings.save_vectors, "k": settings.k}
+        write_document(EigenvectorsManifest, manifest, folder / "manifest.json")
+        for task, vectors in enumerate(found.vectors):
+            kept = {"eigenvectors": vectors.T.contiguous()}  # one row per eigenvector
+            kept["eigenvalues"] = torch.tensor(found.entries[task]["eigenvalues"], dtype=vectors.dtype)
+            save_file(kept, checkpoint(folder, task))
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
