@@ -34,7 +34,8 @@ def hyper_parameter_of_ewc(clone: Clone) -> None:
 
 
 def eigenspectrum(clone: Clone) -> None:
-    clone.edit("params.yaml", "k: 3", "k: 2")
+    clone.edit("params.yaml", "  prediction: true ", "  prediction: false ")
+    clone.edit("params.yaml", "  blocks: false ", "  blocks: true ")
 
 
 def figures(clone: Clone) -> None:
