@@ -9,6 +9,8 @@ import pandas as pd
 
 #: Resamples of a bootstrap, and the seed that they are drawn with.
 RESAMPLES, SEED = 2000, 0
+#: The quadratic model follows the loss within this share of its change, or within so many nats.
+FOLLOWS, FOLLOWS_NATS = 0.2, 0.01
 #: Two-sided level of the intervals.
 LEVEL = 0.95
 
@@ -62,11 +64,33 @@ def rank_correlation(table: pd.DataFrame, predicted: str, actual: str) -> RankCo
 
 
 def described(found: RankCorrelation | None) -> str:
-    """Say a rank correlation with its interval in words and two digits, for titles and sentences."""
+    """Format a rank correlation with its interval, such as "0.88 [0.82, 0.93]"."""
     if found is None:
-        return "rank correlation that is undefined"
+        return "undefined"
     interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"rank correlation of {found.value:.2f}{interval}"
+    return f"{found.value:.2f}{interval}"
+
+
+def model_holds_until(line: pd.DataFrame) -> pd.Series:
+    """Find how far along each line the quadratic model follows the loss.
+
+    It does as long as it is within a fifth of what the loss has changed so far, or within 0.01 nats.
+
+    Args:
+        line: The table `line` of plots/.
+
+    Returns:
+        For each line the last position, in [0, 1], up to which that is so at every point.
+    """
+    start = line.groupby(["method", "seed", "task", "tasks_learnt"], sort=False)["loss"].transform("first")
+    allowed = (FOLLOWS * (line["loss"] - start).abs()).clip(lower=FOLLOWS_NATS)
+    rows = line.assign(follows=(line["model"] - line["loss"]).abs() <= allowed)
+    groups = rows.groupby(["method", "seed", "task", "tasks_learnt"], sort=False)
+    return (
+        rows[groups["follows"].cummin()]
+        .groupby(["method", "seed", "task", "tasks_learnt"], sort=False)["position"]
+        .max()
+    )
 
 
 def _spearman(pairs: np.ndarray) -> float | None:

@@ -44,7 +44,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
             )  # fmt: skip
         _symmetric_log(axes, table[column], table["rise"])
         axes.set_xlabel(label)
-        axes.set_title(described(rank_correlation(table, column, "rise")))
+        axes.set_title(f"rank correlation {described(rank_correlation(table, column, 'rise'))}")
     grid[0, 0].set_ylabel("rise of the task's loss (nats)")
     legend_above(figure, grid[0, 0])
     return figure

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.analysis.intervals import Estimate, estimate, paired_difference
-from pipeline.analysis.prediction import described, rank_correlation
+from pipeline.analysis.prediction import FOLLOWS_NATS, described, model_holds_until, rank_correlation
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 
@@ -30,7 +30,7 @@ MEASURES = {
     "learning_accuracy": ("learning accuracy (%)", 100, 1),
     "largest_eigenvalue": ("largest eigenvalue", 1, 2),
 }
-#: A barrier in nats, up to which two minima count as linearly connected.
+#: A barrier in nats, up to which there counts as none.
 BARRIER = 0.01
 #: The packages whose versions the report names.
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc")
@@ -118,7 +118,7 @@ def report(
     ]
     if beside := _published(runs, plans, str(data["benchmark"]), published):
         sections.append(beside)
-    if predicted := _prediction(tables["prediction"]):
+    if predicted := _prediction(tables["prediction"], tables["line"]):
         sections.append(predicted)
     sections.append(Section("Figures", figures=[name for name in CAPTIONS if name in drawn]))
     return sections
@@ -263,25 +263,29 @@ def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
     return f"{ours}, {_shown(published, 1) if published else 'none'}"
 
 
-def _prediction(table: pd.DataFrame) -> Section | None:
+def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
     """What the quadratic model of the loss said about forgetting, in a sentence for each question."""
     if table.empty:
         return None
     rises, near = table["rise"], table["predicted_rise"].sub(table["rise"]).abs()
     within = int((near <= 0.5 * rises.abs()).sum())
     flat = int((table["barrier"] <= BARRIER).sum())
-    model, bound = (rank_correlation(table, name, "rise") for name in ("predicted_rise", "bound"))
+    model, form, bound = (
+        described(rank_correlation(table, name, "rise")) for name in ("predicted_rise", "quadratic_term", "bound")
+    )
     return Section(
         "Curvature and forgetting",
         [
             f"Of {len(table)} pairs of a task and a later one, the quadratic model g·Δw + ½ Δw·HΔw of the task's loss "
-            f"predicts the rise of that loss with a {described(model)}, the bound ½ λ₁ ‖Δw‖² with a {described(bound)} "
-            "(Spearman; in brackets the 95 % bootstrap interval over runs).",
+            f"predicts the rise of that loss with a rank correlation of {model}, its quadratic term alone with one of {form}, "
+            f"the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman; in brackets the 95 % bootstrap interval over runs).",
             f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
             f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
             f"{table['bound'].median():.3g}.",
-            f"On the straight line between the two weights the loss stays within {BARRIER} nats of the line between its "
-            f"ends, or below it, for {flat} of {len(table)} pairs: these minima are linearly connected.",
+            f"Along the straight line between the two weights the model follows the loss, within a fifth of its change or "
+            f"{FOLLOWS_NATS} nats, over {100 * model_holds_until(line).median():.0f} % of the way (median).",
+            f"For {flat} of {len(table)} pairs the loss on that line nowhere exceeds the straight line between its ends by "
+            f"more than {BARRIER} nats: no barrier lies between the two weights.",
         ],
     )
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.analysis.prediction import described, rank_correlation
+from pipeline.analysis.prediction import described, model_holds_until, rank_correlation
 
 
 def table(runs: int, pairs: int, noise: float, seed: int = 0) -> pd.DataFrame:
@@ -57,5 +57,16 @@ def test_what_is_undefined_is_none_and_few_runs_have_no_interval() -> None:
     assert rank_correlation(made.iloc[:0], "x", "y") is None
     found = rank_correlation(made, "x", "y")
     assert found is not None and found.low is None
-    assert described(found).startswith("rank correlation of 0.")
-    assert described(None) == "rank correlation that is undefined"
+    assert described(found).startswith("0.")
+    assert described(None) == "undefined"
+
+
+def test_the_model_holds_until_it_first_leaves_the_loss() -> None:
+    loss = [1.0, 1.1, 1.2, 1.4, 1.4]
+    model = [1.0, 1.105, 1.25, 1.4, 1.4]  # a quarter off in the middle, and back again
+    line = pd.DataFrame(
+        {"method": "a", "seed": 1, "task": 1, "tasks_learnt": 2, "position": [0, 0.25, 0.5, 0.75, 1], "loss": loss,
+         "model": model}
+    )  # fmt: skip
+    whole = line.assign(seed=2, model=line["loss"] + 0.009)
+    assert model_holds_until(pd.concat([line, whole])).tolist() == [0.25, 1.0]
