@@ -277,8 +277,8 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
         "Curvature and forgetting",
         [
             f"Of {len(table)} pairs of a task and a later one, the quadratic model g·Δw + ½ Δw·HΔw of the task's loss "
-            f"predicts the rise of that loss with a rank correlation of {model}, its quadratic term alone with one of {form}, "
-            f"the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman; in brackets the 95 % bootstrap interval over runs).",
+            f"predicts the rise of that loss with a rank correlation of {model}, its quadratic term alone with one of "
+            f"{form}, the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman, with the 95 % bootstrap interval over runs).",
             f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
             f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
             f"{table['bound'].median():.3g}.",
