@@ -10,6 +10,11 @@ of
 (the locally optimal iteration of Knyazev 2001, without a preconditioner). The residual of the current pair is kept
 orthogonal to the pairs found before it, which deflates them; since those pairs stay in the span, they improve with
 every step too. A pair has converged when |H v - lambda v| <= tolerance |lambda| with the undeflated H.
+
+A small residual says that a pair is an eigenpair, and not that no larger one exists: the iteration follows the end of the
+spectrum that its start vector happens to lean to. Once all pairs have converged, a short Lanczos run in the orthogonal
+complement of their vectors looks for a larger eigenvalue at either end. If there is one, it takes the place of the
+smallest pair, and the run is repeated.
 """
 
 from __future__ import annotations
@@ -25,6 +30,10 @@ from pipeline.curvature.adapters import as_operator
 from pipeline.curvature.operator import SymmetricOperator, products
 from pipeline.curvature.published import published_power_iteration
 from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged, relative_residuals, rounding
+
+#: Steps, at most, of the search for larger eigenvalues than those found. It ends when the Ritz values at the ends of the
+#: spectrum have a relative residual of SETTLED.
+LOOKS, SETTLED = 40, 0.05
 
 
 def deflated_power_iteration(
@@ -47,8 +56,8 @@ def deflated_power_iteration(
         operator: whatever `as_operator` accepts, (n, n).
         k: number of eigenpairs, in 1..n.
         tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
-        max_products: products to spend on each pair; those that start and verify it come on top. A pair that needs more
-            is returned as not converged.
+        max_products: products to spend on each pair; those that start and verify it, and the search for larger ones
+            after it, come on top. A pair that needs more is returned as not converged.
         which: the largest by "magnitude", or the "algebraic" largest.
         seed: seed of the start vectors.
         start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and
@@ -76,6 +85,11 @@ def deflated_power_iteration(
         if search.vectors.shape[1] == pair:
             search.add_pair()
         search.improve(max_products, partial(report, pair))
+    for _ in range(k):
+        missed = search.missed()
+        if missed is None:
+            break
+        search.replace_smallest(missed, max_products, partial(report, k - 1))
     return search.result()
 
 
@@ -113,13 +127,18 @@ class _Search:
 
     def add_pair(self) -> None:
         """Add a pair that starts from a random unit vector orthogonal to those found."""
-        start = None
-        while start is None:
-            draw = torch.randn(self.vectors.shape[0], generator=self.generator, dtype=torch.float64)
-            start = _orthogonal(draw.to(self.vectors), self.vectors)
+        start = self._start()
         self.vectors = torch.cat([self.vectors, start[:, None]], dim=1)
         self.products = torch.cat([self.products, self.multiply(start)[:, None]], dim=1)
         self._rotate(self.vectors, self.products)
+
+    def _start(self) -> Tensor:
+        """A random unit vector orthogonal to those found."""
+        while True:
+            draw = torch.randn(self.vectors.shape[0], generator=self.generator, dtype=torch.float64)
+            start = _orthogonal(draw.to(self.vectors), self.vectors)
+            if start is not None:
+                return start
 
     def improve(self, max_products: int, report: Callable[[float], None]) -> None:
         """Iterate until every pair has converged or `max_products` are spent; then verify by true products."""
@@ -158,14 +177,70 @@ class _Search:
             mixture = self._rotate(basis, images)
             direction = self._direction(basis, images, mixture[:, pair])
 
+    def missed(self) -> Tensor | None:
+        """Look for an eigenvalue that should have been among those found, by Lanczos in the complement of their vectors.
+
+        Returns:
+            The unit Ritz vector of a larger one; None if the ends of the spectrum there have settled, or if the pairs
+            have not converged, which says enough.
+        """
+        found = self.vectors.shape[1]
+        lengths = torch.linalg.vector_norm(self.products - self.vectors * self.values, dim=0)
+        if bool(
+            ((relative_residuals(lengths, self.values) > self.tolerance) & (lengths > rounding(self.values))).any()
+        ):
+            return None
+        least = float(self._size(self.values).min())
+        beyond = least + max(2 * self.tolerance * abs(least), float(rounding(self.values)))
+        basis = self.vectors
+        diagonal: list[float] = []
+        beside: list[float] = []
+        v = self._start()
+        for _ in range(min(LOOKS, self.vectors.shape[0] - found)):
+            image = self.multiply(v)
+            basis = torch.cat([basis, v[:, None]], dim=1)
+            diagonal.append(float(v.double() @ image.double()))
+            matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+            matrix += torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
+            matrix += torch.diag(torch.tensor(beside, dtype=torch.float64), -1)
+            values, mixtures = torch.linalg.eigh(matrix)
+            best = int(self._size(values).argmax())
+            if float(self._size(values)[best]) > beyond:
+                ritz: Tensor = basis[:, found:] @ mixtures[:, best].to(basis)
+                return ritz
+            for _ in range(2):
+                image = image - basis @ (basis.T @ image)
+            length = float(torch.linalg.vector_norm(image))
+            ends = [0, -1] if self.which == "magnitude" else [-1]
+            if all(length * abs(float(mixtures[-1, end])) <= SETTLED * abs(float(values[end])) for end in ends):
+                return None
+            if not length > float(rounding(self.values)):
+                return None  # the run has seen all that its start vector reaches
+            v = image / length
+            beside.append(length)
+        return None
+
+    def replace_smallest(self, v: Tensor, max_products: int, report: Callable[[float], None]) -> None:
+        """Iterate with one more pair that starts from v, orthogonal to those found, and drop the smallest afterwards."""
+        found = self.vectors.shape[1]
+        self.vectors = torch.cat([self.vectors, v[:, None]], dim=1)
+        self.products = torch.cat([self.products, self.multiply(v)[:, None]], dim=1)
+        self._rotate(self.vectors, self.products)
+        self.improve(max_products, report)
+        self.vectors, self.products, self.values = (
+            self.vectors[:, :found], self.products[:, :found], self.values[:found],
+        )  # fmt: skip
+
+    def _size(self, values: Tensor) -> Tensor:
+        """What makes an eigenvalue large."""
+        return values.abs() if self.which == "magnitude" else values
+
     def _rotate(self, basis: Tensor, images: Tensor) -> Tensor:
         """Rayleigh-Ritz on an orthonormal basis: keep the wanted Ritz pairs; return their coefficients."""
         keep = self.vectors.shape[1]
         projected = (basis.T @ images).double().cpu()
         values, mixtures = torch.linalg.eigh((projected + projected.T) / 2)
-        order = torch.argsort(values.abs() if self.which == "magnitude" else values, descending=True, stable=True)[
-            :keep
-        ]
+        order = torch.argsort(self._size(values), descending=True, stable=True)[:keep]
         mixture: Tensor = mixtures[:, order].to(basis)
         self.values = values[order].to(basis)
         self.vectors, self.products = basis @ mixture, images @ mixture

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,31 @@ def test_float32_finds_known_spectra(name: str) -> None:
     wanted = torch.linalg.eigvalsh(operator.matrix.double())
     wanted = wanted[wanted.abs().argsort(descending=True)[:4]]
     check(deflated_power_iteration(operator, 4, tolerance=1e-3), operator, wanted, 1e-3)
+
+
+#: Twenty outliers of both signs, as the Hessian of a network has them, with gaps of 15 percent.
+OUTLIERS = [10 * 0.85**i * (1 if i % 3 else -1) for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("values", "k", "which"),
+    [
+        ([4.95, -5.0, 3.0, 1.0], 1, "magnitude"),
+        ([4.5, -5.0, 3.0, 1.0], 1, "magnitude"),
+        (OUTLIERS, 3, "magnitude"),
+        (OUTLIERS, 5, "magnitude"),
+        (OUTLIERS, 3, "algebraic"),
+    ],
+)
+def test_no_larger_eigenvalue_is_missed_whatever_the_start(values: list[float], k: int, which: Any) -> None:
+    """Without the last look, 1 to 9 of 40 start vectors led to converged pairs that were not the largest."""
+    wanted = sorted(values, key=abs if which == "magnitude" else float, reverse=True)[:k]
+    for seed in range(25):
+        operator = with_spectrum(values, size=200)
+        found = deflated_power_iteration(operator, k, which=which, seed=seed)
+        assert found.eigenvalues.tolist() == pytest.approx(wanted, rel=1e-3), seed
+        assert found.converged.all()
+        assert found.matvecs == operator.count
 
 
 def test_algebraically_largest() -> None:
