@@ -54,5 +54,5 @@ def test_a_bound_on_memory_changes_nothing() -> None:
 
 def test_more_steps_than_dimensions_are_cut() -> None:
     assert spectral_density(with_spectrum([1.0, 2.0], size=2), probes=1, steps=9).nodes.shape == (1, 2)
-    with pytest.raises(ValueError, match="at least one probe"):
+    with pytest.raises(ValueError, match="probes and steps must be at least 1"):
         spectral_density(with_spectrum([1.0]), probes=0, steps=9)

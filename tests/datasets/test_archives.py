@@ -134,7 +134,7 @@ def test_a_zip_that_is_locked_or_packed_otherwise_is_one_line(
     for flags in (data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8):
         data[flags + offset] = value
     path.write_bytes(data)
-    with pytest.raises(UserError, match=rf"own\.zip: not readable \(.*{told}.*\); pack it again") as caught:
+    with pytest.raises(UserError, match=rf"own\.zip: not readable \(.*{told}.*\); repack it") as caught:
         listing(path)
     assert "\n" not in str(caught.value)
 

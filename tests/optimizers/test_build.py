@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from pipeline.optimizers import TAG, RMSprop, build_optimizer
+from pipeline.optimizers.eager import SGD, Adagrad, Adam
 from tests.optimizers.gradients import make_params
 
 
 @pytest.mark.parametrize(
     ("name", "values", "kind"),
     [
-        ("sgd", {"momentum": 0.8}, torch.optim.SGD),
+        ("sgd", {"momentum": 0.8}, SGD),
         ("rmsprop", {}, RMSprop),
-        ("adagrad", {}, torch.optim.Adagrad),
-        ("adam", {}, torch.optim.Adam),
+        ("adagrad", {}, Adagrad),
+        ("adam", {}, Adam),
         ("tag", {"base": "adam", "b": 7.0}, TAG),
     ],
 )
@@ -40,5 +41,5 @@ def test_tag_by_default_is_the_papers() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'rmsprob'; there are sgd, rmsprop, adagrad, adam, tag"):
+    with pytest.raises(ValueError, match="'rmsprob'; choose one of sgd, rmsprop, adagrad, adam, tag"):
         build_optimizer(make_params(), "rmsprob", lr=0.1)

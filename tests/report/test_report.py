@@ -29,7 +29,7 @@ def runs(**accuracy: dict[int, float]) -> dict[str, pd.DataFrame]:
         for method, by_seed in accuracy.items()
         for seed, value in by_seed.items()
     ]
-    return {"runs": pd.DataFrame(rows)}
+    return {"runs": pd.DataFrame(rows), "prediction": pd.DataFrame(), "line": pd.DataFrame()}
 
 
 def sections(
@@ -130,3 +130,34 @@ def test_numbers_are_finite_in_what_is_shown() -> None:
     tables["runs"]["largest_eigenvalue"] = np.nan
     methods = sections(tables, plans("split-cifar100", "naive"))["Methods"]
     assert "nan" not in " ".join(row(methods, "naive"))
+
+
+def test_what_curvature_predicted_is_told_in_numbers() -> None:
+    """Ten pairs of three runs each, which the model orders perfectly and the bound the wrong way round."""
+    pairs = [
+        {
+            "method": "naive", "seed": seed, "task": 1, "tasks_learnt": later, "gradient_term": 0.0,
+            "quadratic_term": 0.1 * later + 0.01 * seed, "predicted_rise": 0.1 * later + 0.01 * seed,
+            "bound": 100.0 - later - 0.1 * seed, "rise": 0.12 * later + 0.012 * seed, "barrier": 0.0 if later < 9 else 0.5,
+        }
+        for seed in (1, 2, 3)
+        for later in range(2, 12)
+    ]  # fmt: skip
+    points = [
+        {
+            **{key: pair[key] for key in ("method", "seed", "task", "tasks_learnt")},
+            "position": u,
+            "loss": 1 + u,
+            "model": 1 + m,
+        }
+        for pair in pairs
+        for u, m in ((0.0, 0.0), (0.5, 0.5), (1.0, 3.0))
+    ]
+    tables = runs(naive=NAIVE) | {"prediction": pd.DataFrame(pairs), "line": pd.DataFrame(points)}
+    text = " ".join(sections(tables, plans("split-cifar100", "naive"))["Curvature and forgetting"].text)
+    assert "Of 30 pairs of a task and a later one" in text
+    assert "rank correlation of 1.00 [1.00, 1.00], its quadratic term alone with one of 1.00" in text
+    assert "with one of -1.00 [-1.00, -1.00]" in text
+    assert "within half of the rise for 30 of 30 pairs" in text
+    assert "over 50 % of the way" in text
+    assert "For 21 of 30 pairs" in text

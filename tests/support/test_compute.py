@@ -36,11 +36,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is set")
 def test_freed_memory_is_not_fetched_from_the_kernel_again() -> None:
-    if faults("as it is", channels=100) < 100_000:
+    plain = faults("as it is", channels=100)  # 60 tensors of 10,000 pages, if all are fetched anew
+    if plain < 100_000:
         pytest.skip("this kernel hands out memory in huge pages, or this allocator keeps it by itself")
     assert faults("prepared", channels=20) < 20_000  # 8 MB each
     if tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 35):
-        assert faults("prepared", channels=100) < 50_000
+        assert faults("prepared", channels=100) < plain / 4  # now and then the kernel takes some back
 
 
 def faults(how: str, channels: int) -> int:
