@@ -184,7 +184,9 @@ class _Search:
             The unit Ritz vector of a larger one; None if the ends of the spectrum there have settled, or if the pairs
             have not converged, which says enough.
         """
-        found = self.vectors.shape[1]
+        size, found = self.vectors.shape
+        if found == size:
+            return None
         lengths = torch.linalg.vector_norm(self.products - self.vectors * self.values, dim=0)
         if bool(
             ((relative_residuals(lengths, self.values) > self.tolerance) & (lengths > rounding(self.values))).any()
@@ -196,7 +198,7 @@ class _Search:
         diagonal: list[float] = []
         beside: list[float] = []
         v = self._start()
-        for _ in range(min(LOOKS, self.vectors.shape[0] - found)):
+        for _ in range(min(LOOKS, size - found)):
             image = self.multiply(v)
             basis = torch.cat([basis, v[:, None]], dim=1)
             diagonal.append(float(v.double() @ image.double()))
