@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.archives import members
 from pipeline.datasets.images import decode, quiet
-from pipeline.datasets.pickles import load, loads
+from pipeline.datasets.pickles import loads
 from pipeline.datasets.spool import Spool, Written
 from pipeline.support.errors import UserError
 
@@ -134,59 +134,6 @@ def _svhn(path: Path) -> Split:
     except Exception as error:  # a damaged MATLAB file can raise almost anything
         raise UserError(f"{path}: not an SVHN file ({error}); {_MEND}") from None
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
-
-
-#: The share of each class, taken from the front in the order of the pickles, that is for training (TAG's experiments).
-MINIIMAGENET_TRAIN = 0.8
-
-
-def miniimagenet(folder: Path, train: Path, test: Path, val: Path) -> dict[str, Written]:
-    """Read miniImageNet: 100 classes of 600 images, 84x84 RGB.
-
-    As in TAG's experiments, the three pickles are joined in the order of the arguments. Each is a pickled dict:
-    `image_data`, (n, 84, 84, 3) uint8, and `class_dict`, which lists for each class the positions of its images. The
-    pickles' own split (whole classes, for few-shot learning) is not used: the first 80 % of each class are for
-    training.
-
-    Args:
-        folder: An existing folder to write the images and labels into.
-        train: mini-imagenet-cache-train.pkl.
-        test: mini-imagenet-cache-test.pkl.
-        val: mini-imagenet-cache-val.pkl.
-
-    Returns:
-        The shape and checksum of the splits "train" and "test".
-
-    Raises:
-        UserError: if a file is damaged or not a pickle of miniImageNet.
-    """
-    shape = (84, 84, 3)
-    splits: dict[str, list[list[int]]] = {"train": [], "test": []}
-    with Spool(folder / "images.spool", shape) as spool:
-        for path in (train, test, val):
-            images, classes = _miniimagenet(path, shape)
-            for of_class in tqdm(classes, desc=path.name, unit=" classes", disable=None, leave=False):
-                numbers = [spool.add(images[number]) for number in of_class]
-                cut = int(MINIIMAGENET_TRAIN * len(numbers))
-                splits["train"].append(numbers[:cut])
-                splits["test"].append(numbers[cut:])
-            del images
-        return _written(folder, spool, splits)
-
-
-def _miniimagenet(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[list[int]]]:
-    with path.open("rb") as file:
-        held = load(file, str(path))
-    try:
-        images = held["image_data"]
-        classes = sorted((sorted(map(int, numbers)) for numbers in held["class_dict"].values()), key=lambda of: of[0])
-        if images.dtype != np.uint8 or images.shape[1:] != shape:
-            raise ValueError(f"image_data of {images.shape} {images.dtype}")
-        if sorted(number for of_class in classes for number in of_class) != list(range(len(images))):
-            raise ValueError("class_dict does not name each image once")
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a pickle of miniImageNet ({error!r}); {_MEND}") from None
-    return images, classes
 
 
 #: The tables of CUB-200-2011: one line per image, beginning with its number.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.schema import Folder
-from pipeline.datasets import local, official
+from pipeline.datasets import local, miniimagenet, official
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.folders import ClassFolder, write_class_folder
 from pipeline.datasets.local import OfficialFile
@@ -202,7 +202,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "miniimagenet": Source(
-        official.miniimagenet,
+        miniimagenet.pickles,
         {},
         tuple(_miniimagenet_file(part) for part in ("train", "test", "val")),
         manual="from https://www.kaggle.com/datasets/whitemoon/miniimagenet (it asks for an account)",

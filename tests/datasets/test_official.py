@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.datasets import official
+from pipeline.datasets import miniimagenet, official
 from pipeline.support.errors import UserError
 from tests.datasets.test_archives import pack
 
@@ -120,7 +120,7 @@ def test_miniimagenet_joins_train_test_val_and_trains_on_the_first_four_fifths(t
     images = [mini_file(path, classes, protocol=protocol) for path, classes in zip(paths, (3, 2, 1), strict=True)]
     out = tmp_path / "out"
     out.mkdir()
-    written = official.miniimagenet(out, *paths)
+    written = miniimagenet.pickles(out, *paths)
     assert [written[split].shape[0] for split in ("train", "test")] == [24, 6]
     of_class = np.concatenate(images).reshape(6, 5, 84, 84, 3)
     for split, wanted in (("train", of_class[:, :4]), ("test", of_class[:, 4:])):
@@ -144,14 +144,14 @@ def test_miniimagenet_joins_train_test_val_and_trains_on_the_first_four_fifths(t
 def test_a_pickle_that_is_not_of_miniimagenet_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
     mini_file(tmp_path / "mini.pkl", 1, changes=changes)
     with pytest.raises(UserError, match=r"mini\.pkl: not a pickle of miniImageNet"):
-        official.miniimagenet(tmp_path, *[tmp_path / "mini.pkl"] * 3)
+        miniimagenet.pickles(tmp_path, *[tmp_path / "mini.pkl"] * 3)
     assert not (tmp_path / "images.spool").exists()
 
 
 def test_a_pickle_of_miniimagenet_that_would_run_code_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mini.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     with pytest.raises(UserError, match=r"mini\.pkl: .*os\.system.*refused"):
-        official.miniimagenet(tmp_path, *[tmp_path / "mini.pkl"] * 3)
+        miniimagenet.pickles(tmp_path, *[tmp_path / "mini.pkl"] * 3)
 
 
 # --- CUB-200-2011
