@@ -26,6 +26,7 @@ def main() -> None:
     tables, tasks = read_tables(Path("plots")), Tasks.open("data/tasks")
     plans = {method: read_run_plan(Path("runs") / f"{method}.yaml") for method in params.methods}
     data = {**tasks.manifest["plan"], "tasks": len(tasks), "benchmark": params.benchmark}
+    data["sources"] = tasks.manifest.get("sources", {})
     with whole_folder("figures") as folder:
         drawn = draw_all(tables, params.figures, folder, (tasks.first_images(), tasks.names))
         seeds = dict.fromkeys(params.methods, len(params.seeds))

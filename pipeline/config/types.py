@@ -33,6 +33,8 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 Held = Annotated[float, Field(gt=0, lt=1)]
 #: The name of a benchmark, a method or a record; restricted because names become names of files and stages.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+#: A line of text.
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=200)]
 #: true or false in the YAML files. False becomes None, so that a plan contains the key only if it is true.
 Flag = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
 

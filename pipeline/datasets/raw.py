@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,30 @@ from pipeline.handover.documents import read_document
 from pipeline.handover.manifests import RawManifest
 
 FIX = "delete data/raw and run 'dvc repro download'"
+
+
+def read_sources(folder: Path) -> dict[str, str]:
+    """Tell what was read of each dataset that no checksum could tell to be what was published.
+
+    Args:
+        folder: The folder with the manifest.
+
+    Returns:
+        By dataset, what was read and the beginning of a SHA-256 of it, such as "class folders (0123456789ab)".
+
+    Raises:
+        UserError: if the manifest is missing or damaged.
+    """
+    manifest = read_document(RawManifest, folder / "manifest.json", FIX)
+    return {
+        entry.name: f"{entry.source} ({_sum(entry.splits.train.sha256 + entry.splits.test.sha256)})"
+        for entry in manifest.datasets
+        if entry.source
+    }
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def read_raw(folder: Path) -> list[Mapping[str, Split]]:

@@ -32,8 +32,9 @@ def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
         name = name_of(dataset)
         place = folder / f"{number:02d}-{name}"
         place.mkdir()
-        splits = write_splits(place, fetch_into(place, dataset))
-        entries.append({"name": name, "folder": place.name, "splits": splits})
+        fetched = fetch_into(place, dataset)
+        entry = {"name": name, "folder": place.name, "splits": write_splits(place, fetched.splits)}
+        entries.append(entry | ({"source": fetched.source} if fetched.source else {}))
     write_document(RawManifest, {"datasets": entries}, folder / "manifest.json")
 
 

@@ -41,6 +41,9 @@ class Source:
         shape: Shape of an image. None if class folders cannot replace the official files, because without `sha256` they
             could not be verified.
         manual: Where the user can get files that have no address; completes an error message.
+        read_folders: Reads class folders that are published in many versions, so that no checksum tells whether they
+            are right: takes a folder to write into and the class folders, and returns the description of the splits
+            and, in words, what it read. None if class folders are read as those of any dataset.
     """
 
     read: Callable[..., Mapping[str, Split | Written]]
@@ -48,6 +51,21 @@ class Source:
     files: tuple[OfficialFile, ...] = ()
     shape: tuple[int, ...] | None = None
     manual: str = ""
+    read_folders: Callable[[Path, Path], tuple[Mapping[str, Written], str]] | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A dataset.
+
+    Attributes:
+        splits: For each split in canonical order either its images and labels in memory, which are not written yet
+            (`write_raw` does that), or the shape and checksum of what was written.
+        source: What was read, where no checksum could tell that it is what was published; None otherwise.
+    """
+
+    splits: Mapping[str, Split | Written]
+    source: str | None = None
 
 
 def _in_memory(reader: Callable[..., Mapping[str, Split]]) -> Callable[..., Mapping[str, Split]]:
@@ -108,6 +126,12 @@ def _notmnist(folder: Path, archive: Path) -> dict[str, Written]:
     """
     broken = frozenset({"RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png", "Q3Jvc3NvdmVyIEJvbGRPYmxpcXVlLnR0Zg==.png"})
     return write_class_folder(ClassFolder(archive, (28, 28), test_fraction=0.1, broken=broken), folder)
+
+
+def _notmnist_folders(folder: Path, copy: Path) -> tuple[dict[str, Written], str]:
+    splits = _notmnist(folder, copy)
+    images = sum(written.shape[0] for written in splits.values())
+    return splits, f"class folders, {images:,} of the 18,724 images"
 
 
 def _miniimagenet_file(part: str) -> OfficialFile:
@@ -200,12 +224,14 @@ SOURCES: dict[str, Source] = {
                 repacked=False,
             ),
         ),
+        read_folders=_notmnist_folders,
     ),
     "miniimagenet": Source(
         miniimagenet.pickles,
         {},
         tuple(_miniimagenet_file(part) for part in ("train", "test", "val")),
         manual="from https://www.kaggle.com/datasets/whitemoon/miniimagenet (it asks for an account)",
+        read_folders=miniimagenet.class_folders,
     ),
     "cub": Source(
         official.cub,
@@ -253,36 +279,37 @@ def fetch(dataset: str | Folder) -> dict[str, Split]:
     with tempfile.TemporaryDirectory() as folder:
         return {
             split: _loaded(Path(folder), split) if isinstance(found, Written) else found
-            for split, found in fetch_into(Path(folder), dataset).items()
+            for split, found in fetch_into(Path(folder), dataset).splits.items()
         }
 
 
-def fetch_into(folder: Path, dataset: str | Folder) -> dict[str, Split | Written]:
+def fetch_into(folder: Path, dataset: str | Folder) -> Fetched:
     """Fetch a dataset, writing the splits of a large one to disk instead of holding them in memory.
 
     Args:
         folder: An existing folder to write such splits into.
         dataset: The name of a public dataset, or a folder of the user's own.
 
-    Returns:
-        For each split in canonical order either its images and labels in memory, which are not written yet (`write_raw`
-        does that), or the shape and checksum of what was written into `folder`.
-
     Raises:
         UserError: if the dataset cannot be reached or read, or has the wrong checksum.
     """
     if isinstance(dataset, Folder):
         path = local.own_folder(dataset.path)
-        return dict(write_class_folder(ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed), folder))
+        own = ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed)
+        return Fetched(write_class_folder(own, folder))
     source = SOURCES[dataset]
     paths = local.local_files(source.files) if source.files else []
-    if paths is None and source.shape is not None and (copy := local.class_folder(dataset)):
+    copy = local.class_folder(dataset) if paths is None else None
+    if copy and source.read_folders:
+        return Fetched(*source.read_folders(folder, copy))
+    if copy and source.shape is not None:
         written = write_class_folder(ClassFolder(copy, source.shape), folder)
         for split, entry in written.items():
             _check(dataset, split, entry.sha256, str(copy))
-        return dict(written)
+        return Fetched(written)
     if paths is None:
-        paths = local.fetched_files(dataset, source.files, folders=source.shape is not None, manual=source.manual)
+        folders = source.shape is not None or source.read_folders is not None
+        paths = local.fetched_files(dataset, source.files, folders=folders, manual=source.manual)
     splits: dict[str, Split | Written] = {}
     for split, found in source.read(folder, *paths).items():
         if not isinstance(found, Written):
@@ -293,7 +320,8 @@ def fetch_into(folder: Path, dataset: str | Folder) -> dict[str, Split | Written
         sha256 = found.sha256 if isinstance(found, Written) else sha256_of_arrays(*found)
         _check(dataset, split, sha256, ", ".join(map(str, paths)) or "its package")
         splits[split] = found
-    return splits
+    verified = source.sha256 or all(file.checksum for file in source.files)
+    return Fetched(splits, None if verified else "the official files, whose checksums are not known")
 
 
 def _loaded(folder: Path, split: str) -> Split:

@@ -53,7 +53,8 @@ def write_results(
     summary = summarize(runs)
     table = summary_table(summary, experiment.benchmark, runs)
     published = published_rows(experiment)
-    stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark}
+    sources = {name: source for record in records.values() for name, source in (record.get("sources") or {}).items()}
+    stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark, "sources": sources}
     number = len(next(iter(records.values()))["accuracy"][0])
     params = configuration.params
     options = {"reference": params.figures.reference, "seeds": _planned(experiment), "device": params.compute.device}
@@ -135,7 +136,7 @@ def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPl
         held = _held(experiment, runs, compared)
         rows.append([f"[{name}](#{name})", experiment.paper, experiment.description, ran, held])
         parts += [f"### {name}", f"{experiment.description} ([report](../results/{name}/report.md))"]
-        parts += [markdown_table(_table(experiment, runs, compared))]
+        parts += [markdown_table(_table(experiment, runs, compared, records))]
         if absent := [method for method in experiment.methods if method not in set(runs["method"])]:
             parts.append(f"Not run yet: {', '.join(absent)}.")
         parts += experiment.notes
@@ -167,7 +168,7 @@ def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Com
     return "; ".join(counts + ([f"{waiting} not run yet"] if waiting else []))
 
 
-def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> Table:
+def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison], records: Records) -> Table:
     """Table of an experiment's results, a row for each method that has run."""
     lacking = _missing(experiment, runs)
     beside = bool(compared)
@@ -175,6 +176,8 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
     headings = ["method", "seeds", "average accuracy (%)"]
     headings += ["published", "d", "verdict"] if beside else []
     headings += ["forgetting (points)", "learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
+    unverified = any(record.get("sources") for record in records.values())
+    headings += ["images from"] if unverified else []
     rows = []
     for method in experiment.methods:
         of_method = runs[runs["method"] == method]
@@ -194,6 +197,9 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
             cells.append(_mean(of_method[name]) + published)
         if eigenvalues:
             cells.append(_mean(of_method["largest_eigenvalue"], factor=1, digits=2))
+        if unverified:
+            told = [records[method, int(seed)].get("sources") or {} for seed in of_method["seed"]]
+            cells.append("; ".join(sorted({source for sources in told for source in sources.values()})))
         rows.append(cells)
     return Table(headings, rows)
 

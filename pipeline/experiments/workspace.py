@@ -18,6 +18,7 @@ from pipeline.datasets.download import digest
 from pipeline.experiments.records import Key, write_record
 from pipeline.handover.documents import read_document
 from pipeline.handover.logs import Log
+from pipeline.handover.manifests import TasksManifest
 from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
 from pipeline.parallel.clones import OUTPUTS
@@ -160,6 +161,7 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
     if not data.exists() or not manifest.exists():
         return 0
     commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
+    sources = read_document(TasksManifest, manifest, f"delete it, and run {experiment} again").sources
     found = 0
     for (method, seed), key in keys.items():
         plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
@@ -174,7 +176,8 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         fix = f"delete it, and run {experiment} again"
         log_path = folder / f"logs/train/{method}-{seed}.json"
         log = read_document(Log, log_path, fix) if log_path.exists() else Log()
-        made = {"commit": commit, "images": images, "machine": log.machine or {}, "seconds": log.seconds}
+        made: dict[str, Any] = {"commit": commit, "images": images, "machine": log.machine or {}}
+        made |= {"seconds": log.seconds} | ({"sources": sources} if sources else {})
         trained = read_document(Trained, metrics, fix).plain()
         curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
         write_record(experiment, method, seed, key, made, trained, curvature)

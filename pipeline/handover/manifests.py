@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.config.plan import DataPlan
 from pipeline.config.schema import Weights
-from pipeline.config.types import Name
+from pipeline.config.types import Line, Name
 from pipeline.handover.documents import Document, Number, Sha256
 
 
@@ -38,11 +38,13 @@ class RawEntry(Document):
         name: Its name.
         folder: The name of its folder, as in 01-mnist.
         splits: Its train and test split.
+        source: What was read, in words, where no checksum could tell that it is what was published; absent otherwise.
     """
 
     name: Name
     folder: Annotated[str, StringConstraints(pattern="^[0-9]{2,4}-[a-z0-9-]+$")]
     splits: Splits
+    source: Line | None = None
 
 
 class RawManifest(Document):
@@ -71,14 +73,17 @@ class TasksManifest(Document):
     Attributes:
         plan: The plan of the data from which the tasks were made.
         tasks: The tasks, in order.
+        sources: What was read of each dataset that no checksum could tell to be what was published, with a sum of what
+            came of it. Absent if there is no such dataset.
     """
 
     plan: DataPlan
     tasks: Annotated[list[TaskEntry], Field(min_length=1)]
+    sources: dict[Name, Line] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The manifest as written to its file, where null stands for settings that the plan does not have."""
-        return self.model_dump()
+        return self.model_dump(exclude={"sources"} if self.sources is None else None)
 
     @model_validator(mode="after")
     def _agrees(self) -> TasksManifest:

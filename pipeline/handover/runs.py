@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, RootModel, StringConstraints, model_validator
 
 from pipeline.analysis.metrics import all_metrics
-from pipeline.config.types import Name, Seed
+from pipeline.config.types import Line, Name, Seed
 from pipeline.handover.documents import Document, Sha256, Size
 from pipeline.handover.logs import Machine
 from pipeline.handover.spectra import Spectra
@@ -118,6 +118,8 @@ class Record(Trained):
         eigenspectrum: Hash of the settings of its eigenspectrum; absent if it has none.
         commit: The Git commit that it ran from.
         images: sha256 of data/tasks/manifest.json.
+        sources: What was read of each dataset that no checksum could tell to be what was published; absent if there is
+            none.
         machine: The hardware and software that it used.
         seconds: Wall-clock time of the training; null if unknown.
         spectrum: Its eigenspectrum, present if and only if `eigenspectrum` is.
@@ -130,6 +132,7 @@ class Record(Trained):
     eigenspectrum: Sha256 | None = None
     commit: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40,64}$")]
     images: Sha256
+    sources: dict[Name, Line] | None = None
     machine: Machine
     seconds: Size | None
     spectrum: Spectra | None = None

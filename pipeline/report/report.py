@@ -104,7 +104,8 @@ def report(
     Args:
         tables: The tables of plots/, by name.
         plans: The resolved plan of each configured method.
-        data: The data plan from the tasks' manifest, with `tasks`, their number, and `benchmark`, its name.
+        data: The data plan from the tasks' manifest, with `tasks`, their number, `benchmark`, its name, and, where there
+            are datasets that could not be verified, `sources`, what was read of each.
         published: The table of published results.
         options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
             each method; and `device`, as configured.
@@ -129,10 +130,15 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
     stream = ", ".join(f"{key} {value}" for key, value in data["stream"].items() if key != "name")
     seeds = sorted(int(seed) for seed in runs["seed"].unique())
     judged = "the test images" if data["evaluation"] == "test" else "held-out training images"
+    sources = [
+        f"Images of {name}: {source}. No checksum is known that tells whether they are the published ones."
+        for name, source in (data.get("sources") or {}).items()
+    ]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return [
         f"Benchmark {data['benchmark']}: {data['tasks']} tasks of {', '.join(names)}, a {data['stream']['name']} stream "
         f"({stream}), judged on {judged}.",
+        *sources,
         f"Seeds {', '.join(map(str, seeds))}. Device {options['device']}, {platform.machine()}, {platform.system()}.",
         f"Python {platform.python_version()}, {versions}.",
     ]

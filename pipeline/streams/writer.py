@@ -65,7 +65,11 @@ def _parts(plan: DataPlan, raw: Mapping[str, Split]) -> dict[str, _Part]:
 
 
 def write_tasks(
-    folder: Path, plan: DataPlan, raw: Sequence[Mapping[str, Split]], progress: Any = lambda tasks: tasks
+    folder: Path,
+    plan: DataPlan,
+    raw: Sequence[Mapping[str, Split]],
+    sources: Mapping[str, str] | None = None,
+    progress: Any = lambda tasks: tasks,
 ) -> None:
     """Write the tasks of a plan, with a manifest, in chunks of about `CHUNK` bytes.
 
@@ -75,6 +79,7 @@ def write_tasks(
         folder: An existing, empty folder.
         plan: The stream, and what to hold out for validation.
         raw: For each dataset of the plan, its splits, in memory or on disk.
+        sources: What was read of datasets that could not be verified, by name, for the manifest.
         progress: Wraps the list of tasks that is iterated over, for a progress bar.
 
     Raises:
@@ -105,7 +110,8 @@ def write_tasks(
     columns = max(len(images) for images in shown)
     padded = [np.pad(images, [(0, columns - len(images))] + [(0, 0)] * len(view.shape)) for images in shown]
     np.save(folder / "first_images.npy", np.stack(padded))
-    write_document(TasksManifest, {"plan": plan.model_dump(), "tasks": entries}, folder / "manifest.json")
+    told = {"sources": dict(sources)} if sources else {}
+    write_document(TasksManifest, {"plan": plan.model_dump(), "tasks": entries, **told}, folder / "manifest.json")
 
 
 def _made(view: TaskView, images: Images, numbers: np.ndarray) -> Iterator[np.ndarray]:

@@ -76,7 +76,7 @@ def test_official_files_and_class_folders_give_the_same_raw_files(tiny: Path, tm
     for number, suffix in enumerate((".tar", ".tar.gz", ".zip")):
         path = pack(folder, tiny / f"tiny{suffix}")
         found.append(raw_bytes(tmp_path / f"packed{number}"))
-        assert all(isinstance(entry, Written) for entry in sources.fetch_into(tmp_path, TINY).values())
+        assert all(isinstance(entry, Written) for entry in sources.fetch_into(tmp_path, TINY).splits.values())
         path.unlink()
     folder.rename(tiny / "tiny")
     found.append(raw_bytes(tmp_path / "folder"))
