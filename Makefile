@@ -14,7 +14,7 @@ help: ## print these lines
 
 repro: $(VENV)/run.stamp ## set up what is missing, then run the pipeline; JOBS=N: stages at once (default: the cores)
 	@$(BIN)/python -m stages.plan --check
-	@$(BIN)/python -m pipeline.parallel $(if $(JOBS),-j $(JOBS))
+	@$(BIN)/python -m pipeline repro $(if $(JOBS),-j $(JOBS))
 
 test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and run the tests
 	@$(BIN)/ruff check .
@@ -23,10 +23,10 @@ test: $(VENV)/test.stamp ## set up what is missing, then lint, check types and r
 	@$(BIN)/pytest
 
 gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the last run
-	@$(BIN)/python -m pipeline.report.gallery
+	@$(BIN)/python -m pipeline gallery
 
 reproduce: $(VENV)/run.stamp ## list the published experiments; EXPERIMENT=name: rerun what is missing of one (JOBS=N)
-	@$(BIN)/python -m pipeline.experiments $(EXPERIMENT) $(if $(JOBS),-j $(JOBS))
+	@$(BIN)/python -m pipeline reproduce $(EXPERIMENT) $(if $(JOBS),-j $(JOBS))
 
 clean: ## remove every output of the pipeline; the environment and DVC's cache stay
 	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures logs scratch

@@ -2,7 +2,7 @@
 
     python -m bench.side_by_side [--jobs 2] [--rounds 3]
 
-Each round runs `dvc repro` and `python -m pipeline.parallel -j JOBS` in fresh copies of the working tree, each with an empty
+Each round runs `dvc repro` and `tag-pipeline repro -j JOBS` in fresh copies of the working tree, each with an empty
 cache, and compares dvc.lock and every file of metrics/ byte by byte; then it asks again, with nothing to do.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     given = parser.parse_args()
     ways = {
         "one after the other": [sys.executable, "-m", "dvc", "repro"],
-        "side by side": [sys.executable, "-m", "pipeline.parallel", "-j", str(given.jobs)],
+        "side by side": [sys.executable, "-m", "pipeline", "repro", "-j", str(given.jobs)],
     }
     took: dict[str, list[float]] = {way: [] for way in ways}
     again: list[float] = []

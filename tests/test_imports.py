@@ -15,6 +15,7 @@ from pipeline.optimizers.build import UPDATE_RULES
     [
         ("pipeline.optimizers", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
         ("pipeline.curvature", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
+        ("pipeline.commands.app", ["torch", "numpy", "pandas", "matplotlib", "dvc", "optuna", "pydantic"]),
         ("stages.plan", ["torch", "matplotlib", "pandas", "dvc"]),
         ("stages.download", ["torch", "matplotlib", "pandas", "dvc"]),
         ("stages.split", ["torch", "matplotlib", "pandas", "dvc"]),

@@ -56,14 +56,14 @@ KILLS = 20
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "most"), [("train", 10), ("eigenspectrum", 1)])  # states kept before a kill
 def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, stage: str, most: int) -> None:
-    """The command, the worker that runs DVC for it, or the whole group, killed while `pipeline.parallel` runs the stage."""
+    """The command, the worker that runs DVC for it, or the whole group, killed while `tag-pipeline repro` runs the stage."""
     clone = fresh_clone(tmp_path)
     clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in METHODS))
     clone.edit("params.yaml", "stable: stable-ewc", "stable: naive")
     clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 6")  # enough to be hit
     clone.edit("params.yaml", "  k: 3 ", "  k: 12 ")
     clone.edit("params.yaml", "  density_probes: 0 ", "  density_probes: 20 ")
-    clone.run(sys.executable, "-m", "pipeline.parallel", "-j", "2", "train", "eigenspectrum")
+    clone.run(sys.executable, "-m", "pipeline", "repro", "-j", "2", "train", "eigenspectrum")
     moments = random.Random(11)
     environment = {**ENVIRONMENT, "TAG_SAVE_SECONDS": "0.05"}
     gone_on = 0
@@ -75,7 +75,7 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
         if stage == "eigenspectrum":
             outputs = [f"eigenvectors/{method}/1", f"metrics/runs/{method}/1.eigenspectrum.json"]
         clone.run("rm", "-rf", *outputs, ".dvc/cache")  # otherwise DVC would take them from there
-        target = [sys.executable, "-m", "pipeline.parallel", "-j", "1", f"{stage}@{method}-1"]
+        target = [sys.executable, "-m", "pipeline", "repro", "-j", "1", f"{stage}@{method}-1"]
         with subprocess.Popen(
             target,
             cwd=tmp_path,
@@ -111,5 +111,5 @@ def working(clone: Clone, stage: str = "train") -> list[int]:
 
 
 def workers(clone: Clone) -> list[int]:
-    """The processes in which `pipeline.parallel` runs DVC there."""
+    """The processes in which `tag-pipeline repro` runs DVC there."""
     return processes(clone, "pipeline.parallel.dvc_process")

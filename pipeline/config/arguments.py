@@ -1,14 +1,13 @@
-"""Command-line parsing.
+"""Checks of command-line arguments.
 
 A wrong argument gives a one-line error, and names are restricted so that none can lead outside the folder of a command.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,26 +15,6 @@ from pipeline.config.types import Name, Seed, Threads
 from pipeline.support.errors import UserError
 
 _NUMBER = re.compile("[0-9]{1,19}")
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError where argparse would print its usage and exit.
-
-    Abbreviated options are not accepted.
-
-    Args:
-        module: The module that is run; `python -m <module>` is the program name in messages.
-        description: Text whose first line describes the command in --help, usually the module's docstring.
-        options: Further arguments of `argparse.ArgumentParser`.
-    """
-
-    def __init__(self, module: str, description: str | None, **options: Any) -> None:
-        first = (description or "").partition("\n")[0]
-        super().__init__(prog=f"python -m {module}", description=first, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UserError with the message and a pointer to --help."""
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def cores() -> int:
@@ -94,16 +73,20 @@ def seeds(text: str, what: str) -> list[int]:
     return found
 
 
-def jobs(text: str) -> int:
-    """Parse the number of jobs that may run in parallel, for use as the `type` of an argparse argument.
+def jobs(text: str, what: str) -> int:
+    """Parse the number of jobs that may run in parallel.
+
+    Args:
+        text: The argument, in decimal digits.
+        what: What the error message calls the argument.
 
     Raises:
-        argparse.ArgumentTypeError: if the text is not a whole number from 1 to 1024.
+        UserError: if the text is not a whole number from 1 to 1024.
     """
     try:
         return _within(Threads, text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text[:80]}' must be a whole number from 1 to 1024") from None
+        raise UserError(f"{what} '{text[:80]}': must be a whole number from 1 to 1024") from None
 
 
 def _within(kind: Annotated[Any, "a type of whole numbers"], text: str) -> int:

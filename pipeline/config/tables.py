@@ -1,4 +1,4 @@
-"""Generate the tables of docs/parameters.md from the declarations of the settings:  python -m pipeline.config.tables
+"""Generate the tables of docs/parameters.md from the declarations of the settings:  tag-pipeline docs
 
 Everything between a pair of table markers in the document is regenerated; tests/config/test_tables.py checks that the
 committed tables are up to date.
@@ -38,6 +38,8 @@ from pipeline.config.schema import (
 from pipeline.config.strategies import StrategySettings
 from pipeline.config.types import Strict, owners, settings_of
 from pipeline.config.update_rules import UpdateRuleSettings
+from pipeline.support.errors import UserError
+from pipeline.support.files import write_text
 
 DOCUMENT = Path("docs/parameters.md")
 STREAMS: dict[str, type[Strict]] = {
@@ -175,7 +177,7 @@ def renewed(text: str) -> str:
         The text with every table replaced.
 
     Raises:
-        ValueError: if a table marker is missing.
+        UserError: if a table marker is missing.
     """
     for name, rows in {"params": params(), "benchmarks": benchmarks(), "methods": methods()}.items():
         heading, *lines = (f"| {' | '.join(row)} |" for row in rows)
@@ -183,10 +185,15 @@ def renewed(text: str) -> str:
         begin, end = f"<!-- table: {name} -->", "<!-- /table -->"
         found = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", text, count=1, flags=re.DOTALL)  # noqa: B023
         if not found[1]:
-            raise ValueError(f"{DOCUMENT} has no mark {begin}")
+            raise UserError(f"{DOCUMENT}: has no mark {begin}; restore it from git")
         text = found[0]
     return text
 
 
-if __name__ == "__main__":
-    DOCUMENT.write_text(renewed(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+def renew() -> None:
+    """Regenerate the tables of docs/parameters.md.
+
+    Raises:
+        UserError: if a table marker is missing.
+    """
+    write_text(DOCUMENT, renewed(DOCUMENT.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Rerun the published experiments, in pieces and on any number of machines:  python -m pipeline.experiments
+"""Rerun the published experiments, in pieces and on any number of machines:  tag-pipeline reproduce
 
 `experiments` reads experiments.yaml. `workspace` runs what is missing, in a clone of the project below scratch/.
 `records` keeps every finished run under results/, with the hashes of its plan and data and the commit that made it.

@@ -84,17 +84,17 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
         runs: Method and seed of each run.
         eigenspectrum: Whether to run the eigenspectrum stage as well.
         jobs: How many stages to run at once.
-        options: Further options for `pipeline.parallel`.
+        options: Further options for `tag-pipeline repro`.
 
     Returns:
-        The exit status of `pipeline.parallel`.
+        The exit status of `tag-pipeline repro`.
     """
     stages = ["train", "eigenspectrum"] if eigenspectrum else ["train"]
     targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
     environment = dict(os.environ)
     if given := environment.get(DATASETS):
         environment[DATASETS] = str(Path(given).resolve())
-    command = [sys.executable, "-m", "pipeline.parallel", "-j", str(jobs), "--keep-going", *options, *targets]
+    command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
     return subprocess.run(command, cwd=folder, env=environment).returncode  # noqa: S603 - this project
 
 

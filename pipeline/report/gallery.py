@@ -1,4 +1,4 @@
-"""Renew the README's table and pictures from the last run:  python -m pipeline.report.gallery
+"""Renew the README's table and pictures from the last run:  tag-pipeline gallery
 
 Copies figures/*.png to docs/images/ and rewrites the README between its two `summary` markers.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.handover.tables import SUMMARY, read_table
 from pipeline.report.report import Table, markdown_table
-from pipeline.support.errors import UserError, run_stage
+from pipeline.support.errors import UserError
 from pipeline.support.files import marked, whole_file, write_text
 
 BEGIN, END = "<!-- summary -->", "<!-- /summary -->"
@@ -41,7 +41,7 @@ def markdown(summary: pd.DataFrame) -> str:
     return markdown_table(Table(["method", *(heading for heading, _, _ in columns.values())], rows))
 
 
-def main() -> None:
+def renew() -> None:
     """Renew the README's table and the pictures of docs/images/.
 
     Raises:
@@ -56,7 +56,3 @@ def main() -> None:
     for picture in pictures:
         with whole_file(Path("docs/images") / picture.name) as partial:
             shutil.copy(picture, partial)
-
-
-if __name__ == "__main__":
-    run_stage("gallery", main)

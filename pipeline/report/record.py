@@ -1,6 +1,6 @@
 """Keep the last run of the pipeline under results/, with what DVC outputs must not contain: seconds, machine, commit.
 
-    python -m pipeline.report.record NAME
+    tag-pipeline record NAME
 
 Writes results/NAME/: runs.csv (every run with its seconds), summary.csv, report.md and its figures, among them cost
 against accuracy, and machine.json. The report comes from figures/, the seconds and machines come from logs/.
@@ -9,7 +9,6 @@ against accuracy, and machine.json. The report comes from figures/, the seconds 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +16,13 @@ import matplotlib as mpl
 import pandas as pd
 
 from pipeline.config import read_configuration
-from pipeline.config.arguments import Parser, name
 from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import FIGURES, cost
 from pipeline.figures.style import STYLE
 from pipeline.handover.documents import read_document
 from pipeline.handover.logs import Log
 from pipeline.handover.tables import PLOTS, read_table
-from pipeline.support.errors import UserError, run_stage
+from pipeline.support.errors import UserError
 from pipeline.support.files import whole_folder, write_json
 from pipeline.support.git import git_or_none
 
@@ -82,18 +80,16 @@ def commit() -> str:
     return git_or_none("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def record(name: str) -> None:
+    """Keep the last run of the pipeline under results/.
 
     Args:
-        arguments: The command-line arguments; None means those of this process.
+        name: Name of the folder below results/.
 
     Raises:
         UserError: if the name is taken, or if the pipeline has not been run.
     """
-    parser = Parser("pipeline.report.record", __doc__)
-    parser.add_argument("name", help="name of the folder below results/")
-    place = free_place(name(parser.parse_args(arguments).name, "NAME"))
+    place = free_place(name)
     figures = Path("figures")
     for needed in (figures / "report.md", Path("metrics/summary.csv")):
         if not needed.exists():
@@ -115,7 +111,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         benchmark = read_configuration().params.benchmark
         write_json(folder / "machine.json", {"benchmark": benchmark, "commit": commit(), "machines": machines})
     print(f"{place}: {len(runs)} runs")
-
-
-if __name__ == "__main__":
-    run_stage("record", main)

@@ -1,6 +1,6 @@
 """Show the best settings that DVC experiments have found on validation data.
 
-    python -m pipeline.search.best [METHOD ...] [--metric average_accuracy] [--evaluation validation]
+    tag-pipeline best [METHOD ...] [--metric average_accuracy] [--evaluation validation]
 
 Compares all DVC experiments of this repository (`dvc exp run`, `dvc exp run --queue`), method by method, and lists them
 best first: the resolved settings in which they differ, and the metric. Experiments that were evaluated on test images
@@ -21,10 +21,9 @@ from pydantic import ValidationError
 
 from pipeline.analysis.summary import METRICS
 from pipeline.config import read_configuration, resolve_data, resolve_run
-from pipeline.config.arguments import Parser
 from pipeline.handover.runs import MethodMeasures
 from pipeline.parallel.dvc import experiments
-from pipeline.support.errors import UserError, nearest, run_stage
+from pipeline.support.errors import UserError, nearest
 from pipeline.support.git import git_or_none
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
@@ -135,40 +134,31 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix.removesuffix("."), value
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def best(methods: Sequence[str], metric: str = "average_accuracy", evaluation: str = "validation") -> None:
+    """Print the experiments of each method, best first.
 
     Args:
-        arguments: The command-line arguments; None means those of this process.
+        methods: Names of methods; none means all methods of the experiments.
+        metric: Name of the metric to compare by.
+        evaluation: The images that the experiments must have been judged on, validation or test.
 
     Raises:
-        UserError: if an argument is wrong, or if no finished experiment matches.
+        UserError: if the metric is unknown, or if no finished experiment matches.
     """
-    parser = Parser("pipeline.search.best", __doc__)
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all methods of the experiments")
-    parser.add_argument("--metric", default="average_accuracy", help="default: %(default)s")
-    parser.add_argument(
-        "--evaluation", choices=["validation", "test"], default="validation", help="default: %(default)s"
-    )
-    given = parser.parse_args(arguments)
-    if given.metric not in METRICS:
-        raise UserError(f"--metric {given.metric}: unknown; {nearest(given.metric, METRICS)}")
+    if metric not in METRICS:
+        raise UserError(f"--metric {metric}: unknown; {nearest(metric, METRICS)}")
     every = [entry for pair in experiments() for entry in read_experiment(*pair)]
-    if missing := set(given.methods) - {entry.method for entry in every}:
+    if missing := set(methods) - {entry.method for entry in every}:
         raise UserError(f"no experiment here holds {', '.join(sorted(missing))}; see 'dvc exp list', or run some")
-    wanted = [entry for entry in every if not given.methods or entry.method in given.methods]
-    fitting = [entry for entry in wanted if entry.evaluation == given.evaluation]
+    wanted = [entry for entry in every if not methods or entry.method in methods]
+    fitting = [entry for entry in wanted if entry.evaluation == evaluation]
     if left := {entry.experiment for entry in wanted} - {entry.experiment for entry in fitting}:
-        print(f"{len(left)} experiments left out: not judged on {given.evaluation} images ({', '.join(sorted(left))})")
+        print(f"{len(left)} experiments left out: not judged on {evaluation} images ({', '.join(sorted(left))})")
     if not fitting:
         raise UserError(
-            f"no finished experiment was judged on {given.evaluation} images; run some with "
+            f"no finished experiment was judged on {evaluation} images; run some with "
             "-S benchmarks.yaml:BENCHMARK.evaluation=validation (docs/running.md, Searching)"
         )
     for method in dict.fromkeys(entry.method for entry in fitting):
-        table = compare([entry for entry in fitting if entry.method == method], given.metric)
+        table = compare([entry for entry in fitting if entry.method == method], metric)
         print(f"\n{method}: the best of {len(table)}\n{table.to_string(index=False)}")
-
-
-if __name__ == "__main__":
-    run_stage("best", main)

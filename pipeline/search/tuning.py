@@ -1,6 +1,6 @@
 """Search the tuned values of a benchmark on validation data: the test images are never read.
 
-    python -m pipeline.search.tuning BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
+    tag-pipeline tune BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
 
 Runs every combination of the values with each seed and `evaluation: validation`, and writes every run to
 results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. Copy the winner into
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
-from pipeline.config.arguments import Parser, jobs, name, seeds
+from pipeline.config.arguments import cores
 from pipeline.config.reading import check
 from pipeline.config.schema import Benchmark, Method, Settings
 from pipeline.datasets.sources import fetch
 from pipeline.datasets.weights import FILE, fetch_weights
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
-from pipeline.support.errors import UserError, nearest, run_stage
+from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import write_text
 
 #: Default seeds of a search, different from those of any report.
@@ -200,41 +200,38 @@ def _on_validation(configuration: Configuration) -> Configuration:
     return Configuration(configuration.params, {**configuration.benchmarks, name: benchmark}, configuration.methods)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def tune(
+    benchmark: str,
+    method: str,
+    assignments: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    jobs: int | None = None,
+    record: str | None = None,
+) -> None:
+    """Search a grid and record it.
 
     Args:
-        arguments: The command-line arguments; None means those of this process.
+        benchmark: Name of the benchmark.
+        method: Name of the method.
+        assignments: The values of each setting, see `grid`.
+        seeds: The seeds; None means `SEEDS`.
+        jobs: Runs at once; None means as many as there are cores.
+        record: Name of the record; None means that of the method.
 
     Raises:
         UserError: if an argument is wrong, or if the record would overwrite that of another search.
     """
-    parser = Parser("pipeline.search.tuning", __doc__)
-    parser.add_argument("benchmark")
-    parser.add_argument("method")
-    parser.add_argument("grid", nargs="+", metavar="KEY=VALUE,VALUE")
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="default: %(default)s")
-    parser.add_argument("--jobs", type=jobs, default=2, help="runs side by side (default: %(default)s)")
-    parser.add_argument("--record", help="name of the record (default: the method's)")
-    given = parser.parse_args(arguments)
     configuration = read_configuration()
-    if given.benchmark not in configuration.benchmarks:
-        raise UserError(
-            f"benchmarks.yaml has no '{given.benchmark}'; {nearest(given.benchmark, configuration.benchmarks)}"
-        )
-    params = configuration.params.model_copy(update={"benchmark": given.benchmark})
+    if benchmark not in configuration.benchmarks:
+        raise UserError(f"benchmarks.yaml has no '{benchmark}'; {nearest(benchmark, configuration.benchmarks)}")
+    params = configuration.params.model_copy(update={"benchmark": benchmark})
     configuration = Configuration(params, configuration.benchmarks, configuration.methods)
-    chosen, points = seeds(given.seeds, "--seeds"), grid(given.grid)
-    plans(configuration, given.method, points)
-    record = name(given.record, "--record") if given.record is not None else given.method
-    path = Path("results/tuning") / given.benchmark / f"{record}.csv"
+    chosen, points = seeds or SEEDS, grid(assignments)
+    plans(configuration, method, points)
+    path = Path("results/tuning") / benchmark / f"{record or method}.csv"
     refuse_another_search(path, points, chosen)
-    table = search(configuration, given.method, points, chosen, given.jobs)
+    table = search(configuration, method, points, chosen, jobs or cores())
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     keys = list(points[0])
     means = table.groupby(keys, sort=False)[list(MEASURES)].mean()
     print(means.round(4).head(10).to_string(), f"\nall {len(table)} runs: {path}", file=sys.stdout)
-
-
-if __name__ == "__main__":
-    run_stage("tuning", main)

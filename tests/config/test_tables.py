@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import tables
+from pipeline.support.errors import UserError
 from tests.paths import ROOT
 
 
 def test_the_tables_are_those_of_the_declarations() -> None:
     text = (ROOT / tables.DOCUMENT).read_text(encoding="utf-8")
-    assert tables.renewed(text) == text, "run 'python -m pipeline.config.tables'"
+    assert tables.renewed(text) == text, "run 'tag-pipeline docs'"
 
 
 def test_every_setting_has_words() -> None:
@@ -19,5 +20,5 @@ def test_every_setting_has_words() -> None:
 
 
 def test_a_document_without_the_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="no mark <!-- table: params -->"):
+    with pytest.raises(UserError, match="no mark <!-- table: params -->"):
         tables.renewed("")

@@ -100,7 +100,7 @@ def test_an_experiment_runs_on_made_up_data(
     make(tmp_path)
     text = project.run(
         "env", f"TAG_DATASETS={tmp_path}",
-        sys.executable, "-m", "pipeline.experiments", experiment, "--methods", "tag", "--seeds", "1", "-j", "1",
+        sys.executable, "-m", "pipeline", "reproduce", experiment, "--methods", "tag", "--seeds", "1", "-j", "1",
     )  # fmt: skip
     assert f"{experiment}: 1 of " in text
     record = json.loads((project.folder / f"results/{experiment}/runs/tag-1.json").read_text(encoding="utf-8"))

@@ -49,7 +49,7 @@ def complete(project: Clone) -> Clone:
 
 
 def reproduce(clone: Clone, *arguments: str, status: int = 0) -> str:
-    return clone.run(sys.executable, "-m", "pipeline.experiments", *arguments, status=status)
+    return clone.run(sys.executable, "-m", "pipeline", "reproduce", *arguments, status=status)
 
 
 def missing(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], Key]:

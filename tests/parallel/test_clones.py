@@ -14,7 +14,7 @@ def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone,
     clone.run("dvc", "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     clone.commit("remote")
     with scheduler_with_workers(tmp_path / "dask", 2) as address:
-        command = [sys.executable, "-m", "pipeline.parallel", "--scheduler", address, "--clone-from", str(clone.folder)]
+        command = [sys.executable, "-m", "pipeline", "repro", "--scheduler", address, "--clone-from", str(clone.folder)]
         clone.edit("params.yaml", "dpi: 150", "dpi: 80")
         assert "params.yaml is not; commit it first" in one_line(clone.run(*command, status=2))
         clone.edit("params.yaml", "dpi: 80", "dpi: 150")

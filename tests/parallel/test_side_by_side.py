@@ -20,7 +20,7 @@ from tests.waiting import LIMIT, wait_until
 
 
 def side_by_side(clone: Clone, *arguments: str, status: int | None = 0) -> str:
-    return clone.run(sys.executable, "-m", "pipeline.parallel", *arguments, status=status)
+    return clone.run(sys.executable, "-m", "pipeline", "repro", *arguments, status=status)
 
 
 def test_stages_side_by_side_give_the_same_lock_and_the_same_bytes(base: Clone, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_stage_takes_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
     clone = trivial(tmp_path, {"quick": ("true", []), "slow": ("sleep 6000", ["quick"]), "other": ("sleep 6000", [])})
-    command = [sys.executable, "-m", "pipeline.parallel", "-j", "2"]
+    command = [sys.executable, "-m", "pipeline", "repro", "-j", "2"]
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # not ignored, as where tests run in the background
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_what_runs_and_the_next_run_goes_on(tmp_path: Path) -> None:
 
 def test_nothing_outlives_a_killed_engine(tmp_path: Path) -> None:
     clone = trivial(tmp_path, {"slow": ("sleep 6000", []), "other": ("sleep 6000", [])})
-    command = [sys.executable, "-m", "pipeline.parallel", "-j", "2"]
+    command = [sys.executable, "-m", "pipeline", "repro", "-j", "2"]
     with engine(command, tmp_path) as running:
         wait_until(lambda: len(sleeping(clone)) == 2)
         running.kill()

@@ -40,7 +40,7 @@ def searched(tmp_path: Path) -> Clone:
 
 
 def best(clone: Clone, *arguments: str, status: int = 0) -> str:
-    return clone.run(sys.executable, "-m", "pipeline.search.best", *arguments, status=status)
+    return clone.run(sys.executable, "-m", "pipeline", "best", *arguments, status=status)
 
 
 def test_the_best_comes_first_and_test_images_are_not_looked_at(searched: Clone) -> None:

@@ -34,7 +34,7 @@ def test_a_search_records_every_run_best_first_and_divergence_last(
         shutil.copy(ROOT / name, tmp_path)
     edit(tmp_path / "benchmarks.yaml", "    tasks: 5", "    tasks: 2")
     monkeypatch.chdir(tmp_path)
-    tuning.main(["rotated-digits", "naive", "lr=0.00001,1000000.0,0.2", "--seeds", "7,8", "--jobs", "1"])
+    tuning.tune("rotated-digits", "naive", ["lr=0.00001,1000000.0,0.2"], [7, 8], jobs=1)
     table = pd.read_csv(tmp_path / "results/tuning/rotated-digits/naive.csv")
     assert table["lr"].tolist() == [0.2, 0.2, 1e-5, 1e-5, 1e6, 1e6]
     assert table["average_accuracy"].isna().tolist() == [False] * 4 + [True] * 2

@@ -123,7 +123,7 @@ def test_no_stage_trains_on_when_its_dvc_is_killed(clone: Clone, victim: str, ki
     clone.edit("benchmarks.yaml", "    epochs: 1", "    epochs: 1000")  # would go on for minutes
     command = {
         "dvc": ["dvc", "repro", "train@naive-1"],
-        "worker": [sys.executable, "-m", "pipeline.parallel", "train@naive-1"],
+        "worker": [sys.executable, "-m", "pipeline", "repro", "train@naive-1"],
     }
     moments = random.Random(5)
     for _ in range(kills):
