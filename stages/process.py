@@ -26,8 +26,9 @@ except ImportError:  # this is not the Python of the project's environment
 
 #: The environment variable in which DVC gives the commands that it runs the name of their stage.
 STAGE = "DVC_STAGE"
-#: Names by which a process that runs DVC is recognised: DVC's command or package, and a module of `pipeline.parallel`.
-DVC = ("dvc", "pipeline.parallel.dvc_process")
+#: Names by which a process that runs DVC is recognised: DVC's command or package, a module of `pipeline.parallel`, and the
+#: process that forks stages for that module, which ends with it.
+DVC = ("dvc", "pipeline.parallel.dvc_process", "stages.forks")
 #: Seconds between two checks whether DVC is still running.
 INTERVAL = 0.5
 #: The exit status of a process that ends with DVC, the same as after SIGTERM (128 + 15).
@@ -50,15 +51,30 @@ def begin(module: str) -> None:
 
 
 def _prepare(stage: str) -> None:
+    if reason := arithmetic()[1]:
+        print(f"{stage}: note: {reason}: compute.portable has no effect here", file=sys.stderr)
+
+
+def arithmetic(only_ask: bool = False) -> tuple[bool, str]:
+    """Make the arithmetic of this process portable, if params.yaml asks for it.
+
+    Args:
+        only_ask: Change nothing.
+
+    Returns:
+        Whether it is asked for; and, where this machine cannot be made portable, the reason.
+
+    Raises:
+        UserError: if the sections of params.yaml that stages read themselves are wrong.
+    """
     from pipeline.config.reading import read_sections
-    from pipeline.support.portable import make_portable
+    from pipeline.support.portable import make_portable, obstacle
 
     compute = read_sections().compute
     # Portability is guaranteed for a single CPU thread only; otherwise the fastest kernels may as well be used.
-    if compute.portable and compute.threads == 1 and not compute.device.startswith(("cuda", "mps")):
-        reason = make_portable()
-        if reason:
-            print(f"{stage}: note: {reason}: compute.portable has no effect here", file=sys.stderr)
+    if not compute.portable or compute.threads > 1 or compute.device.startswith(("cuda", "mps")):
+        return False, ""
+    return True, obstacle() if only_ask else make_portable()
 
 
 def end_with_dvc() -> None:

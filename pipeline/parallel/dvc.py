@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +156,34 @@ def ask_for_locks_often() -> None:
                 return
 
     dvc.lock.Lock.lock = lock
+
+
+def give_commands_to(run: Callable[[str, str, Mapping[str, str]], int | None]) -> None:
+    """Make this process give the commands of stages to a function instead of a shell.
+
+    DVC has no such hook: it starts a shell for each command.
+
+    Args:
+        run: Takes a command, its folder and its environment, and returns the exit status, or None to have a shell run
+            it. It is called with SIGINT ignored, which is for the command to handle.
+    """
+    import dvc.stage.run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    by_shell = dvc.stage.run._run
+
+    def given(executable: str, command: str, **keywords: Any) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            status = run(command, keywords["cwd"], keywords["env"])
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if status is None:
+            by_shell(executable, command, **keywords)
+        elif status:
+            raise StageCmdFailedError(command, status)
+
+    dvc.stage.run._run = given
 
 
 def outcome(output: str) -> Outcome:

@@ -19,10 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from pipeline.parallel.dvc import ask_for_locks_often, run_command
+from pipeline.parallel.dvc import ask_for_locks_often, give_commands_to, run_command
+from pipeline.parallel.forks import Forks
 
 #: Number of lines that are kept of a failing command's output.
 TAIL = 15
+#: How the names of the stages begin that are run in forks.
+FORKED = ("train@", "eigenspectrum@")
 #: Seconds for a stage and its DVC process to end by themselves before they are killed.
 PATIENCE = 3.0
 
@@ -176,6 +179,8 @@ def tail(output: str) -> str:
 def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until their stream is closed."""
     ask_for_locks_often()
+    forks = Forks(Path.cwd())
+    give_commands_to(forks.run)
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             line = requests.readline()
@@ -184,6 +189,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
             commands, environment = json.loads(line)
             status = 0
             with _environment(environment), tempfile.TemporaryFile("w+", errors="replace") as output:
+                if any(word.startswith(FORKED) for words in commands for word in words):
+                    forks.start(os.environ)  # it imports while DVC looks at the stage
                 for target in (1, 2):
                     os.dup2(output.fileno(), target)
                 for arguments in commands:

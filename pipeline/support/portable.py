@@ -50,6 +50,8 @@ def in_force() -> bool:
 def make_portable() -> str:
     """Set the environment variables for this process, unless its machine cannot be made portable.
 
+    Where they are set already, as in the fork of a process that has called this function, nothing is done.
+
     Returns:
         An empty string if they were set, else the reason why they would have no effect.
 
@@ -57,6 +59,8 @@ def make_portable() -> str:
         RuntimeError: if NumPy, SciPy or PyTorch has already been imported.
     """
     global _in_force
+    if _in_force:
+        return ""
     loaded = [name for name in LIBRARIES if name in sys.modules]
     if loaded:
         raise RuntimeError(f"make_portable() must come before the import of {' and '.join(loaded)}")
