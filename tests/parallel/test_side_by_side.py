@@ -55,7 +55,7 @@ def test_a_stage_that_fails_is_shown_and_what_does_not_need_it_may_go_on(clone: 
 
 def test_an_unknown_target_is_a_line(clone: Clone) -> None:
     assert "no stage 'trian' in dvc.yaml; did you mean 'train" in one_line(side_by_side(clone, "trian", status=2))
-    assert "'0' must be a whole number" in one_line(side_by_side(clone, "-j", "0", status=2))
+    assert "--jobs '0': must be a whole number" in one_line(side_by_side(clone, "-j", "0", status=2))
 
 
 def test_a_scheduler_that_does_not_answer_is_a_line(clone: Clone) -> None:
