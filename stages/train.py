@@ -2,7 +2,8 @@
 
     runs/<method>.yaml + data/tasks/ + data/weights/ -> models/<method>/<seed>/, metrics/runs/<method>/<seed>.json
 
-If it is killed, it resumes from its state in scratch/ when it is started again.
+While it runs, logs/live/<method>-<seed>.tsv tells how far it is. If it is killed, it resumes from its state in scratch/
+when it is started again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from stages.process import begin
 begin(__name__)
 
 import shutil
+import sys
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ def main() -> None:
     from pipeline.models import TaskModel, save_checkpoint
     from pipeline.support.compute import machine, portable, prepare
     from pipeline.support.scratch import Scratch, fingerprint
+    from pipeline.training.live import Live
     from pipeline.training.loop import train
 
     device = prepare(compute)
@@ -49,12 +52,15 @@ def main() -> None:
     with run.logged("train") as log, Scratch(run.scratch("train"), key, f"train {run.name}") as scratch:
         log["machine"] = machine(device)
         weights = WEIGHTS if plan.pretrained else None
+        live = Live(Path("logs/live") / f"{run.name}.tsv")
 
         def save(task: int, model: TaskModel) -> None:
             with whole_file(checkpoint(scratch.folder, task)) as partial:
                 save_checkpoint(model, partial)
 
-        record = train(plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch)
+        record = train(
+            plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch, evaluated=live.write
+        )
         metrics: dict[str, Any] = {
             **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
             # None, null in the file, where a task was not evaluated
@@ -73,6 +79,8 @@ def main() -> None:
             file.write_text(text, encoding="utf-8")
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         scratch.clear()
+        if live.failure:
+            print(f"train: note: {live.path}: cannot be written: {live.failure}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone) -
         assert hits > 0  # otherwise every run had ended before it was to be killed
         assert not list(scratch.iterdir())
     assert everything(clone, "stable-ewc") == wanted
+    live = (clone.folder / "logs/live/stable-ewc-1.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in live] == ["task", "1", "2"]
 
 
 #: Every strategy and every update rule.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.clones import Clone, one_line
+from tests.clones import Clone, everything, one_line
 from tests.conftest import ROOT
 
 
@@ -80,6 +80,15 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
     folder = (clone.folder / output).parent
     assert [path.name for path in folder.iterdir() if ".partial-" in path.name] == []
     assert not (clone.folder / output).exists()
+
+
+def test_a_run_whose_table_cannot_be_written_ends_with_its_outputs_and_a_note(clone: Clone) -> None:
+    wanted = everything(clone, "naive")
+    shutil.rmtree(clone.folder / "models/naive")
+    shutil.rmtree(clone.folder / "logs/live")
+    (clone.folder / "logs/live").touch()
+    assert "train: note: logs/live/naive-1.tsv: cannot be written: " in one_line(clone.stage("train", "naive", "1"))
+    assert everything(clone, "naive") == wanted
 
 
 @pytest.mark.parametrize("arguments", [(), ("naive",), ("naive", "one")])

@@ -26,6 +26,7 @@ def train(
     after_task: Callable[[int, TaskModel], None] = lambda task, model: None,
     weights: Path | None = None,
     scratch: Scratch | None = None,
+    evaluated: Callable[[Recorder], None] = lambda recorder: None,
 ) -> Record:
     """Train one method on the whole stream.
 
@@ -42,6 +43,8 @@ def train(
         weights: The file of initial weights, if the network of the plan starts from pretrained ones.
         scratch: Where the run saves its state after each task and every few minutes. If it already holds a state, the
             run resumes from it and ends with the same numbers as an uninterrupted one. None to save nothing.
+        evaluated: Called with all measurements so far when the run begins or resumes, and after each task is learnt and
+            evaluated.
 
     Returns:
         Accuracies, losses and, for TAG, alphas of the run.
@@ -57,6 +60,7 @@ def train(
         cursor = Cursor(run, recorder, scratch)  # resumes where a killed run stopped
         if not cursor.resumed:
             recorder.evaluated(*run.evaluate(learnt=0))
+        evaluated(recorder)
         for task in cursor.tasks():
             set_learning_rate(optimizer, learning_rate(plan.regime, plan.optimizer.lr, task))
             if cursor.task_begins:
@@ -73,6 +77,7 @@ def train(
             recorder.end_task()
             after_task(task, model)
             recorder.evaluated(*run.evaluate(learnt=task + 1))
+            evaluated(recorder)
     return recorder.record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,10 @@ class Record:
     train_loss: list[list[float]] = field(default_factory=list)
     alpha: list[list[list[float]]] = field(default_factory=list)
 
+    def course(self) -> list[float]:
+        """Return the average accuracy on the tasks learnt so far, a fraction, after each of them."""
+        return [float(np.mean(row[:task])) for task, row in enumerate(self.accuracy) if task]
+
 
 class Recorder:
     """Fills the record of a run.
@@ -50,6 +55,8 @@ class Recorder:
         record: The record so far.
         losses: The loss of each step of the current task so far, on the device.
         alphas: TAG's alphas of each of these steps, as means over the parameter tensors, on the device.
+        costs: Of each task that was learnt and evaluated, the mean loss of its steps and the seconds that it took. They
+            are no part of the record: seconds differ from run to run.
     """
 
     def __init__(self, method: str, seed: int, device: torch.device) -> None:
@@ -58,6 +65,8 @@ class Recorder:
         self.record = Record()
         self.losses: list[Tensor] = []
         self.alphas: list[Tensor] = []
+        self.costs: list[tuple[float, float]] = []
+        self._mean_loss, self._begun = 0.0, time.perf_counter()
 
     @property
     def tasks(self) -> int:
@@ -68,6 +77,9 @@ class Recorder:
         """Record one row of the accuracy matrix and the corresponding row of losses."""
         self.record.accuracy.append(accuracy)
         self.record.test_loss.append(loss)
+        if self.tasks > 1:
+            self.costs.append((self._mean_loss, time.perf_counter() - self._begun))
+        self._begun = time.perf_counter()
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Record the loss of a step, and the alphas if the update rule has any.
@@ -94,6 +106,7 @@ class Recorder:
         """
         self._look()
         self.record.train_loss.append(_curve(self.losses))
+        self._mean_loss = float(torch.stack(self.losses).double().mean()) if self.losses else float("nan")
         if self.alphas:
             self.record.alpha.append(_curve(self.alphas))
         self.losses, self.alphas = [], []
@@ -114,6 +127,8 @@ class Recorder:
             "record": vars(self.record),
             "losses": torch.stack(self.losses) if self.losses else None,
             "alphas": torch.stack(self.alphas) if self.alphas else None,
+            "costs": self.costs,
+            "seconds": time.perf_counter() - self._begun,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,6 +137,7 @@ class Recorder:
         self.losses, self.alphas = (
             [] if state[name] is None else list(state[name].to(self.device).unbind()) for name in ("losses", "alphas")
         )
+        self.costs, self._begun = list(state["costs"]), time.perf_counter() - state["seconds"]
 
 
 def _curve(values: Sequence[Tensor]) -> Any:
