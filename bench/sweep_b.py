@@ -1,6 +1,6 @@
 """Draw when TAG's b matters: average accuracy against b, from the record of a search on validation data.
 
-    tag-pipeline tune rotated-digits tag b=0,1,2.5,5,7,10 lr=0.00025,0.0005,0.001,0.002,0.004 \
+    tag-pipeline tune tag --benchmark rotated-digits b=0,1,2.5,5,7,10 lr=0.00025,0.0005,0.001,0.002,0.004 \
         --seeds 101,102,103,104,105 --record tag-b
     python -m bench.sweep_b
 """

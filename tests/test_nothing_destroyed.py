@@ -12,7 +12,8 @@ import pytest
 from pipeline.config import read_run_plan
 from pipeline.config.arguments import jobs, name, seed, seeds
 from pipeline.report import record
-from pipeline.search import tuning
+from pipeline.search.record import refuse_another_search
+from pipeline.search.space import Point
 from pipeline.support.errors import UserError, run_stage
 from pipeline.support.files import marked, whole_file, whole_files, whole_folder
 from tests.conftest import ROOT
@@ -40,17 +41,23 @@ def test_a_record_takes_its_own_folder_and_no_other(tmp_path: Path, monkeypatch:
 
 def test_a_search_is_written_over_one_that_holds_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "naive.csv"
-    points: list[tuning.Point] = [{"lr": 0.1}, {"lr": 1}]
-    tuning.refuse_another_search(path, points, [7])
-    path.write_text("lr,seed,average_accuracy,forgetting,learning_accuracy\n0.1,7,0.5,0.1,0.6\n1.0,7,,,\n")
-    tuning.refuse_another_search(path, points, [7, 8])
-    others: list[list[tuning.Point]] = [[{"lr": 0.1}], [{"lr": 0.1, "b": 5}], [{"b": 0.1}]]
-    for other in others:
-        with pytest.raises(UserError, match="holds another search"):
-            tuning.refuse_another_search(path, other, [7])
+
+    def refuse(points: list[Point], seeds: list[int]) -> None:
+        refuse_another_search(path, points[0], points, seeds)
+
+    points: list[Point] = [{"lr": 0.1}, {"lr": 1}]
+    refuse(points, [7])
+    for ended, word in (("", ""), (",ended", ",finished")):  # as a search writes it, and as one that prunes does
+        head = f"lr,seed,average_accuracy,forgetting,learning_accuracy{ended}\n"
+        path.write_text(f"{head}0.1,7,0.5,0.1,0.6{word}\n1.0,7,,,{word}\n")
+        refuse(points, [7, 8])
+        others: list[list[Point]] = [[{"lr": 0.1}], [{"lr": 0.1, "b": 5}], [{"b": 0.1}]]
+        for other in others:
+            with pytest.raises(UserError, match="holds another search"):
+                refuse(other, [7])
     path.write_text("notes\n")
     with pytest.raises(UserError, match="holds another search"):
-        tuning.refuse_another_search(path, points, [7])
+        refuse(points, [7])
 
 
 @pytest.mark.parametrize("word", ["../x", "/x", "x/y", "", "X", "a" * 81, "²", "a\nb"])

@@ -31,6 +31,7 @@ Scheduler = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786.")
 ]
 METHODS = values.keys_of("methods.yaml")
+SAMPLERS = ("grid", "tpe", "random")
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -104,21 +105,63 @@ def reproduce(
     reproduce(experiment, jobs, methods, seeds, origin, report, scheduler)
 
 
+# Typer gives a default to the parser of its option, too, as if it had been typed: it must be a text.
 @command
 def tune(
-    benchmark: Annotated[str, typer.Argument(autocompletion=values.keys_of("benchmarks.yaml"))],
-    method: Annotated[str, typer.Argument(autocompletion=METHODS)],
-    grid: Annotated[list[str], typer.Argument(metavar="KEY=VALUE,VALUE")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="METHOD... KEY=VALUE,VALUE...",
+            help="Methods, and what to try: lr=0.1,0.2, or a range as dropout=0..0.5 or lr=0.001..0.1:log.",
+            autocompletion=METHODS,
+        ),
+    ],
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="(default: that of params.yaml)", autocompletion=values.keys_of("benchmarks.yaml")),
+    ] = None,
     seeds: Seeds = None,
     jobs: Jobs = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            parser=values.one_of("--sampler", SAMPLERS),
+            metavar="|".join(SAMPLERS),
+            help="Which values to try.",
+            autocompletion=values.words(SAMPLERS),
+        ),
+    ] = "grid",
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            parser=values.whole("--trials"), metavar="N", help="How many values to try, other than for a grid (30)."
+        ),
+    ] = None,
+    sampler_seed: Annotated[
+        Any, typer.Option(parser=values.seed("--sampler-seed"), metavar="SEED", help="The seed of the sampler.")
+    ] = "0",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop a trial that is below the median of the others after a task.")
+    ] = False,
+    batch: Annotated[
+        Any,
+        typer.Option(
+            parser=values.whole("--batch"),
+            metavar="N",
+            help="Trials that do not look at each other's results, so that they can run side by side.",
+        ),
+    ] = "4",
     record: Annotated[
         str | None, typer.Option(parser=values.name("--record"), metavar="NAME", help="(default: the method's)")
     ] = None,
 ) -> None:
-    """Search settings on validation data."""
+    """Search settings on validation data.
+
+    Every run is kept in results/tuning/. A search that is killed goes on when it is started again.
+    """
     from pipeline.search.tuning import tune
 
-    tune(benchmark, method, grid, seeds, jobs, record)
+    tune(words, benchmark, seeds, jobs, sampler, trials, sampler_seed, prune, batch, record)
 
 
 @command

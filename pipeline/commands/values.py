@@ -25,6 +25,28 @@ def seeds(text: str) -> list[int]:
     return arguments.seeds(text, "--seeds")
 
 
+def seed(what: str) -> Callable[[str], int]:
+    """Return the parser of a seed; `what` is what its error message calls the argument."""
+
+    def parse(text: str) -> int:
+        from pipeline.config import arguments
+
+        return arguments.seed(text, what)
+
+    return parse
+
+
+def whole(what: str) -> Callable[[str], int]:
+    """Return the parser of a whole number from 1 to 100,000; `what` is what its error message calls the argument."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:7]) <= 100_000:
+            raise UserError(f"{what} '{text[:80]}': must be a whole number from 1 to 100000")
+        return int(text)
+
+    return parse
+
+
 def name(what: str) -> Callable[[str], str]:
     """Return the parser of a name that becomes a file name; `what` is what its error message calls the argument."""
 

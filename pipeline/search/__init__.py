@@ -1,1 +1,1 @@
-"""Search settings on validation data: over a grid (`tuning`), or among DVC experiments (`best`)."""
+"""Search settings on validation data: with Optuna (`tuning`), or among DVC experiments (`best`)."""

@@ -1,237 +1,227 @@
-"""Search the tuned values of a benchmark on validation data: the test images are never read.
+"""The command `tune`: search the settings of methods on validation data; the test images are never read.
 
-    tag-pipeline tune BENCHMARK METHOD KEY=VALUE,VALUE... [KEY=...]  [--seeds 101,102,103] [--jobs 2]
+    tag-pipeline tune METHOD [METHOD ...] KEY=VALUE,VALUE [KEY=LOW..HIGH ...] [--benchmark NAME] [--sampler grid]
 
-Runs every combination of the values with each seed and `evaluation: validation`, and writes every run to
-results/tuning/BENCHMARK/METHOD.csv (--record NAME: NAME.csv), best average accuracy first. Copy the winner into
-benchmarks.yaml yourself.
+Tries values with each seed and `evaluation: validation`, and writes every run to results/tuning/BENCHMARK/METHOD.csv
+(--record NAME: NAME.csv), best average accuracy first. Copy the winner into benchmarks.yaml yourself.
+
+What a search has done so far is in scratch/tune/BENCHMARK/METHOD/. It is no record: it holds dates, and cannot be read
+as text. A search that is killed goes on from there, and ends as if it had not been (`study` says why).
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import sys
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import contextlib
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
+from filelock import FileLock, Timeout
+
+from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
-from pipeline.config.reading import check
-from pipeline.config.schema import Benchmark, Method, Settings
 from pipeline.datasets.sources import fetch
-from pipeline.datasets.weights import FILE, fetch_weights
-from pipeline.streams.reader import Tasks
+from pipeline.datasets.weights import fetch_weights
+from pipeline.search.search import BATCH, TRIALS, Search
+from pipeline.search.space import Point, grid, identity, read_space
+from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, end_with_the_search
 from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError, nearest
-from pipeline.support.files import write_text
+from pipeline.support.files import as_json, whole_folder, write_text
+
+if TYPE_CHECKING:
+    from pipeline.search.study import Study
 
 #: Default seeds of a search, different from those of any report.
 SEEDS = (101, 102, 103)
 
-#: A point of a grid: setting -> value.
-Point = dict[str, Any]
-#: The metrics that are kept of a run.
-MEASURES = ("average_accuracy", "forgetting", "learning_accuracy")
-#: The largest number of points that a grid may have.
-MOST = 100_000
 
-
-def grid(assignments: Sequence[str]) -> list[Point]:
-    """Return every combination of the values that are given as in ['lr=0.1,0.2', 'dropout=0,0.1'].
-
-    Raises:
-        UserError: if an assignment is malformed, if a setting is unknown or named twice, or if there are more than
-            `MOST` points.
-    """
-    axes: dict[str, list[Any]] = {}
-    for assignment in assignments:
-        key, separator, values = assignment.partition("=")
-        if not separator or not values:
-            raise UserError(f"'{assignment}': write KEY=VALUE,VALUE as in lr=0.1,0.2")
-        if key not in Settings.model_fields:
-            raise UserError(f"'{key}': unknown setting; {nearest(key, Settings.model_fields, 40)}")
-        if key in axes:
-            raise UserError(f"'{key}' stands twice; write all its values after one {key}=")
-        axes[key] = [_value(word) for word in values.split(",")]
-    if math.prod(map(len, axes.values())) > MOST:
-        raise UserError(f"the grid has more than {MOST:,} points; leave some values out")
-    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
-
-
-def _value(word: str) -> Any:
-    """A word as an int or a float, if it is one."""
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
-
-
-def plans(configuration: Configuration, method: str, points: Sequence[Point]) -> list[RunPlan]:
-    """Resolve the plan of each point: the method with the point's values in place of its own.
-
-    Raises:
-        UserError: if the method is unknown, or if a value is not valid or not used by it.
-    """
-    if method not in configuration.methods:
-        raise UserError(f"methods.yaml has no '{method}'; {nearest(method, configuration.methods, 40)}")
-    resolved = []
-    for point in points:
-        own = configuration.methods[method].model_dump(exclude_none=True)
-        changed = check(Method, own | point, f"methods.yaml: {method}.")
-        resolved.append(
-            resolve_run(
-                Configuration(
-                    configuration.params, configuration.benchmarks, {**configuration.methods, method: changed}
-                ),
-                method,
-            )
-        )
-    return resolved
-
-
-def _run(plan: RunPlan, folder: str, seed: int) -> dict[str, float]:
-    """Train on the tasks in `folder`; the `MEASURES`, or nothing if training diverged."""
-    import torch
-
-    from pipeline.analysis.metrics import all_metrics
-    from pipeline.config.schema import Compute
-    from pipeline.support.compute import prepare
-    from pipeline.support.errors import DivergenceError
-    from pipeline.training.loop import train
-
-    prepare(Compute(device="cpu", threads=1))
-    try:
-        weights = Path(folder, FILE) if plan.pretrained else None
-        metrics = all_metrics(train(plan, Tasks.open(folder), seed, torch.device("cpu"), weights=weights).accuracy)
-    except DivergenceError:
-        return {}
-    return {key: round(metrics[key], 6) for key in MEASURES if key in metrics}
-
-
-def search(configuration: Configuration, method: str, points: Sequence[Point], seeds: Sequence[int], jobs: int) -> Any:
-    """Run every point with every seed on validation data.
+def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcome]]]:
+    """Run what is missing of a search.
 
     Args:
-        configuration: The configuration, whose benchmark is searched.
-        method: Name of the method.
-        points: The points, at least one, all with values of the same settings.
-        seeds: The seeds.
-        jobs: Number of runs at once.
+        search: The search.
+        jobs: Number of trainings at once.
 
     Returns:
-        A data frame with a row for each run: the values of its point, the seed and the `MEASURES`. The point with the
-        best mean average accuracy comes first. A run that diverged has no metrics, and its point comes last.
+        The values of each trial, and what came out of its runs.
 
     Raises:
-        UserError: if a plan cannot be resolved, or if the data cannot be fetched.
+        UserError: if the data cannot be fetched, or if another process is at work on the search or has left one that
+            is another.
     """
-    import pandas as pd
     from tqdm import tqdm
 
-    data = resolve_data(_on_validation(configuration))
-    work = [
-        (point, plan, seed)
-        for point, plan in zip(points, plans(configuration, method, points), strict=True)
-        for seed in seeds
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        write_tasks(Path(folder), data, [fetch(dataset) for dataset in data.datasets])
-        fetch_weights(Path(folder), data.weights)
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_run, plan, folder, seed) for _, plan, seed in work]
-            found = [future.result() for future in tqdm(futures, desc=f"tune {method}", unit="run", disable=None)]
-    keys = list(points[0])
-    table = pd.DataFrame(
-        [{**point, "seed": seed, **metrics} for (point, _, seed), metrics in zip(work, found, strict=True)],
-        columns=[*keys, "seed", *MEASURES],  # all of them, even if every run diverged
-    )
-    score = table.groupby(keys)["average_accuracy"].transform(lambda values: values.mean(skipna=False))
-    order = table.assign(score=score).sort_values(
-        ["score", *keys, "seed"], ascending=[False, *[True] * len(keys), True]
-    )
-    return order.drop(columns="score").reset_index(drop=True)
+    from pipeline.search.record import refuse_another_search
+    from pipeline.search.study import opened
+
+    key, count = search.key(), search.count
+    folder = search.folder
+    with _alone(folder), opened(folder / "study.db", search.space, key) as study:
+        planned = grid(search.space) if search.sampler == "grid" else [point for point, _ in study.trials()]
+        refuse_another_search(search.path, search.space, planned, search.seeds)
+        if len(study) < count:
+            _write_data(folder / "tasks", search)
+            with (
+                _processes(min(jobs, (count - len(study)) * len(search.seeds))) as pool,
+                tqdm(total=count, initial=len(study), desc=f"tune {search.method}", unit="trial", disable=None) as bar,
+            ):
+                while len(study) < count:
+                    _run_batch(search, study, pool, sha256(as_json(key).encode()).hexdigest(), bar)
+        for left in ("tasks", "runs"):  # all that counts is in the study
+            shutil.rmtree(folder / left, ignore_errors=True)
+        return study.trials()[:count]
 
 
-def refuse_another_search(path: Path, points: Sequence[Point], seeds: Sequence[int]) -> None:
-    """Refuse to overwrite the record of another search.
+def _run_batch(search: Search, study: Study, pool: ProcessPoolExecutor, key: str, bar: Any) -> None:
+    """Run the trials of the batch that the next trial is in, and add them to the study in their order."""
+    number = len(study)
+    batch = search.batch if search.looks else search.count
+    begun = number // batch * batch  # what is tried, and what is pruned, depends on the trials before this one alone
+    end = min(begun + batch, search.count)
+    if search.sampler == "grid":
+        points = grid(search.space)[number:end]
+    else:
+        points = [study.propose(search.sampler, search.sampler_seed, trial, begun) for trial in range(number, end)]
+    judged = bars(study.finished(begun)) if search.prune else None
+    # A pruned trial is judged run by run, so that one process does them all.
+    groups = [search.seeds] if search.prune else [(seed,) for seed in search.seeds]
+    waiting: dict[Future[list[Outcome]], str] = {}
+    found = {identity(point): outcomes for point, outcomes in study.trials()}  # a sampler may come back to a point
+    for point in points:
+        if identity(point) not in found:
+            found[identity(point)] = []
+            for seeds in groups:
+                work = Work(search.plan(point), point, seeds, search.folder, key, judged)
+                waiting[pool.submit(carry_out, work)] = identity(point)
 
-    Args:
-        path: Where this search will be recorded.
-        points: The points of this search.
-        seeds: Its seeds.
+    def add_those_that_are_whole() -> None:
+        while points and identity(points[0]) not in waiting.values():
+            point = points.pop(0)
+            study.add(point, sorted(found[identity(point)], key=lambda outcome: search.seeds.index(outcome.seed)))
+            bar.update()
 
-    Raises:
-        UserError: if the file holds anything but runs that this search will repeat.
+    add_those_that_are_whole()
+    for future in as_completed(list(waiting)):
+        found[waiting.pop(future)] += future.result()
+        add_those_that_are_whole()
+
+
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for the runs, which end with the block however it ends.
+
+    Raises UserError if one of them ended on its own.
     """
-    import pandas as pd
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=end_with_the_search) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise UserError("a training was ended from outside, perhaps for lack of memory; run it again") from None
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
 
-    if not path.exists():
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a search. Raises UserError if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another search is at work in {folder}; wait for it, or name this one with --record") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write_data(folder: Path, search: Search) -> None:
+    """Write the tasks and the initial weights of a search, unless an earlier process has."""
+    if folder.exists():
         return
-    kept = {"seed", *points[0]}
-    try:
-        held = pd.read_csv(path, index_col=False, dtype=str, keep_default_na=False)
-        found = {tuple(_plain(row[key]) for key in sorted(kept)) for row in held.to_dict("records")}
-        only = set(held.columns) - set(MEASURES) == kept
-    except (ValueError, KeyError, OSError):
-        found, only = set(), False
-    ours = {tuple(_plain({**point, "seed": seed}[key]) for key in sorted(kept)) for point in points for seed in seeds}
-    if not only or not found <= ours:
-        raise UserError(f"{path}: holds another search, which would be lost; name this one with --record NAME")
-
-
-def _plain(value: Any) -> str:
-    """Text of a value to compare by: the same for a number whether it is written as 1 or as 1.0."""
-    try:
-        return repr(float(value))
-    except (TypeError, ValueError):
-        return str(value)
-
-
-def _on_validation(configuration: Configuration) -> Configuration:
-    benchmark: Benchmark = configuration.benchmark.model_copy(update={"evaluation": "validation"})
-    name = configuration.params.benchmark
-    return Configuration(configuration.params, {**configuration.benchmarks, name: benchmark}, configuration.methods)
+    data = search.data
+    with whole_folder(folder) as partial:
+        write_tasks(partial, data, [fetch(dataset) for dataset in data.datasets])
+        fetch_weights(partial, data.weights)
 
 
 def tune(
-    benchmark: str,
-    method: str,
-    assignments: Sequence[str],
+    words: Sequence[str],
+    benchmark: str | None = None,
     seeds: Sequence[int] | None = None,
     jobs: int | None = None,
+    sampler: str = "grid",
+    trials: int | None = None,
+    sampler_seed: int = 0,
+    prune: bool = False,
+    batch: int = BATCH,
     record: str | None = None,
 ) -> None:
-    """Search a grid and record it.
+    """Search settings of methods, one method after the other, and record all runs.
 
     Args:
-        benchmark: Name of the benchmark.
-        method: Name of the method.
-        assignments: The values of each setting, see `grid`.
-        seeds: The seeds; None means `SEEDS`.
-        jobs: Runs at once; None means as many as there are cores.
+        words: Names of methods, and what is tried, as `pipeline.search.space.read_space` takes it.
+        benchmark: Name of the benchmark; None means that of params.yaml.
+        seeds: The seeds of the trainings; None means `SEEDS`.
+        jobs: Trainings at once; None means as many as there are cores.
+        sampler: Which values are tried: one of `SAMPLERS`.
+        trials: How many trials, other than for a grid; None means `TRIALS`.
+        sampler_seed: The seed of the sampler.
+        prune: Whether a trial is stopped that is below the median of the others.
+        batch: How many trials do not look at each other's results.
         record: Name of the record; None means that of the method.
 
     Raises:
-        UserError: if an argument is wrong, or if the record would overwrite that of another search.
+        UserError: if Optuna is missing, if an argument is wrong, or if the record would overwrite that of another search.
     """
+    if find_spec("optuna") is None:
+        raise UserError("needs Optuna; install it with: python -m pip install -c constraints.txt -e '.[search]'")
     configuration = read_configuration()
+    benchmark = benchmark or configuration.params.benchmark
     if benchmark not in configuration.benchmarks:
-        raise UserError(f"benchmarks.yaml has no '{benchmark}'; {nearest(benchmark, configuration.benchmarks)}")
+        raise UserError(f"benchmarks.yaml has no '{benchmark}'; {nearest(benchmark, configuration.benchmarks, 40)}")
     params = configuration.params.model_copy(update={"benchmark": benchmark})
     configuration = Configuration(params, configuration.benchmarks, configuration.methods)
-    chosen, points = seeds or SEEDS, grid(assignments)
-    plans(configuration, method, points)
-    path = Path("results/tuning") / benchmark / f"{record or method}.csv"
-    refuse_another_search(path, points, chosen)
-    table = search(configuration, method, points, chosen, jobs or cores())
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
-    keys = list(points[0])
-    means = table.groupby(keys, sort=False)[list(MEASURES)].mean()
-    print(means.round(4).head(10).to_string(), f"\nall {len(table)} runs: {path}", file=sys.stdout)
+    methods = list(dict.fromkeys(word for word in words if "=" not in word))
+    space = read_space([word for word in words if "=" in word])
+    if not methods:
+        raise UserError("name a method to tune, as in: tag-pipeline tune tag lr=0.0005,0.001")
+    if record is not None and len(methods) > 1:
+        raise UserError("--record: would be one record for several methods; tune one at a time")
+    if sampler == "grid" and trials is not None:
+        raise UserError("--trials: a grid has as many trials as points; leave it out, or take --sampler tpe or random")
+    searches = [
+        Search(
+            configuration, method, space, tuple(seeds or SEEDS), sampler, sampler_seed, trials or TRIALS, prune, batch,
+            record or method,
+        )
+        for method in methods
+    ]  # fmt: skip
+    for search in searches:  # before any runs
+        search.check()
+    for search in searches:
+        _record(search, jobs or cores())
+
+
+def _record(search: Search, jobs: int) -> None:
+    """Carry out a search, record it, and print its best values."""
+    from pipeline.search.record import tabulate
+
+    done = carry_out_search(search, jobs)
+    table = tabulate(done, search.prune)
+    write_text(search.path, table.to_csv(index=False, lineterminator="\n"))
+    means = table.groupby(list(search.space), sort=False)[list(MEASURES)].mean()
+    means = means.iloc[:10] if not search.prune else means.dropna(how="all").iloc[:10]
+    print(f"{search.method}:\n{means.round(4).to_string()}\nall {len(table)} runs of {len(done)} trials: {search.path}")

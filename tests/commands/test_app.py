@@ -43,6 +43,16 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["repro", "--dry=yes"], "repro: option '--dry' does not take a value; see tag-pipeline repro --help"),
         (["reproduce", "--seeds", "1,1"], "reproduce: --seeds 1,1: a seed stands twice; name each once"),
         (["best", "--evaluation", "tests"], "best: --evaluation 'tests': unknown; did you mean 'test'? allowed: "),
+        (
+            ["tune", "tag", "lr=1", "--sampler", "gird"],
+            "tune: --sampler 'gird': unknown; did you mean 'grid'? allowed: ",
+        ),
+        (["tune", "tag", "lr=1", "--trials", "0"], "tune: --trials '0': must be a whole number from 1 to 100000"),
+        (["tune", "tag", "lr=1", "--batch", "²"], "tune: --batch '²': must be a whole number from 1 to 100000"),
+        (
+            ["tune", "tag", "lr=1", "--sampler-seed", "-1"],
+            "tune: --sampler-seed '-1': must be a whole number from 0 to",
+        ),
         (["record"], "record: missing argument 'NAME'; see tag-pipeline record --help"),
         (["record", "../x"], "record: NAME '../x': use lower-case letters, digits and single dashes"),
         (["gallery", "a", "b"], "gallery: got unexpected extra argument(s) (a b); see tag-pipeline gallery --help"),
@@ -63,6 +73,13 @@ CALLS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "reproduce": ("pipeline.experiments.command", "reproduce", (None, None, None, None, None, False, None)),
     "reproduce a --methods tag,er --seeds 1,2 --from f --report --jobs 3 --scheduler s": (
         "pipeline.experiments.command", "reproduce", ("a", 3, "tag,er", [1, 2], Path("f"), True, "s")
+    ),
+    "tune tag lr=1,2": (
+        "pipeline.search.tuning", "tune", (["tag", "lr=1,2"], None, None, None, "grid", None, 0, False, 4, None)
+    ),
+    "tune tag er b=1..2 --benchmark x --seeds 1,2 -j 3 --sampler tpe --trials 9 --sampler-seed 5 --prune --batch 2 "
+    "--record r": (
+        "pipeline.search.tuning", "tune", (["tag", "er", "b=1..2"], "x", [1, 2], 3, "tpe", 9, 5, True, 2, "r")
     ),
     "best": ("pipeline.search.best", "best", ([], "average_accuracy", "validation")),
     "best tag er --metric forgetting --evaluation test": (

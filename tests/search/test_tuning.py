@@ -1,41 +1,304 @@
+"""Searches: what is recorded, what is tried next, what is pruned, and that a kill changes nothing."""
+
 from __future__ import annotations
 
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pandas as pd
+import psutil
 import pytest
 
-from pipeline.config import read_configuration
+from pipeline.config import Configuration, read_configuration
 from pipeline.search import tuning
+from pipeline.search.record import read_record, settings_in
+from pipeline.search.search import Search
+from pipeline.search.space import read_space
+from pipeline.search.study import Study, opened
+from pipeline.search.trials import MEASURES, Outcome, bars, running_means
+from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
+from tests.clones import ENVIRONMENT, one_line
 from tests.paths import ROOT, edit
+from tests.waiting import wait_until
+
+RECORDS = sorted((ROOT / "results/tuning").glob("*/*.csv"))
 
 
-def test_a_grid_is_every_combination() -> None:
-    assert tuning.grid(["lr=0.1,1e-3", "base=adam"]) == [{"lr": 0.1, "base": "adam"}, {"lr": 0.001, "base": "adam"}]
+@pytest.fixture
+def folder(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to search in, with a benchmark of two tasks."""
+    edit(configured / "benchmarks.yaml", "    tasks: 5", "    tasks: 2")
+    monkeypatch.chdir(configured)
+    return configured
 
 
-@pytest.mark.parametrize(("word", "told"), [("lr", "KEY=VALUE"), ("lrr=1", "did you mean 'lr'"), ("lr=", "KEY=VALUE")])
-def test_a_wrong_grid_is_told(word: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        tuning.grid([word])
+def search(words: Sequence[str], method: str = "naive", **given: Any) -> Search:
+    return Search(read_configuration(ROOT), method, read_space(words), (101,), **given)
 
 
-def test_a_value_out_of_range_is_told() -> None:
-    with pytest.raises(UserError, match="must be greater than 0"):
-        tuning.plans(read_configuration(ROOT), "naive", [{"lr": -1.0}])
+def outcome(seed: int, *course: float, ended: Any = "finished") -> Outcome:
+    return Outcome(seed, ended, list(course), {"average_accuracy": course[-1]} if ended == "finished" else {})
+
+
+def test_a_value_out_of_range_is_told_even_at_the_end_of_a_range() -> None:
+    for words in (["lr=-1.0"], ["lr=-1.0..1"]):
+        with pytest.raises(UserError, match="must be greater than 0"):
+            search(words, sampler="tpe").check()
+    with pytest.raises(UserError, match=r"has no 'naiv'; did you mean 'naive'"):
+        search(["lr=1"], "naiv").check()
 
 
 def test_a_search_records_every_run_best_first_and_divergence_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    edit(tmp_path / "benchmarks.yaml", "    tasks: 5", "    tasks: 2")
-    monkeypatch.chdir(tmp_path)
-    tuning.tune("rotated-digits", "naive", ["lr=0.00001,1000000.0,0.2"], [7, 8], jobs=1)
-    table = pd.read_csv(tmp_path / "results/tuning/rotated-digits/naive.csv")
+    tuning.tune(["naive", "lr=0.00001,1000000.0,0.2"], seeds=[7, 8], jobs=1)
+    path = folder / "results/tuning/rotated-digits/naive.csv"
+    table = pd.read_csv(path)
+    assert list(table) == ["lr", "seed", *MEASURES]
     assert table["lr"].tolist() == [0.2, 0.2, 1e-5, 1e-5, 1e6, 1e6]
     assert table["average_accuracy"].isna().tolist() == [False] * 4 + [True] * 2
     assert "naive.csv" in capsys.readouterr().out
+    written = path.read_bytes()
+    tuning.tune(["naive", "lr=0.00001,1000000.0,0.2"], seeds=[7, 8], jobs=1)  # nothing is left to run
+    assert path.read_bytes() == written
+    with pytest.raises(UserError, match=r"study\.db: holds another search \(its values, plan differ\)"):
+        tuning.tune(["naive", "lr=0.1"], seeds=[7, 8], jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "told"),
+    [
+        (["lr=1"], {}, "name a method to tune"),
+        (["naive"], {}, "nothing to search"),
+        (["naive", "lr=1"], {"benchmark": "rotated-digit"}, "did you mean 'rotated-digits'"),
+        (["naive", "tag", "lr=1"], {"record": "both"}, "one record for several methods"),
+        (["naive", "lr=1"], {"trials": 3}, "a grid has as many trials as points"),
+        (["tag", "naive", "b=1,3"], {}, "'b': changes nothing for naive"),  # before tag, the first, runs
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(folder: Path, words: list[str], given: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        tuning.tune(words, **given)
+    assert not (folder / "scratch").exists()
+
+
+def test_without_optuna_the_way_to_install_it_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "find_spec", lambda name: None if name == "optuna" else find_spec(name))
+    with pytest.raises(UserError, match=r"needs Optuna; install it with: python -m pip install .* '\.\[search\]'"):
+        tuning.tune(["naive", "lr=0.1"])
+
+
+def test_only_the_study_brings_optuna() -> None:
+    code = (
+        "import sys; import pipeline.search.tuning, pipeline.search.record, pipeline.search.best\n"
+        "print([name for name in ('optuna', 'sqlalchemy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_test_image_is_read(folder: Path) -> None:
+    """The images that a search judges by are all of them training images."""
+    asked = Search(read_configuration(folder), "naive", read_space(["lr=0.1"]), (1,))
+    assert asked.configuration.benchmark.evaluation == "test"
+    tuning._write_data(folder / "validation", asked)
+    params, benchmarks, methods = vars(asked.configuration).values()
+    test = params.model_copy(update={"benchmark": "rotated-digits"})
+    official = Search(Configuration(test, benchmarks, methods), "naive", asked.space, (1,))
+    assert official.data.evaluation == "validation"
+    from pipeline.config import resolve_data
+    from pipeline.datasets.sources import fetch
+    from pipeline.streams.writer import write_tasks
+
+    (folder / "test").mkdir()
+    write_tasks(folder / "test", resolve_data(asked.configuration), [fetch("digits")])
+    judged, training, unseen = set[bytes](), set[bytes](), set[bytes]()
+    for task in range(2):
+        judged |= {bytes(image) for image in Tasks.open(folder / "validation").split(task, "test")[0]}
+        training |= {bytes(image) for image in Tasks.open(folder / "test").split(task, "train")[0]}
+        unseen |= {bytes(image) for image in Tasks.open(folder / "test").split(task, "test")[0]}
+    assert judged <= training
+    assert not judged & unseen
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_committed_record_counts(path: Path) -> None:
+    table = read_record(path)
+    settings = settings_in(table)
+    assert settings
+    means = table.groupby(settings, sort=False)["average_accuracy"].apply(lambda values: values.mean(skipna=False))
+    assert means.iloc[0] == means.max()  # the best values come first
+    configuration = read_configuration(ROOT)
+    params = configuration.params.model_copy(update={"benchmark": path.parent.name})
+    words = [f"{key}={','.join(dict.fromkeys(table[key]))}" for key in settings]
+    method = (
+        path.stem if path.stem in configuration.methods else {"stable-decay-dropout": "stable"}.get(path.stem, "tag")
+    )
+    chosen = Configuration(params, configuration.benchmarks, configuration.methods)
+    Search(chosen, method, read_space(words), (1,)).check()  # the same values can be searched today
+
+
+def test_what_is_not_a_record_is_told(tmp_path: Path) -> None:
+    for text in ("", "notes\n", "lr,seed,average_accuracy,forgetting,learning_accuracy\n1,x,0,0,0\n"):
+        (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="is not the record of a search"):
+            read_record(tmp_path / "a.csv")
+
+
+def test_bars_are_medians_of_the_means_over_the_seeds_so_far() -> None:
+    trials = [
+        [outcome(1, 0.9, 0.5), outcome(2, 0.7, 0.1)],
+        [outcome(1, 0.8, 0.6), outcome(2, 0.8, 0.2)],
+        [outcome(1, 0.7, 0.7), outcome(2, 0.9, 0.9)],
+    ]
+    assert running_means(trials[0]) == [pytest.approx([0.9, 0.5]), pytest.approx([0.8, 0.3])]
+    assert bars(trials) == [pytest.approx([0.8, 0.6]), pytest.approx([0.8, 0.4])]
+    assert bars(trials[:2]) == []  # too few to tell
+
+
+def test_a_proposal_depends_on_its_number_and_on_earlier_batches_alone(tmp_path: Path) -> None:
+    space = read_space(["lr=0.001..1:log", "b=1,3,5"])
+
+    def told(name: str, accuracies: Sequence[float], before: int, sampler: str = "tpe") -> list[dict[str, Any]]:
+        with opened(tmp_path / name, space, {}) as study:
+            for accuracy in accuracies[len(study) :]:
+                study.add(study.propose("random", 0, len(study), 0), [outcome(1, accuracy)])
+        with opened(tmp_path / name, space, {}) as study:  # another process
+            return [study.propose(sampler, 0, number, before) for number in (20, 21)]
+
+    good, bad = [number / 20 for number in range(20)], [1 - number / 20 for number in range(20)]
+    first = told("a.db", good, 20)
+    assert first == told("a.db", good, 20)
+    assert first == told("b.db", [*good[:20], 0.3], 20)  # what comes later is not looked at
+    assert first[0] != first[1]
+    assert first != told("c.db", bad, 20)
+    assert told("a.db", good, 20, "random") == told("c.db", bad, 20, "random")
+    with opened(tmp_path / "a.db", space, {}) as study, pytest.raises(UserError, match="holds another search"):
+        with opened(tmp_path / "a.db", space, {"seeds": [1]}):
+            pass
+        assert len(study) == 20
+
+
+@pytest.mark.parametrize("text", ["", "no database"])
+def test_a_file_that_is_no_study_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.db").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"study\.db: .*; delete"), opened(tmp_path / "study.db", {}, {}):
+        pass
+
+
+def test_a_clearly_bad_trial_is_pruned_after_the_first_task_that_tells(folder: Path) -> None:
+    tuning.tune(["naive", "lr=0.2,0.1,0.15,1e-6,0.12"], seeds=[7, 8], jobs=1, prune=True, batch=3)
+    table = read_record(folder / "results/tuning/rotated-digits/naive.csv")
+    assert table["ended"].value_counts().to_dict()["finished"] >= 6
+    bad = table[table["lr"] == "1e-06"]
+    assert bad["ended"].tolist() == ["pruned"]  # its second seed was not run
+    assert bad["average_accuracy"].isna().all()
+    with opened_of(folder) as study:
+        trial = study.get_trials()[3]
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert len(trial.intermediate_values) == 2  # the first task tells nothing: nothing can have been forgotten
+    assert len(study.best_trial.intermediate_values) == 4
+
+
+class opened_of:  # noqa: N801 - used as a function
+    """Optuna's own view of the study of a search."""
+
+    def __init__(self, folder: Path, record: str = "naive") -> None:
+        self.storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/scratch/tune/rotated-digits/{record}/study.db")
+
+    def __enter__(self) -> optuna.Study:
+        return optuna.load_study(study_name="search", storage=self.storage)
+
+    def __exit__(self, *given: object) -> None:
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+def trials_of(folder: Path) -> list[Any]:
+    """All that must not depend on kills."""
+    with opened_of(folder) as study:
+        return [
+            (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values, trial.user_attrs)
+            for trial in study.get_trials()
+        ]
+
+
+def killed_and_not(folder: Path, kills: int, trials: int, seeds: str, moments: random.Random) -> None:
+    """Carry out a search twice, once killed several times, and compare."""
+    command = [
+        sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.001..1:log", "momentum=0,0.5,0.9", "--sampler", "tpe",
+        "--trials", str(trials), "--seeds", seeds, "--batch", "2", "--prune", "-j", "2",
+    ]  # fmt: skip
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "TAG_SAVE_SECONDS": "0"}
+    result = folder / "results/tuning/rotated-digits/naive.csv"
+    place = folder / "scratch/tune/rotated-digits/naive"
+    hits = 0
+    for kill in range(kills):
+        with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as running:
+
+            def reached(kill: int = kill, running: subprocess.Popen[bytes] = running) -> bool:
+                """A first run that trains; later, any moment: another trial is about to be added."""
+                if running.poll() is not None:
+                    return True
+                if kill == 0:
+                    return any((place / "runs").glob("*/state.pt"))
+                return bool(psutil.Process(running.pid).children()) and any((place / "runs").glob("*.lock"))
+
+            wait_until(reached, every=0.005)
+            time.sleep(moments.uniform(0.0, 0.8 if kill else 0.2))
+            children = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
+            os.kill(running.pid, signal.SIGKILL) if running.poll() is None else None
+        hits += running.returncode == -signal.SIGKILL
+        _, alive = psutil.wait_procs(children, timeout=600)  # nothing trains on
+        assert not alive
+    assert hits > 0
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record, found = result.read_bytes(), trials_of(folder)
+    assert sorted(path.name for path in place.iterdir()) == ["lock", "study.db"]
+    shutil.rmtree(folder / "scratch")
+    result.unlink()
+    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout == done.stdout  # the same best
+    assert result.read_bytes() == record
+    assert trials_of(folder) == found
+    assert len(found) == trials
+
+
+def test_a_search_that_is_killed_ends_as_one_that_is_not(folder: Path) -> None:
+    killed_and_not(folder, 2, 4, "7", random.Random(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_five_kills_at_varying_moments(folder: Path, seed: int) -> None:
+    edit(folder / "benchmarks.yaml", "    epochs: 1", "    epochs: 4")
+    killed_and_not(folder, 5, 16, "7,8", random.Random(seed))
+
+
+def test_two_searches_of_one_record_do_not_meet(folder: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.1,0.2", "--seeds", "7"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    with tuning._alone(folder / "scratch/tune/rotated-digits/naive"):
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "tune: another search is at work in scratch/tune/rotated-digits/naive" in one_line(done.stderr)
+
+
+def test_studies_know_their_trials_in_the_order_of_the_space(tmp_path: Path) -> None:
+    space = read_space(["lr=0.1,0.2", "b=1,3"])
+    with opened(tmp_path / "a.db", space, {}) as study:
+        assert isinstance(study, Study)
+        study.add({"b": 3, "lr": 0.2}, [outcome(1, 0.5)])
+        assert [list(point.items()) for point, _ in study.trials()] == [[("lr", 0.2), ("b", 3)]]
