@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from tqdm import tqdm
+
 from pipeline.config.plan import RunPlan
 from pipeline.search.space import Point, identity
 
@@ -179,6 +181,8 @@ def end_with_the_search() -> None:
     terminal sends to all of them, is left to the search, which then ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # By default tqdm has a lock between processes, which a process that is ended cannot remove.
+    tqdm.set_lock(threading.RLock())
     starter = parent_process()
     if starter is None:
         return

@@ -30,7 +30,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from tests.clones import ENVIRONMENT, one_line
 from tests.paths import ROOT, edit
-from tests.waiting import wait_until
+from tests.waiting import LIMIT, wait_until
 
 RECORDS = sorted((ROOT / "results/tuning").glob("*/*.csv"))
 
@@ -260,7 +260,7 @@ def killed_and_not(folder: Path, kills: int, trials: int, seeds: str, moments: r
             children = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
             os.kill(running.pid, signal.SIGKILL) if running.poll() is None else None
         hits += running.returncode == -signal.SIGKILL
-        _, alive = psutil.wait_procs(children, timeout=600)  # nothing trains on
+        _, alive = psutil.wait_procs(children, timeout=LIMIT)  # nothing trains on
         assert not alive
     assert hits > 0
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -302,3 +302,23 @@ def test_studies_know_their_trials_in_the_order_of_the_space(tmp_path: Path) -> 
         assert isinstance(study, Study)
         study.add({"b": 3, "lr": 0.2}, [outcome(1, 0.5)])
         assert [list(point.items()) for point, _ in study.trials()] == [[("lr", 0.2), ("b", 3)]]
+
+
+def test_ctrl_c_is_a_line_and_ends_the_trainings(folder: Path) -> None:
+    edit(folder / "benchmarks.yaml", "    epochs: 1", "    epochs: 1000")
+    command = [sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.1,0.2", "--seeds", "7", "-j", "2"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # not ignored, as where tests run in the background
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        signal.signal(signal.SIGINT, before)
+        runs = folder / "scratch/tune/rotated-digits/naive/runs"
+        wait_until(lambda: running.poll() is not None or len(list(runs.glob("*.lock"))) == 2)
+        children = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=LIMIT)
+    assert running.returncode == 130
+    assert one_line(told).startswith("tune: interrupted")
+    _, alive = psutil.wait_procs(children, timeout=LIMIT)
+    assert not alive
