@@ -14,11 +14,12 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config.parsing import LARGEST_LOCK, read_yaml
+from pipeline.parallel.lockfile import blocks, parse, plain_blocks, with_stages
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git
@@ -158,6 +159,58 @@ def ask_for_locks_often() -> None:
     dvc.lock.Lock.lock = lock
 
 
+def read_and_write_single_stages() -> None:
+    """Make this process parse and write of dvc.lock only what has changed: see `pipeline.parallel.lockfile`.
+
+    A dvc.lock that is not as DVC writes it is read and written by DVC.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.stage.serialize import to_lockfile
+    from dvc.utils.serialize._yaml import _dump
+
+    whole_load, whole_dump = Lockfile._load_yaml, Lockfile.dump_stages
+
+    def parts_of(file: Any) -> list[tuple[str, str]] | None:
+        path = Path(file.path)
+        if file.repo.fs.protocol != "local" or not path.is_file():
+            return None
+        try:
+            return plain_blocks(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            return None
+
+    @lru_cache(maxsize=16_384)
+    def checked(part: tuple[str, str]) -> None:
+        Lockfile.SCHEMA(parse([part]))
+
+    def load(self: Any, **keywords: Any) -> Any:
+        parts = None if keywords else parts_of(self)
+        if parts is None:
+            return whole_load(self, **keywords)
+        try:
+            for part in parts:
+                checked(part)
+        except Exception:  # damaged: DVC says how
+            return whole_load(self, **keywords)
+        return parse(parts), LOCK
+
+    def dump(self: Any, stages: Sequence[Any], **keywords: Any) -> None:
+        parts = parts_of(self)
+        if not stages or parts is None:
+            whole_dump(self, stages, **keywords)
+            return
+        known = parse(parts)["stages"]
+        made: dict[str, Any] = {}
+        for stage in stages:
+            made.update(to_lockfile(stage, **keywords))
+        changed = {name: value for name, value in made.items() if known.get(name, {}) != value}
+        if changed:
+            write_text(Path(self.path), with_stages(parts, changed, _dump))
+            self.repo.scm_context.track_file(self.relpath)
+
+    Lockfile._load_yaml, Lockfile.dump_stages = load, dump
+
+
 def give_commands_to(run: Callable[[str, str, Mapping[str, str]], int | None]) -> None:
     """Make this process give the commands of stages to a function instead of a shell.
 
@@ -235,7 +288,7 @@ def lock_in_order(serial: Sequence[str]) -> Iterator[None]:
     Args:
         serial: The stages in the order of `dvc repro`. Stages that dvc.lock has before the block keep their places.
     """
-    before = [name for name, _ in _blocks(_lock_text())[1]]
+    before = [name for name, _ in blocks(_lock_text())[1]]
     try:
         yield
     finally:  # nothing writes the file any more
@@ -253,19 +306,10 @@ def ordered(text: str, names: Sequence[str]) -> str:
     Returns:
         The text with its stages in that order; stages that are not named come last, in the order they had.
     """
-    head, blocks = _blocks(text)
+    head, parts = blocks(text)
     place = {name: number for number, name in reversed(list(enumerate(names)))}
-    blocks.sort(key=lambda block: place.get(block[0], len(names)))
-    return head + "".join(block for _, block in blocks)
-
-
-def _blocks(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """Split a dvc.lock into what precedes the first stage, and the name and text of each stage.
-
-    The name of a stage is indented by two spaces, the rest of its text by more.
-    """
-    head, *blocks = re.split(r"^(?=  [^\s#])", text, flags=re.MULTILINE)
-    return head, [(block.partition(":")[0].strip(), block) for block in blocks]
+    parts.sort(key=lambda part: place.get(part[0], len(names)))
+    return head + "".join(part for _, part in parts)
 
 
 def _lock_text() -> str:

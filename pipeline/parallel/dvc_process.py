@@ -19,7 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from pipeline.parallel.dvc import ask_for_locks_often, give_commands_to, run_command
+from pipeline.parallel.dvc import (
+    ask_for_locks_often,
+    give_commands_to,
+    read_and_write_single_stages,
+    run_command,
+)
 from pipeline.parallel.forks import Forks
 
 #: Number of lines that are kept of a failing command's output.
@@ -179,6 +184,7 @@ def tail(output: str) -> str:
 def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until their stream is closed."""
     ask_for_locks_often()
+    read_and_write_single_stages()
     forks = Forks(Path.cwd())
     give_commands_to(forks.run)
     while True:
