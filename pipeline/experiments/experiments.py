@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from pipeline.config import Configuration, DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check, check_each, read_yaml
@@ -39,6 +39,9 @@ class Experiment(Strict):
         benchmark: Name in benchmarks.yaml.
         epochs: Replaces the benchmark's number of epochs; None leaves it.
         eigenspectrum: Whether eigenspectra are part of the experiment.
+        as_published: Whether its methods have the settings of the published rows. The rows of an experiment that has
+            other settings on purpose are compared one by one, but kept out of the verdict over all rows.
+        missing: What the runs that are not there lack, in one line, such as "the images of CUB".
         set: Name of a method -> values that replace its own in this experiment.
         tables: The paper's tables.
         notes: Findings about the experiment, each a paragraph of the report.
@@ -49,6 +52,8 @@ class Experiment(Strict):
     benchmark: Name
     epochs: Count | None = None
     eigenspectrum: bool = False
+    as_published: bool = True
+    missing: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] | None = None
     set: dict[str, Settings] = Field(default_factory=dict)
     tables: Annotated[list[PaperTable], Field(min_length=1)]
     notes: list[str] = Field(default_factory=list)

@@ -34,8 +34,7 @@ DESCRIBED = "tag-split-cifar100-as-described"
 
 
 @pytest.mark.parametrize(
-    "name",
-    [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and name != DESCRIBED],
+    "name", [name for name, entry in EXPERIMENTS.items() if entry.paper == "TAG" and entry.as_published]
 )
 def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name: str) -> None:
     table = read_published(ROOT / "published.csv")
@@ -47,6 +46,27 @@ def test_the_experiments_of_tag_are_its_published_rows_with_their_settings(name:
         len({(row.row, row.accuracy.mean) for row in found if row is not None})
         == ((table["benchmark"] == benchmark) & (table["epochs"] == epochs)).sum()
     )
+
+
+def test_every_published_row_is_one_method_of_one_experiment() -> None:
+    table = read_published(ROOT / "published.csv")
+    met = []
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.as_published:
+            rows = published_rows(experiment)
+            found = [
+                published_row(rows, experiment.benchmark, plan)
+                for plan in plans(configured(BASE, name, experiment))[1].values()
+            ]
+            met += [(experiment.benchmark, experiment.epochs or 1, row.row, row.accuracy) for row in found if row]
+    for row in table.itertuples():
+        same = [entry for entry in met if entry[:3] == (row.benchmark, row.epochs, row.row)]
+        assert sum(accuracy.mean == row.acc_mean for *_, accuracy in same) == 1, row
+    assert len(met) == len(table)
+
+
+def test_what_runs_other_settings_on_purpose_says_so() -> None:
+    assert [name for name, experiment in EXPERIMENTS.items() if not experiment.as_published] == [DESCRIBED]
 
 
 def test_the_quirks_of_tags_code_are_in_its_experiments_alone() -> None:
@@ -93,6 +113,8 @@ def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
         ("epochs: 5", "epoch: 5", "epoch: unknown key"),
         ("lr_decay: 0.65", "lr_decay: 1.65", "lr_decay"),
         ("paper: TAG", "paper: GAT", "paper"),
+        ("as_published: false", "as_published: 0", "as_published"),
+        ('missing: "time: the images are at hand"', 'missing: " "', "missing"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
