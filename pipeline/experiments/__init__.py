@@ -2,5 +2,5 @@
 
 `experiments` reads experiments.yaml. `workspace` runs what is missing, in a clone of the project below scratch/.
 `records` keeps every finished run under results/, with the hashes of its plan and data and the commit that made it.
-`report` compares the results with the published numbers.
+`report` writes up an experiment beside the published numbers, `document` all of them in docs/reproductions.md.
 """

@@ -14,9 +14,10 @@ from pathlib import Path
 from pipeline.analysis.summary import summarize, tables
 from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
+from pipeline.experiments.document import overall, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
 from pipeline.experiments.records import Key, as_run, read_record
-from pipeline.experiments.report import Records, overall, renew_document, state, write_results
+from pipeline.experiments.report import Records, state, write_results
 from pipeline.experiments.workspace import collect, prepare, run, save_experiment
 from pipeline.support.errors import UserError, nearest
 
