@@ -33,14 +33,14 @@ class Estimate:
     high: float | None = None
 
 
-def _quantile(freedom: float) -> float:
-    """The quantile of Student's t distribution at the upper end of a two-sided interval at `LEVEL`."""
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+def quantile(freedom: float, level: float = LEVEL) -> float:
+    """Return the quantile of Student's t distribution at the upper end of a two-sided interval at `level`."""
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def _with_interval(n: int, mean: float, std: float) -> Estimate:
     """The estimate with Student's t interval of n >= 2 values with this mean and standard deviation."""
-    half = _quantile(n - 1) * std / math.sqrt(n)
+    half = quantile(n - 1) * std / math.sqrt(n)
     return Estimate(n, mean, std, mean - half, mean + half)
 
 
@@ -91,6 +91,23 @@ def described(n: int, mean: float, population_std: float) -> Estimate:
     return _with_interval(n, mean, std)
 
 
+def welch(a: Estimate, b: Estimate) -> tuple[float, float] | None:
+    """Compute the standard error of the difference of two means, and its degrees of freedom (Welch-Satterthwaite).
+
+    With the shares s = std²/n of the two means:
+
+        error² = s_a + s_b        freedom = (s_a + s_b)² / (s_a²/(n_a - 1) + s_b²/(n_b - 1))
+
+    Returns:
+        The two, or None if either mean is of a single value, or if neither has any spread.
+    """
+    if a.std is None or b.std is None or a.std == b.std == 0:
+        return None
+    share_a, share_b = a.std**2 / a.n, b.std**2 / b.n
+    freedom = (share_a + share_b) ** 2 / (share_a**2 / (a.n - 1) + share_b**2 / (b.n - 1))
+    return math.sqrt(share_a + share_b), freedom
+
+
 def welch_difference(a: Estimate, b: Estimate) -> Estimate:
     """Estimate the difference a - b of two means with Welch's interval, which allows for unequal variances.
 
@@ -101,12 +118,11 @@ def welch_difference(a: Estimate, b: Estimate) -> Estimate:
     difference = a.mean - b.mean
     if a.std is None or b.std is None:
         return Estimate(a.n, difference)
-    share_a, share_b = a.std**2 / a.n, b.std**2 / b.n
-    error = math.sqrt(share_a + share_b)
-    if error == 0:
+    found = welch(a, b)
+    if found is None:
         return Estimate(a.n, difference, None, difference, difference)
-    freedom = (share_a + share_b) ** 2 / (share_a**2 / (a.n - 1) + share_b**2 / (b.n - 1))
-    half = _quantile(freedom) * error
+    error, freedom = found
+    half = quantile(freedom) * error
     return Estimate(a.n, difference, None, difference - half, difference + half)
 
 

@@ -28,6 +28,8 @@ class Published:
             `pipeline.analysis.metrics`); None if it was not published.
         learning_accuracy: The learning accuracy in percent; None if it was not published.
         differs: The settings of our method that differ from those of the row, such as "lr 0.1, not 0.05".
+        by_run: The average accuracy of each run in percent, in the order of the seeds; empty if only their mean was
+            published.
     """
 
     row: str
@@ -35,6 +37,7 @@ class Published:
     forgetting: Estimate | None
     learning_accuracy: Estimate | None
     differs: tuple[str, ...]
+    by_run: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Comparison:
         ours: Our average accuracy in percent.
         difference: Ours minus the published one in percentage points, with Welch's interval.
         verdict: The verdict on the difference, see `pipeline.analysis.intervals.verdict`.
+        by_seed: Our average accuracy of each seed in percent.
     """
 
     method: str
@@ -54,13 +58,14 @@ class Comparison:
     ours: Estimate
     difference: Estimate
     verdict: str
+    by_seed: Mapping[int, float]
 
 
 def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, table: pd.DataFrame) -> list[Comparison]:
     """Compare every method that has both runs and a published row.
 
     Args:
-        runs: One row for each run, with its `method` and its `average_accuracy` as a fraction.
+        runs: One row for each run, with its `method`, its `seed` and its `average_accuracy` as a fraction.
         plans: The plans of the methods by name.
         benchmark: The benchmark of the runs.
         table: The published rows, as returned by `read_published`.
@@ -69,16 +74,18 @@ def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, ta
         The comparisons, in the order of `plans`.
 
     Raises:
-        UserError: if a published row has no accuracy.
+        UserError: if a published row has no accuracy, or one that is damaged.
     """
     found = []
     for method, plan in plans.items():
         row = published_row(table, benchmark, plan)
-        values = runs[runs["method"] == method]["average_accuracy"]
-        if row is not None and len(values):
-            ours = estimate([100 * float(value) for value in values])
+        of_method = runs[runs["method"] == method]
+        if row is not None and len(of_method):
+            accuracies = 100 * of_method["average_accuracy"].astype(float)
+            ours = estimate(list(accuracies))
             difference = welch_difference(ours, row.accuracy)
-            found.append(Comparison(method, row, ours, difference, verdict(difference)))
+            by_seed = dict(zip(of_method["seed"].astype(int), accuracies, strict=True))
+            found.append(Comparison(method, row, ours, difference, verdict(difference), by_seed))
     return found
 
 
@@ -106,7 +113,7 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         The row, or None if there is no such row or no single one.
 
     Raises:
-        UserError: if the row has no accuracy.
+        UserError: if the row has no accuracy, or one that is damaged.
     """
     optimizer = plan.optimizer
     rule = optimizer.tuned_name(optimizer.model_dump())
@@ -153,4 +160,17 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
     accuracy = value("acc")
     if accuracy is None:
         raise UserError(f"published.csv: row '{row['row']}' of {benchmark} has no accuracy; restore the file")
-    return Published(str(row["row"]), accuracy, value("forgetting", 100), value("la"), tuple(differs))
+    told = str(row["row"]), accuracy, value("forgetting", 100), value("la"), tuple(differs)
+    return Published(*told, _by_run(row, f"published.csv: row '{row['row']}' of {benchmark}"))
+
+
+def _by_run(row: pd.Series, place: str) -> tuple[float, ...]:
+    """The average accuracy of each run of a published row; empty if it is not there."""
+    words = [] if pd.isna(row["acc_runs"]) else str(row["acc_runs"]).split()
+    try:
+        found = tuple(float(word) for word in words)
+    except ValueError as error:
+        raise UserError(f"{place}: acc_runs: {error}; restore the file") from None
+    if found and len(found) != row["runs"]:
+        raise UserError(f"{place}: {row['runs']} runs, but acc_runs has {len(found)}; restore the file")
+    return found

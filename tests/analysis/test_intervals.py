@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.analysis.intervals import Estimate, described, estimate, paired_difference, verdict, welch_difference
+from pipeline.analysis.intervals import (
+    Estimate,
+    described,
+    estimate,
+    paired_difference,
+    verdict,
+    welch,
+    welch_difference,
+)
 
 VALUES = [63.2, 58.9, 66.0, 64.4]
 
@@ -48,6 +56,15 @@ def test_a_welch_difference_is_scipys() -> None:
     assert [found.low, found.high] == pytest.approx([low, high])
     assert welch_difference(estimate([60.0]), estimate(theirs)).low is None
     assert welch_difference(estimate([2.0, 2.0]), estimate([1.0, 1.0])) == Estimate(2, 1.0, None, 1.0, 1.0)
+
+
+def test_welchs_error_and_freedom_are_scipys() -> None:
+    theirs = [51.0, 53.5, 56.8, 50.8, 46.9]
+    found = welch(estimate(VALUES), estimate(theirs))
+    wanted = stats.ttest_ind(VALUES, theirs, equal_var=False)
+    assert found == pytest.approx(((np.mean(VALUES) - np.mean(theirs)) / wanted.statistic, wanted.df))
+    assert welch(estimate([60.0]), estimate(theirs)) is None
+    assert welch(estimate([2.0, 2.0]), estimate([1.0, 1.0])) is None
 
 
 def test_what_is_described_by_its_mean_and_population_deviation() -> None:

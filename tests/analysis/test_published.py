@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.analysis.published import published_row, read_published
+from pipeline.analysis.published import compare, published_row, read_published
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_run
 from pipeline.support.errors import UserError
 from tests.conftest import ROOT
@@ -82,3 +82,32 @@ def test_means_are_those_of_the_runs() -> None:
         values = pd.Series([float(value) for value in str(row["acc_runs"]).split()])
         assert len(values) == row["runs"]
         assert values.mean() == pytest.approx(row["acc_mean"], abs=0.4)  # one row has a run of another search
+
+
+def test_the_runs_of_a_row_come_with_it_where_they_were_published() -> None:
+    found = published_row(TABLE, "split-cifar100", plan("split-cifar100", "tag"))
+    assert found is not None
+    assert found.by_run == (62.65, 62.4, 62.95, 62.69, 63.24)
+    only_mean = published_row(TABLE, "split-cifar100", plan("split-cifar100", "multitask-passes"))
+    assert only_mean is not None
+    assert only_mean.by_run == ()
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ("62.65 6x 1 1 1", "acc_runs: could not convert string to float: '6x'"),
+        ("62.65 1", "5 runs, but acc_runs has 2"),
+    ],
+)
+def test_damaged_runs_are_told(runs: str, told: str) -> None:
+    damaged = TABLE.assign(acc_runs=runs)
+    with pytest.raises(UserError, match=rf"^published\.csv: row 'TAG-RMSProp' of split-cifar100: {told}"):
+        published_row(damaged, "split-cifar100", plan("split-cifar100", "tag"))
+
+
+def test_ours_are_kept_by_seed() -> None:
+    runs = pd.DataFrame({"method": ["tag", "er", "tag"], "seed": [4, 4, 2], "average_accuracy": [0.62, 0.5, 0.64]})
+    (found,) = compare(runs, {"tag": plan("split-cifar100", "tag")}, "split-cifar100", TABLE)
+    assert found.by_seed == {4: 62.0, 2: 64.0}
+    assert (found.ours.n, found.ours.mean) == (2, 63.0)

@@ -1,0 +1,183 @@
+"""Our results against all published rows at once: one verdict over them, and which rows are shown equal.
+
+A row by itself can hardly fail: with three to five seeds its interval is wide. Over all rows small errors that have the
+same sign, or more large ones than seeds explain, would show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scipy.special import chdtrc, ndtri, stdtr
+
+from pipeline.analysis.intervals import NEAR_WITH_INTERVAL, Estimate, quantile, welch
+from pipeline.analysis.published import Comparison
+
+#: A row is shown equal if its difference is shown to be smaller than this, in points of average accuracy. It is the
+#: largest difference that the verdict's rule lets pass, and less than what the papers' claims rest on: TAG is 3.6 points
+#: above the next method of its main comparison (ER, Split CIFAR-100).
+MARGIN = NEAR_WITH_INTERVAL
+#: Two one-sided tests at 5 % each accept where the two-sided interval at this level lies within the margin
+#: (Schuirmann 1987).
+EQUIVALENCE_LEVEL = 0.90
+
+Standing = Literal["shown equal", "not shown different", "different", "one seed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published row that has runs of ours.
+
+    Attributes:
+        experiment: The experiment that the runs are of.
+        comparison: Ours beside the published.
+        planned: The number of seeds that are planned; fewer may have run.
+    """
+
+    experiment: str
+    comparison: Comparison
+    planned: int
+
+    @property
+    def seeds(self) -> str:
+        """Number of our seeds, such as "5", or "2 of 3" where some have not run."""
+        return str(n) if (n := self.comparison.ours.n) >= self.planned else f"{n} of {self.planned}"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How all rows together agree with the published ones.
+
+    Attributes:
+        rows: The number n of rows with a standard error of their difference, which the rest is about.
+        squares: Sum of the squares of t = d / standard error.
+        squares_expected: What `squares` is on average if every true difference is 0; infinite if a row has two degrees of
+            freedom or fewer.
+        squares_p: Probability that chi-squared with n degrees of freedom is at least `squares`. Too small with few seeds.
+        normal: The same sum after each t was replaced by the normal quantile of the same probability.
+        normal_p: Probability that chi-squared with n degrees of freedom is at least `normal`.
+        mean: The mean of d in points, with its 95 % interval; see `mean_difference`.
+    """
+
+    rows: int
+    squares: float
+    squares_expected: float
+    squares_p: float
+    normal: float
+    normal_p: float
+    mean: Estimate
+
+
+def agreement(rows: Sequence[Row]) -> Agreement | None:
+    """Judge all rows at once: are the differences no larger than seeds make them?
+
+    If no true difference is other than 0, t = d / error of a row follows Student's distribution with Welch's degrees of
+    freedom v, whose square has the mean v / (v - 2), not 1. So the sum of t² is too large for chi-squared. With
+    z = Φ⁻¹(F_v(t)), where F_v is the distribution function of Student's t and Φ that of the normal distribution, the sum
+    of z² over n rows is chi-squared with n degrees of freedom, as far as rows are independent.
+
+    Returns:
+        The agreement over the rows that have two values or more on both sides, and any spread; None if there is no such
+        row.
+    """
+    judged = {number: found for number, row in enumerate(rows) if (found := welch(*_sides(row.comparison)))}
+    if not judged:
+        return None
+    n = len(judged)
+    ts = [(rows[number].comparison.difference.mean / error, freedom) for number, (error, freedom) in judged.items()]
+    squares = math.fsum(t**2 for t, _ in ts)
+    normal = math.fsum(as_normal(t, freedom) ** 2 for t, freedom in ts)
+    return Agreement(
+        n,
+        squares,
+        math.fsum(freedom / (freedom - 2) if freedom > 2 else math.inf for _, freedom in ts),
+        float(chdtrc(n, squares)),
+        normal,
+        float(chdtrc(n, normal)),
+        mean_difference([rows[number] for number in judged]),
+    )
+
+
+def as_normal(t: float, freedom: float) -> float:
+    """Return the normal quantile that has the probability of t in Student's distribution: Φ⁻¹(F(t))."""
+    return math.copysign(float(ndtri(stdtr(freedom, -abs(t)))), t)  # in the lower tail, where no digits are lost
+
+
+def mean_difference(rows: Sequence[Row]) -> Estimate:
+    """Estimate the mean of d over rows, with an interval that allows for runs of one seed moving together.
+
+    Runs with the same seed share their first weights, the order of their images and their memory's choices, here as in
+    the published code, so rows are not independent. Therefore the deviations of each seed are summed over the rows of an
+    experiment before they are squared:
+
+        var(sum of means) = sum_s ( sum_i (x_is - mean_i) / sqrt(n_i (n_i - 1)) )²
+
+    for each experiment and either side, with as many degrees of freedom as its smallest row has. The parts are added as
+    Welch adds two. For one row this is Welch's interval.
+
+    Args:
+        rows: One or more rows with two values or more on both sides.
+
+    Returns:
+        The mean of d and its interval at `LEVEL`; n is the number of rows.
+    """
+    parts = []
+    for experiment in dict.fromkeys(row.experiment for row in rows):
+        of_experiment = [row.comparison for row in rows if row.experiment == experiment]
+        parts.append(_variance_of_sum([found.by_seed for found in of_experiment]))
+        told = [dict(enumerate(found.row.by_run)) for found in of_experiment if found.row.by_run]
+        parts += [_variance_of_sum(told)] if told else []
+        for accuracy in (found.row.accuracy for found in of_experiment if not found.row.by_run):
+            parts.append((accuracy.std**2 / accuracy.n if accuracy.std else 0.0, accuracy.n - 1))
+    mean = math.fsum(row.comparison.difference.mean for row in rows) / len(rows)
+    variance = math.fsum(part for part, _ in parts)
+    if variance == 0:
+        return Estimate(len(rows), mean, None, mean, mean)
+    freedom = variance**2 / math.fsum(part**2 / freedom for part, freedom in parts)
+    half = quantile(freedom) * math.sqrt(variance) / len(rows)
+    return Estimate(len(rows), mean, None, mean - half, mean + half)
+
+
+def _variance_of_sum(rows: Sequence[Mapping[Any, float]]) -> tuple[float, int]:
+    """Variance of the sum of the rows' means, whose values of one seed move together, and its degrees of freedom."""
+    sums: dict[Any, float] = defaultdict(float)
+    for row in rows:
+        n, mean = len(row), math.fsum(row.values()) / len(row)
+        for seed, value in row.items():
+            sums[seed] += (value - mean) / math.sqrt(n * (n - 1))
+    return math.fsum(total**2 for total in sums.values()), min(map(len, rows)) - 1
+
+
+def equivalence_interval(comparison: Comparison) -> tuple[float, float] | None:
+    """Return Welch's interval of d at `EQUIVALENCE_LEVEL`, or None if there is none."""
+    d = comparison.difference
+    if d.low is None or d.high is None:
+        return None
+    found = welch(*_sides(comparison))
+    half = quantile(found[1], EQUIVALENCE_LEVEL) * found[0] if found else 0.0
+    return d.mean - half, d.mean + half
+
+
+def standing(comparison: Comparison) -> Standing:
+    """Say where a row stands after two one-sided tests of equivalence.
+
+    Returns:
+        "shown equal" if the interval at `EQUIVALENCE_LEVEL` lies within `MARGIN` of 0; otherwise "different" if the
+        interval at `LEVEL` leaves 0 out, and "not shown different" if it holds it: too few seeds to say. "one seed" if
+        there is no interval.
+    """
+    interval, d = equivalence_interval(comparison), comparison.difference
+    if interval is None or d.low is None or d.high is None:
+        return "one seed"
+    if interval[0] > -MARGIN and interval[1] < MARGIN:
+        return "shown equal"
+    return "not shown different" if d.low <= 0 <= d.high else "different"
+
+
+def _sides(comparison: Comparison) -> tuple[Estimate, Estimate]:
+    """Our mean and the published one."""
+    return comparison.ours, comparison.row.accuracy
