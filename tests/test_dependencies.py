@@ -38,6 +38,7 @@ HARMLESS_FOR = {
 #: In a folder that a stage depends on, but not imported by it: a change of them reruns it in vain.
 IN_VAIN = {
     "pipeline.figures.cost": "a figure of a record, drawn by pipeline.report.record",
+    "pipeline.figures.published_rows": "a figure of docs/reproductions.md, drawn by pipeline.experiments",
     "pipeline.config.arguments": "of command lines, not of stages",
     "pipeline.config.tables": "of docs/parameters.md",
 }

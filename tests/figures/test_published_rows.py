@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.analysis.agreement import EQUIVALENCE_LEVEL, MARGIN, Row, standing
+from pipeline.analysis.intervals import NEAR
+from pipeline.figures import published_rows
+from pipeline.figures.style import STYLE
+from tests.analysis.test_agreement import SPREAD, row
+
+ROWS = [
+    row(60 + 0.1 * SPREAD, 60 + 0.1 * SPREAD, method="er", planned=3),
+    row(61 + SPREAD, 60 + SPREAD, method="tag", planned=5),
+    row(66 + 0.1 * SPREAD, 60 + 0.1 * SPREAD, method="ewc", planned=3),
+    row([58.0], 60 + SPREAD, method="tag", experiment="two", planned=1),
+]
+
+
+def drawn(rows: list[Row]) -> Figure:
+    with mpl.rc_context(cast("Any", STYLE)):
+        return published_rows.draw(rows)
+
+
+def test_every_row_is_labelled_with_its_name_and_seeds_below_its_experiment() -> None:
+    accuracies, _ = drawn(ROWS).axes
+    labels = {
+        tick.get_text(): place
+        for tick, place in zip(accuracies.get_yticklabels(), accuracies.get_yticks(), strict=True)
+    }
+    assert list(labels) == [
+        "ER (er)  3 | 3", "TAG (tag)  3 so far | 3", "EWC (ewc)  3 | 3", "TAG (tag)  1 | 3", "mean of 3 rows",
+    ]  # fmt: skip
+    headings = {text.get_text(): text.xy[1] for text in accuracies.texts}  # type: ignore[attr-defined]
+    assert headings["one"] < labels["ER (er)  3 | 3"] < labels["EWC (ewc)  3 | 3"] < headings["two"]
+    assert headings["two"] < labels["TAG (tag)  1 | 3"]
+
+
+def test_differences_have_both_intervals_and_the_look_of_where_they_stand() -> None:
+    accuracies, differences = drawn(ROWS).axes
+    standings = [standing(entry.comparison) for entry in ROWS]
+    assert standings == ["shown equal", "not shown different", "different", "one seed"]
+    looks = [published_rows.LOOKS[standing(entry.comparison)] for entry in ROWS]
+    assert len(set(looks)) == 4
+    places = dict(zip(accuracies.get_yticks(), [*ROWS, None], strict=True))
+    points = [line for line in differences.lines if len(line.get_xdata()) == 1]  # type: ignore[arg-type]
+    for line, entry, look in zip(points, ROWS, looks, strict=False):
+        assert (line.get_color(), line.get_marker()) == look
+        assert line.get_xdata() == [entry.comparison.difference.mean]
+        assert places[np.asarray(line.get_ydata())[0]] is entry
+    of_first = [list(np.asarray(line.get_xdata())) for line in differences.lines[:3]]
+    d = ROWS[0].comparison.difference
+    assert of_first[0] == [d.low, d.high]
+    assert d.low is not None and d.low < of_first[2][0] < 0, f"the {EQUIVALENCE_LEVEL} interval is the shorter one"
+
+
+def test_margins_are_shown_and_explained() -> None:
+    _, differences = drawn(ROWS).axes
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in differences.patches]  # type: ignore[attr-defined]
+    assert spans == [(-MARGIN, MARGIN), (-NEAR, NEAR)]
+    legend = differences.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [*published_rows.LOOKS, "±1.5", "±3 points"]
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("first.png", "again.png"):
+        with mpl.rc_context(cast("Any", STYLE)):
+            published_rows.draw(ROWS[:2]).savefig(tmp_path / name, dpi=60)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_rows_with_one_seed_alone_have_no_mean_line() -> None:
+    accuracies, _ = drawn(ROWS[3:]).axes
+    assert [tick.get_text() for tick in accuracies.get_yticklabels()] == ["TAG (tag)  1 | 3"]
