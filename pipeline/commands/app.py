@@ -93,7 +93,12 @@ def reproduce(
         Path | None,
         typer.Option("--from", metavar="FOLDER", help="Run nothing; take finished runs from another clone."),
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="Run nothing; renew the report from the records.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Run nothing; renew the report from the records; without NAME, docs/reproductions.md."
+        ),
+    ] = False,
     scheduler: Scheduler = None,
 ) -> None:
     """Rerun a published experiment, or list them.

@@ -4,20 +4,22 @@ tag-pipeline reproduce                        # list them, with how many of thei
 tag-pipeline reproduce NAME [--jobs N]        # run what is missing, then compare
 tag-pipeline reproduce NAME --methods tag,er --seeds 1,2    # only some of its runs
 tag-pipeline reproduce NAME --from FOLDER     # run nothing, take the finished runs of another clone
+tag-pipeline reproduce --report               # run nothing, renew docs/reproductions.md and its picture
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.analysis.summary import summarize, tables
 from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
-from pipeline.experiments.document import overall, renew_document
+from pipeline.experiments.document import DOCUMENT, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
 from pipeline.experiments.records import Key, as_run, read_record
 from pipeline.experiments.report import Records, state, write_results
+from pipeline.experiments.together import Outcome, outcome
 from pipeline.experiments.workspace import collect, prepare, run, save_experiment
 from pipeline.support.errors import UserError, nearest
 
@@ -34,7 +36,7 @@ def reproduce(
     """Run what is missing of an experiment and compare it with the published numbers, or list the experiments.
 
     Args:
-        name: Name of an experiment in experiments.yaml; None lists them.
+        name: Name of an experiment in experiments.yaml; None lists them, or with `report` renews what is told of all.
         jobs: Runs at once; None means as many as there are cores.
         methods: Only these methods, separated by commas; None means all.
         seeds: Only these seeds; None means all.
@@ -46,6 +48,10 @@ def reproduce(
         UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded.
     """
     experiments, base = read_experiments(), read_configuration()
+    if name is None and report:
+        renew_document(outcomes(experiments, base))
+        print(f"{DOCUMENT}: renewed from the records")
+        return
     if name is None:
         for listed, experiment in experiments.items():
             records = _records(listed, experiment, configured(base, listed, experiment))
@@ -70,16 +76,22 @@ def reproduce(
     if not records:
         raise UserError(f"{name}: no run has finished; see above, or docs/datasets.md for where its data come from")
     compared = write_results(name, experiment, configuration, records)
-    every = [
-        (other, entry, _records(other, entry, configured(base, other, entry)), plans(configured(base, other, entry))[1])
-        for other, entry in experiments.items()
-    ]
-    renew_document(overall(every))
+    renew_document(outcomes(experiments, base))
     held = sum(found.verdict == "reproduced" for found in compared)
     verdicts = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
     print(f"{name}: {state(experiment, records)}{verdicts}; results/{name}/report.md")
     if status:
         raise UserError(f"{name}: some runs failed, see above; fix the cause and run again")
+
+
+def outcomes(experiments: Mapping[str, Experiment], base: Configuration) -> list[Outcome]:
+    """Return what came out of each experiment, from its records."""
+    found = []
+    for name, experiment in experiments.items():
+        configuration = configured(base, name, experiment)
+        records = _records(name, experiment, configuration)
+        found.append(outcome(name, experiment, records, plans(configuration)[1]))
+    return found
 
 
 def _run(

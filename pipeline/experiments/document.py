@@ -1,55 +1,51 @@
-"""Write the overall part of docs/reproductions.md from the records of all experiments."""
+"""Write the overall part of docs/reproductions.md, and its picture, from the records of all experiments."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
+import matplotlib as mpl
 import pandas as pd
 
 from pipeline.analysis.intervals import Estimate, estimate
-from pipeline.analysis.published import Comparison, compare
-from pipeline.analysis.summary import tables
-from pipeline.config import RunPlan
+from pipeline.analysis.published import Comparison
 from pipeline.experiments.experiments import Experiment
-from pipeline.experiments.records import as_run
-from pipeline.experiments.report import Records, planned, published_rows
+from pipeline.experiments.report import Records, planned
+from pipeline.experiments.together import PICTURE, Outcome, counted, fingerprint, judged, without_runs
+from pipeline.figures import published_rows
+from pipeline.figures.style import STYLE
 from pipeline.report.report import Table, difference_shown, markdown_table
-from pipeline.support.files import marked, write_text
+from pipeline.support.files import marked, whole_file, write_text
 
 DOCUMENT = Path("docs/reproductions.md")
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
 
-def overall(entries: Sequence[tuple[str, Experiment, Records, Mapping[str, RunPlan]]]) -> str:
-    """Compose the overall part of docs/reproductions.md: a table of all experiments, then the results of each.
+def overall(outcomes: Sequence[Outcome]) -> str:
+    """Compose the overall part of docs/reproductions.md in Markdown.
 
-    Args:
-        entries: For each experiment its name, the experiment, its records, and the resolved plans of its methods.
-
-    Returns:
-        The text in Markdown. Experiments without any records are in the first table only.
+    It has a table of all experiments, the verdict over all published rows, the rows without a run, and the results of each
+    experiment that has any.
     """
     rows, parts = [], []
-    for name, experiment, records, methods in entries:
-        if not records:
+    for found in outcomes:
+        name, experiment, runs = found.name, found.experiment, found.runs
+        if runs is None:
             rows.append([name, experiment.paper, experiment.description, "not run here", ""])
             continue
-        runs = tables([as_run(record) for record in records.values()])["runs"]
-        compared = {
-            found.method: found for found in compare(runs, methods, experiment.benchmark, published_rows(experiment))
-        }
-        ran = f"{len(records)} of {len(experiment.runs)}"
-        held = _held(experiment, runs, compared)
+        ran = f"{len(runs)} of {len(experiment.runs)}"
+        held = _held(experiment, runs, found.compared)
         rows.append([f"[{name}](#{name})", experiment.paper, experiment.description, ran, held])
         parts += [f"### {name}", f"{experiment.description} ([report](../results/{name}/report.md))"]
-        parts += [markdown_table(_table(experiment, runs, compared, records))]
-        if absent := [method for method in experiment.methods if method not in set(runs["method"])]:
-            parts.append(f"Not run yet: {', '.join(absent)}.")
+        parts += [markdown_table(_table(experiment, runs, found.compared, found.records))]
+        if found.absent:
+            parts.append(f"Not run yet: {', '.join(found.absent)}.")
         parts += experiment.notes
     headings = ["experiment", "paper", "what", "runs", "published rows reproduced"]
-    return "\n\n".join([markdown_table(Table(headings, rows)), *parts])
+    return "\n\n".join([markdown_table(Table(headings, rows)), *judged(outcomes), *without_runs(outcomes), *parts])
 
 
 def _missing(experiment: Experiment, runs: pd.DataFrame) -> Counter[str]:
@@ -116,6 +112,18 @@ def _mean(values: pd.Series, factor: float = 100, digits: int = 1) -> str:
     return _brief(estimate([factor * float(value) for value in values]), digits)
 
 
-def renew_document(table: str) -> None:
-    """Put the overall table between its two markers in docs/reproductions.md. Raises UserError if they are missing."""
-    write_text(DOCUMENT, marked(DOCUMENT, BEGIN, END, table))
+def renew_document(outcomes: Sequence[Outcome]) -> None:
+    """Put the overall part between its two markers in docs/reproductions.md, and draw the picture that it shows.
+
+    Raises:
+        UserError: if the markers are missing; nothing is written then.
+    """
+    text = marked(DOCUMENT, BEGIN, END, overall(outcomes))
+    rows, picture = counted(outcomes), DOCUMENT.parent / PICTURE
+    if rows:
+        with whole_file(picture) as partial, mpl.rc_context(cast("Any", STYLE)):
+            look: dict[str, Any] = {"format": "png", "dpi": 150, "metadata": {"Rows": fingerprint(rows)}}
+            published_rows.draw(rows).savefig(partial, **look)
+    else:
+        picture.unlink(missing_ok=True)
+    write_text(DOCUMENT, text)

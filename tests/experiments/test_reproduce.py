@@ -91,6 +91,9 @@ def test_runs_are_kept_in_pieces_and_only_what_is_missing_runs(project: Clone) -
     assert "| [small](#small) | Stable SGD | two tasks of digits | 2 of 2 |" in table
     assert "### small" in table
     assert "| naive | 1 |" in table
+    (project.folder / "docs/reproductions.md").write_text("<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
+    assert reproduce(project, "--report") == "docs/reproductions.md: renewed from the records\n"
+    assert (project.folder / "docs/reproductions.md").read_text(encoding="utf-8") == table.partition("\n")[2]
     assert "small" in project.run("dvc", "exp", "list", "--name-only")
 
 
