@@ -126,6 +126,24 @@ def test_rows_that_differ_by_chance_alone_pass() -> None:
     assert "interval holds 0" in found[3]
 
 
+@pytest.mark.parametrize("ours", [60 + SPREAD, [58.0]])
+def test_the_document_and_its_picture_are_renewed_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: Sequence[float]
+) -> None:
+    place = tmp_path / "reproductions.md"
+    place.write_text(f"# Rerun\n{BEGIN}\nold\n{END}\n", encoding="utf-8")
+    monkeypatch.setattr(document, "DOCUMENT", place)
+    rows = [row(ours, 60 + SPREAD, method="er", planned=5, experiment="tag-split-cifar100")]
+    written = []
+    for _ in range(2):
+        renew_document([made("tag-split-cifar100", rows)])
+        written.append((place.read_bytes(), (tmp_path / PICTURE).read_bytes()))
+    assert written[0] == written[1]
+    assert f"| er (ER) | tag-split-cifar100 | {len(ours)} of 5 |" in place.read_text(encoding="utf-8")
+    with Image.open(tmp_path / PICTURE) as picture:
+        assert picture.text["Rows"] == fingerprint(rows)  # type: ignore[attr-defined]
+
+
 def test_without_any_published_row_there_is_neither_verdict_nor_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
