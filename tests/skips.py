@@ -12,6 +12,7 @@ ALLOWED = {
     "needs a CUDA GPU": "there is nothing to test without one",
     "no Chromium here": ".ci/run installs it",
     "no qemu-x86_64 here": ".ci/run installs it",
+    "no MkDocs here": "the extra docs installs it",
     "no curvlinops here": "the extra oracles installs it",
     "no hessian_eigenthings here": "the extra oracles installs it",
     "root may write everywhere": "runs for everybody else",
