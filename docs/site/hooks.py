@@ -74,7 +74,7 @@ def targets(place: str, text: str) -> Iterator[str]:
 def page_of(path: str) -> str:
     """Where the site keeps a file or folder of the project: a name below docs/, as MkDocs calls its sources."""
     if path.startswith(DOCS):
-        return path.removeprefix(DOCS)
+        return re.sub(r"\.ipynb$", ".md", path.removeprefix(DOCS))
     if path == "README.md":
         return "index.md"
     if Path(path).suffix in IMAGES | {".md"}:
@@ -162,7 +162,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             return found[0]
         path, anchor = resolved(place_of(uri), found[2])
         name = page_of(path)
-        if files.get_file_from_path(name) is None:
+        if files.get_file_from_path(name) is None or name == uri:  # the page of a notebook links to the notebook itself
             return found[0]
         if found[1].endswith('"'):  # an attribute of HTML, which MkDocs does not look at
             name = re.sub(r"\.md$", ".html", name)

@@ -1,0 +1,76 @@
+"""The commands of docs/tour.md print what the page says.
+
+A block of `sh` is run as it stands, by bash, in one clone after the other blocks; the block of `text` that follows it is what
+it must print. A line `...` there stands for any lines, `...` within a line for anything. The first block, which installs, is
+replaced by a clone and this environment.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.clones import Clone
+from tests.paths import ROOT
+
+TOUR = ROOT / "docs" / "tour.md"
+
+
+def blocks(page: Path) -> list[tuple[str, str | None]]:
+    """The blocks of commands, each with the output shown below it, if any."""
+    found = re.findall(r"^```(sh|text)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    shown: list[tuple[str, str | None]] = []
+    for kind, text in found:
+        if kind == "sh":
+            shown.append((text, None))
+        else:
+            assert shown, "an output stands before any command"
+            assert shown[-1][1] is None, "two outputs follow one command"
+            shown[-1] = (shown[-1][0], text)
+    return shown
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether an output is as shown; blank lines at the end and blanks at the ends of lines do not count."""
+    pattern = ""
+    for line in shown.strip().splitlines():
+        if line == "...":
+            pattern += r"(?:.*\n)*"
+        else:
+            pattern += ".*".join(map(re.escape, line.rstrip().split("..."))) + r"\n"
+    text = "".join(f"{line.rstrip()}\n" for line in printed.strip().splitlines())
+    return re.fullmatch(pattern, text) is not None
+
+
+def walk(commands: list[tuple[str, str | None]], folder: Path) -> None:
+    """Run blocks in a new clone of the last commit."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    clone = Clone(folder)
+    for command, shown in commands:
+        printed = clone.run("bash", "-euc", command)
+        assert shown is None or matches(shown, printed), f"{command}\nprinted\n{printed}\nand not\n{shown}"
+
+
+def test_the_comparison_can_fail() -> None:
+    assert matches("a\n...\nb ... d\n", "a\nx\ny\nb c d\n\n")
+    assert matches("a\n...\nb\n", "a\nb")
+    assert not matches("a\n...\nb\n", "a\nx\nc\n")
+    assert not matches("0.65798", "0.65799")
+    assert not matches("a", "a\nb")
+
+
+def test_the_tour_begins_as_it_says(tmp_path: Path) -> None:
+    install, first, *_ = blocks(TOUR)
+    assert "git clone" in install[0] and "pip install -c constraints.txt" in install[0]
+    assert first[1]
+    walk([first], tmp_path / "clone")
+
+
+@pytest.mark.slow
+def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
+    commands = blocks(TOUR)[1:]
+    assert sum(shown is not None for _, shown in commands) >= 6
+    walk(commands, tmp_path / "clone")
