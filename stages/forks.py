@@ -100,9 +100,9 @@ def _wait(stage: int, connection: socket.socket) -> int:
     If the other end of the socket is closed first, this process ends, and the stage with it: see `end_with_dvc`.
     """
     done = os.pidfd_open(stage)
-    ready, _, _ = select.select([done, connection], [], [])
+    ready, _, _ = select.select([done, connection.fileno()], [], [])
     os.close(done)
-    if connection in ready:  # nothing is sent while a stage runs
+    if connection.fileno() in ready:  # nothing is sent while a stage runs
         os._exit(ENDED)
     _, status = os.waitpid(stage, 0)
     return os.waitstatus_to_exitcode(status)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 #: The commands that are run in a fork: `python -m stages.train tag 1`, and nothing that a shell would change.
 COMMAND = re.compile(r"python -m (?P<module>stages\.(?:train|eigenspectrum))(?P<arguments>( [\w.-]+)*)")
@@ -89,7 +90,7 @@ class Forks:
             self.end()
         return None
 
-    def _ask(self, request: Mapping[str, object], files: Sequence[int] = (0, 1, 2)) -> dict[str, object]:
+    def _ask(self, request: Mapping[str, object], files: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
         """Send a request and return the answer, which is empty if the process has ended."""
         if self._connection is None:
             return {}

@@ -1,0 +1,87 @@
+"""dvc.lock taken apart into stages: what is read and written is what DVC reads and writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.parallel.lockfile import HEAD, blocks, parse, plain_blocks
+from tests.clones import ENVIRONMENT
+from tests.parallel.test_side_by_side import trivial
+from tests.paths import ROOT
+
+LOCK = (ROOT / "dvc.lock").read_text(encoding="utf-8")
+
+
+def test_the_projects_own_lock_is_read_as_yaml_reads_it() -> None:
+    parts = plain_blocks(LOCK)
+    assert parts is not None
+    assert parse(parts) == YAML(typ="safe").load(LOCK)
+    parse(parts)["stages"].clear()  # a caller's changes do not reach the next one
+    assert parse(parts) == YAML(typ="safe").load(LOCK)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "schema: '2.0'\n",
+        LOCK[:-1],
+        "# mine\n" + LOCK,
+        LOCK.replace("stages:\n", "stages:\n  # mine\n", 1),
+        LOCK.replace("stages:\n", "stages: &all\n", 1),
+        LOCK + "datasets: []\n",
+        LOCK + blocks(LOCK)[1][0][1],  # a stage twice
+        HEAD + "  plan: {cmd: python}\n",
+        HEAD + "  plan:\n",
+        HEAD + "  plan:\n   cmd: python\n",
+    ],
+)
+def test_a_lock_that_somebody_has_edited_or_cut_is_left_to_dvc(text: str) -> None:
+    assert plain_blocks(text) is None
+
+
+RUN = """
+import sys
+from pipeline.parallel import dvc
+if sys.argv[1] == "parts":
+    dvc.read_and_write_single_stages()
+    from dvc.utils.serialize import _yaml
+    def refused(*_):
+        raise AssertionError("the whole dvc.lock was parsed")
+    _yaml.parse_yaml_for_update = refused
+    from dvc import dvcfile
+    dvcfile.modify_yaml = refused
+for stage in sys.argv[2:]:
+    assert dvc.run_command(["repro", "--single-item", "--quiet", stage]) == 0, stage
+"""
+
+
+def made(folder: Path, how: str) -> str:
+    """The lock of a small pipeline whose stages were run in one process, first all and then two that have changed."""
+    clone = trivial(folder, {"z": ("true", []), "a-1": ("cat p.yaml", ["z"]), "c": ("true", ["z"])})
+    clone.edit("dvc.yaml", '"outs": [\n    "a-1.txt"\n   ]', '"outs": ["a-1.txt"], "params": [{"p.yaml": ["k"]}]')
+    long = "x" * 70 + " " + "y" * 70  # would be folded
+    for value, stages in ((f"'{long}'", ["z", "a-1", "c"]), ("[1e-3, null]", ["a-1"]), ("'7'", ["a-1", "c"])):
+        (folder / "p.yaml").write_text(f"k: {value}\n", encoding="utf-8")
+        if not (folder / "dvc.lock").exists():
+            clone.repro("z")  # DVC itself makes the file
+        command = [sys.executable, "-c", RUN, how, *stages]
+        environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return (folder / "dvc.lock").read_text(encoding="utf-8")
+
+
+def test_stages_are_written_byte_for_byte_as_dvc_writes_them(tmp_path: Path) -> None:
+    texts = []
+    for how in ("whole", "parts"):
+        folder = tmp_path / how
+        folder.mkdir()
+        texts.append(made(folder, how))
+    assert texts[0] == texts[1]
+    assert "k: '7'" in texts[0]
