@@ -12,7 +12,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -169,8 +168,3 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"{found[1]}{posixpath.relpath(name, posixpath.dirname(uri) or '.')}{anchor}"
 
     return outside_code(markdown, lambda line: LINK.sub(link, line))
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Give every table a frame of its own to scroll in, so that a wide one does not widen the page."""
-    return re.sub(r"(<table>.*?</table>)", r'<div class="wide">\1</div>', html, flags=re.DOTALL)
