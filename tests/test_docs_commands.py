@@ -1,7 +1,7 @@
-"""The commands of docs/tour.md print what the page says.
+"""The commands of README.md and docs/tour.md print what the pages say.
 
 A block of `sh` is run as it stands, by bash, in one clone after the other blocks; the block of `text` that follows it is what
-it must print. A line `...` there stands for any lines, `...` within a line for anything. The first block, which installs, is
+it must print. A line `...` there stands for any lines, `...` within a line for anything. Blocks that install or activate are
 replaced by a clone and this environment.
 """
 
@@ -16,7 +16,7 @@ import pytest
 from tests.clones import Clone
 from tests.paths import ROOT
 
-TOUR = ROOT / "docs" / "tour.md"
+TOUR, README = ROOT / "docs" / "tour.md", ROOT / "README.md"
 
 
 def blocks(page: Path) -> list[tuple[str, str | None]]:
@@ -74,3 +74,19 @@ def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
     commands = blocks(TOUR)[1:]
     assert sum(shown is not None for _, shown in commands) >= 6
     walk(commands, tmp_path / "clone")
+
+
+@pytest.mark.slow
+def test_the_readme_prints_what_it_says(tmp_path: Path) -> None:
+    install, activate, *others = blocks(README)
+    assert install[0] == "make repro\n"
+    assert activate[0] == "source .venv/bin/activate\n"
+    assert sum(shown is not None for _, shown in others) >= 2
+    walk([("python -m pipeline repro\n", install[1]), *others], tmp_path / "clone")
+
+
+def test_the_readme_is_short_and_its_commands_are_known() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    for command, _ in blocks(README):
+        assert command.split()[0] in ("make", "source", "dvc", "git", "tag-pipeline"), command

@@ -140,7 +140,7 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
         f"({stream}), judged on {judged}.",
         *sources,
         f"Seeds {', '.join(map(str, seeds))}. Device {options['device']}, {platform.machine()}, {platform.system()}.",
-        f"Python {platform.python_version()}, {versions}.",
+        f"Packages: {versions}.",  # not Python's version: constraints.txt does not pin it, and the report is a record
     ]
 
 
