@@ -112,7 +112,8 @@ def processes(clone: Clone, word: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if word in process.cmdline() and process.cwd() == str(clone.folder):
+            words = " ".join(process.cmdline()).split()  # a fork's command line is one word with blanks
+            if word in words and process.cwd() == str(clone.folder):
                 found.append(process.pid)
     return found
 

@@ -116,7 +116,7 @@ CLIENT = """
 import os, sys
 from pathlib import Path
 from pipeline.parallel.forks import Forks
-sys.exit(Forks(Path.cwd()).run(sys.argv[1], os.getcwd(), os.environ))
+sys.exit(Forks(Path.cwd()).run("python -m stages." + sys.argv[1], os.getcwd(), os.environ))
 """
 
 
@@ -126,19 +126,21 @@ def test_a_stage_ends_with_the_process_that_asked_for_it(clone: Clone, how: str)
     try:
         clone.stage("plan")
         with subprocess.Popen(
-            [sys.executable, "-c", CLIENT, TRAIN],
+            [sys.executable, "-c", CLIENT, "train naive 1"],
             cwd=clone.folder,
             env={**environment(DVC_STAGE="train@naive-1"), "PYTHONPATH": str(clone.folder)},
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         ) as client:
             wait_until(lambda: bool(processes(clone, "stages.train")))
-            (stage,) = processes(clone, "stages.train")
-            assert psutil.Process(stage).ppid() == server(clone)
-            if how == "the client is killed":
-                client.kill()
-            else:
-                os.killpg(client.pid, signal.SIGINT)
+            try:
+                (stage,) = processes(clone, "stages.train")
+                assert psutil.Process(stage).ppid() == server(clone)
+            finally:
+                if how == "the client is killed":
+                    client.kill()
+                else:
+                    os.killpg(client.pid, signal.SIGINT)
             wait_until(lambda: not processes(clone, "stages.train") and not processes(clone, "stages.forks"))
     finally:
         clone.edit("benchmarks.yaml", "    epochs: 1000\n", "    epochs: 1\n")
