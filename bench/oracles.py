@@ -173,7 +173,10 @@ def table(case: Case, rounds: int, target: float, power_steps: int, lanczos_step
         lambda m, h: eigenthings("lanczos", {"max_iter": m}, h), [m for m in lanczos_steps if m >= K], operator, target
     )
     basis = loosest(
-        lambda m, h: ours(partial(lanczos, basis=m), target, h), [m for m in lanczos_steps if m > 2 * K], operator, target
+        lambda m, h: ours(partial(lanczos, basis=m), target, h),
+        [m for m in lanczos_steps if m > 2 * K],
+        operator,
+        target,
     )
     # Its residual is that of the deflated operator, and the true one was up to twice as large at its first pairs.
     power = {"max_iter": power_steps, "tol": target / 2}
