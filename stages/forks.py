@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,9 +39,15 @@ MODULES = (
     "pipeline.analysis.metrics",
     "pipeline.models",
     "pipeline.spectra.eigenspectrum",
+    "pipeline.support.compute",
     "pipeline.support.scratch",
+    "pipeline.training.live",
     "pipeline.training.loop",
+    "numpy.random",
 )
+#: What PyTorch imports at the first derivative of a vector: a system for computer algebra, which takes most of a second.
+#: It is PyTorch's own affair, and may be elsewhere in another version, which then imports it in each stage.
+OF_PYTORCH = ("torch.fx.experimental.symbolic_shapes", "torch.utils.serialization.config")
 #: Variables in which requests may differ: of DVC, and of CUDA, which is not initialised here.
 OWN = {STAGE, "DVC_ROOT", "CUDA_VISIBLE_DEVICES"}
 #: Longest request in bytes: the longest environment that Linux allows is shorter.
@@ -66,6 +73,9 @@ def main() -> None:
     made_for = arithmetic()
     for name in MODULES:
         importlib.import_module(name)
+    for name in OF_PYTORCH:
+        with suppress(ImportError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     while True:
