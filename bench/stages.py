@@ -1,23 +1,76 @@
-"""What a stage costs beyond its own command, and how it grows with the number of stages.
+"""What a stage costs beyond its own work, and how that grows with the number of stages.
 
-    python -m bench.stages [--counts 60,240] [--jobs 2] [--dvc 60] [--rounds 1]
+    python -m bench.stages growth [--counts 60,240,960] [--jobs 2] [--dvc 240] [--rounds 1] [--picture FILE]
+    python -m bench.stages overhead [--before COMMIT] [--rounds 3]
 
-Pipelines of trivial stages, each of which depends on one stage of the first tenth, in new repositories with empty
-caches: by `tag-pipeline repro -j JOBS`, and those of at most `--dvc` stages by `dvc repro`, alternated. Then each is
-asked again, with nothing to do. Both must give the same dvc.lock.
+`growth` runs pipelines of trivial stages, each of which depends on one stage of the first tenth, in new repositories with
+empty caches: by `tag-pipeline repro -j JOBS`, and those of at most `--dvc` stages by `dvc repro`, alternated. Then each
+is asked again, with nothing to do. Both must give the same dvc.lock.
+
+`overhead` takes trainings and eigenspectra of the default benchmark apart, with the code of this commit and with that of
+another one, alternated: seconds in DVC before the command, in the command before and after its own work (interpreter,
+imports), in its work, and in DVC after it. The first stage of a process, which imports DVC and starts what forks, is
+left out.
+
+Processor seconds are those of all processes together: they say what two busy cores would need.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from bench.side_by_side import seconds
+from bench.side_by_side import ROOT, seconds
+
+#: The last commit at which each stage was a process of its own, and DVC read and wrote the whole of dvc.lock for it.
+BEFORE = "ce3dc5f"
+#: The stages that are taken apart; the first warms the process up.
+STAGES = ("train@naive-1", "train@naive-2", "train@tag-1", "eigenspectrum@naive-1", "eigenspectrum@naive-2")
+PARTS = ("DVC before", "start and imports", "own work", "DVC after")
+
+#: Runs the stages that it is given in a process as `tag-pipeline repro` keeps them, and prints what each took.
+PROBE = """
+import json, os, sys, time
+from pathlib import Path
+import pipeline.parallel.dvc as ours
+
+ours.ask_for_locks_often()
+if hasattr(ours, "read_and_write_single_stages"):
+    from pipeline.parallel.forks import Forks
+
+    ours.read_and_write_single_stages()
+    forks = Forks(Path.cwd())
+    ours.give_commands_to(forks.run)
+    forks.start(os.environ)
+import dvc.stage.run
+
+run, command = dvc.stage.run._run, [0.0, 0.0]
+
+def timed(*given, **named):
+    command[0] = time.perf_counter()
+    run(*given, **named)
+    command[1] = time.perf_counter()
+
+dvc.stage.run._run = timed
+print_to = os.dup(1)
+os.dup2(2, 1)
+for name in sys.argv[1:]:
+    begun = time.perf_counter()
+    if ours.run_command(["repro", "--single-item", "--force", name]):
+        sys.exit(f"{name} failed")
+    ended = time.perf_counter()
+    stage, _, item = name.partition("@")
+    work = json.loads(Path("logs", stage, f"{item}.json").read_text())["seconds"]
+    parts = [command[0] - begun, command[1] - command[0] - work, work, ended - command[1]]
+    os.write(print_to, (json.dumps([name, parts]) + "\\n").encode())
+"""
 
 
 def repository(folder: Path, count: int) -> None:
@@ -37,33 +90,120 @@ def repository(folder: Path, count: int) -> None:
     (folder / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
 
 
-def main() -> None:
-    """Print a line for each number of stages."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--counts", default="60,240")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--dvc", type=int, default=60, help="most stages to run by `dvc repro`, which takes long")
-    parser.add_argument("--rounds", type=int, default=1)
-    given = parser.parse_args()
-    print(f"{'stages':>6}  {'way':<22} {'seconds':>8} {'a stage':>8} {'up to date':>11}", flush=True)
-    for count in map(int, given.counts.split(",")):
-        ways = {f"tag-pipeline -j {given.jobs}": [sys.executable, "-m", "pipeline", "repro", "-j", str(given.jobs)]}
-        if count <= given.dvc:
+def both_clocks(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and processor seconds of a command that must succeed, everything that it starts included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = seconds(command, folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def growth(counts: list[int], jobs: int, dvc: int, rounds: int, picture: Path | None) -> None:
+    """Print a line for each number of stages and each way to run them, and draw them."""
+    print(
+        f"{'stages':>6}  {'way':<20} {'seconds':>8} {'a stage':>8} {'processor':>10} {'a stage':>8} {'up to date':>11}",
+        flush=True,
+    )
+    drawn: dict[str, list[tuple[int, float, float]]] = {}
+    for count in counts:
+        ways = {f"tag-pipeline -j {jobs}": [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs)]}
+        if count <= dvc:
             ways["dvc repro"] = [sys.executable, "-m", "dvc", "repro"]
-        took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(given.rounds):
+        took: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
+        for _ in range(rounds):
             locks = set()
             with tempfile.TemporaryDirectory() as place:
                 for number, (way, command) in enumerate(ways.items()):
                     folder = Path(place) / str(number)
                     repository(folder, count)
-                    took[way].append((seconds(command, folder), seconds(command, folder)))
+                    took[way].append((*both_clocks(command, folder), seconds(command, folder)))
                     locks.add((folder / "dvc.lock").read_bytes())
             if len(locks) > 1:
                 sys.exit("the dvc.lock files differ")
-        for way, pairs in took.items():
-            ran, again = (statistics.median(column) for column in zip(*pairs, strict=True))
-            print(f"{count:>6}  {way:<22} {ran:>8.1f} {ran / count:>8.2f} {again:>11.1f}", flush=True)
+        for way, each in took.items():
+            wall, processor, again = (statistics.median(column) for column in zip(*each, strict=True))
+            drawn.setdefault(way, []).append((count, wall / count, again))
+            print(
+                f"{count:>6}  {way:<20} {wall:>8.1f} {wall / count:>8.2f} {processor:>10.1f} {processor / count:>8.2f} "
+                f"{again:>11.1f}",
+                flush=True,
+            )
+    if picture:
+        draw(drawn, picture)
+
+
+def draw(drawn: dict[str, list[tuple[int, float, float]]], file: Path) -> None:
+    """Draw seconds a stage, and seconds with nothing to do, over the number of stages."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for way, points in drawn.items():
+        counts, a_stage, again = zip(*points, strict=True)
+        for axis, values in zip(axes, (a_stage, again), strict=True):
+            axis.plot(counts, values, marker="o", label=way)
+    every = sorted({count for points in drawn.values() for count, _, _ in points})
+    for axis, title in zip(axes, ("seconds a trivial stage", "seconds with nothing to do"), strict=True):
+        axis.set(xscale="log", yscale="log", title=title, xlabel="stages")
+        axis.set_xticks(every, every)
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_yticks([0.1, 0.3, 1, 3, 10, 30])
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    figure.savefig(file, dpi=130)
+
+
+def overhead(before: str, rounds: int) -> None:
+    """Print where the seconds of a stage go, before and now."""
+    with tempfile.TemporaryDirectory() as place:
+        folders = {}
+        for way, commit in (("before", before), ("now", "HEAD")):
+            folder = folders[way] = Path(place) / way
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+            subprocess.run(["git", "checkout", "-q", commit], cwd=folder, check=True)
+            trained = [name for name in STAGES if name.startswith("train")]
+            seconds([sys.executable, "-m", "pipeline", "repro", *trained], folder)
+        found: dict[tuple[str, str], list[list[float]]] = {}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        for _ in range(rounds):
+            for way, folder in folders.items():
+                done = subprocess.run(
+                    [sys.executable, "-c", PROBE, *STAGES],
+                    cwd=folder,
+                    env={**os.environ, "PATH": path},
+                    capture_output=True,
+                    text=True,
+                )
+                if done.returncode:
+                    sys.exit(done.stderr[-2000:])
+                for line in done.stdout.splitlines()[1:]:
+                    name, parts = json.loads(line)
+                    found.setdefault((name.partition("@")[0], way), []).append(parts)
+        print(f"{'stage':<14} {'':<7}" + "".join(f"{part:>19}" for part in PARTS) + f"{'all but own work':>19}")
+        for (stage, way), each in sorted(found.items(), key=lambda item: item[0], reverse=True):
+            parts = [statistics.median(column) for column in zip(*each, strict=True)]
+            beyond = statistics.median(sum(row) - row[2] for row in each)
+            print(f"{stage:<14} {way:<7}" + "".join(f"{part:>19.2f}" for part in parts) + f"{beyond:>19.2f}")
+
+
+def main() -> None:
+    """Measure the growth or the overhead."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="what", required=True)
+    grow = commands.add_parser("growth")
+    grow.add_argument("--counts", default="60,240,960")
+    grow.add_argument("--jobs", type=int, default=2)
+    grow.add_argument("--dvc", type=int, default=240, help="most stages to run by `dvc repro`, which takes long")
+    grow.add_argument("--rounds", type=int, default=1)
+    grow.add_argument("--picture", type=Path)
+    over = commands.add_parser("overhead")
+    over.add_argument("--before", default=BEFORE, help="the commit to compare with")
+    over.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    if given.what == "growth":
+        growth([int(count) for count in given.counts.split(",")], given.jobs, given.dvc, given.rounds, given.picture)
+    else:
+        overhead(given.before, given.rounds)
 
 
 if __name__ == "__main__":

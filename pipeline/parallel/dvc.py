@@ -9,17 +9,20 @@ DVC_STAGE, the variable that DVC sets for a stage's command, because stages impo
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config.parsing import LARGEST_LOCK, read_yaml
-from pipeline.parallel.lockfile import blocks, parse, plain_blocks, with_stages
+from pipeline.parallel.lockfile import Stages, blocks, parse, plain_blocks, with_stages
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git
@@ -64,17 +67,17 @@ class Repository:
         If a dependency is a folder that contains outputs of other stages, these outputs are listed instead of the
         folder. Paths are relative to the root of the repository.
         """
-        root, found = Path(self._repo.root_dir), {}
+        root, found = self._repo.root_dir, {}
         for name, below in self.dependencies().items():
-            outputs = [Path(out.fs_path) for other in below for out in self._stages[other].outs]
-            paths: dict[Path, None] = {}
-            for dependency in (Path(dep.fs_path) for dep in self._stages[name].deps):
+            outputs = [str(out.fs_path) for other in below for out in self._stages[other].outs]
+            paths: dict[str, None] = {}
+            for dependency in (str(dep.fs_path) for dep in self._stages[name].deps):
                 for out in outputs:
-                    if dependency == out or out in dependency.parents:
+                    if dependency == out or dependency.startswith(f"{out}{os.sep}"):
                         paths[dependency] = None
-                    elif dependency in out.parents:
+                    elif out.startswith(f"{dependency}{os.sep}"):
                         paths[out] = None
-            found[name] = [path.relative_to(root).as_posix() for path in paths]
+            found[name] = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
         return found
 
     def changed(self, names: Collection[str]) -> set[str]:
@@ -88,12 +91,30 @@ class Repository:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                with self._repo.lock:
+                with self._repo.lock, self._reading([self._stages[name] for name in names]), _each_file_once():
                     return {name for name, stage in self._stages.items() if name in names and stage.changed()}
             except LockError as error:
                 if time.monotonic() > deadline:
                     raise UserError(f"another DVC is at work here: {error}") from None
             time.sleep(0.5)
+
+    @contextlib.contextmanager
+    def _reading(self, stages: Sequence[Any]) -> Iterator[None]:
+        """Hold DVC's locks on the files of stages during the block.
+
+        DVC takes and gives back those of each stage, and writes them to a file each time.
+        """
+        import dvc.rwlock
+
+        paths = sorted({item.fs_path for stage in stages for item in (*stage.deps, *stage.outs)})
+        hardlink = self._repo.config["core"].get("hardlink_lock", False)
+        held = dvc.rwlock.rwlock
+        with held(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), paths, [], hardlink):
+            dvc.rwlock.rwlock = lambda *_: contextlib.nullcontext()
+            try:
+                yield
+            finally:
+                dvc.rwlock.rwlock = held
 
     def default_remote(self) -> tuple[str, str] | None:
         """Return the name and URL of the default remote, or None if there is none.
@@ -106,6 +127,37 @@ class Repository:
 
 
 @contextlib.contextmanager
+def _each_file_once() -> Iterator[None]:
+    """During the block, look at each file once: DVC looks at it for each stage that depends on it.
+
+    A thousand stages depend on the same dozen files of code, and on the same params.yaml.
+    """
+    from dvc.output import Output
+    from dvc.utils.serialize import _yaml
+
+    get_hash, parse_yaml = Output._get_hash_meta, _yaml.parse_yaml
+    hashes: dict[Any, Any] = {}
+    texts: dict[tuple[str, str], bytes] = {}
+
+    def known_hash(self: Any) -> Any:
+        key = (self.fs.protocol, self.fs_path, self.hash_name, self.use_cache, self.dvcignore is None)
+        if key not in hashes:
+            hashes[key] = get_hash(self)
+        return hashes[key]
+
+    def known_yaml(text: str, path: Any, typ: str = "safe") -> Any:
+        if (text, typ) not in texts:
+            texts[text, typ] = pickle.dumps(parse_yaml(text, path, typ=typ))
+        return pickle.loads(texts[text, typ])  # noqa: S301 - what the line above has made
+
+    Output._get_hash_meta, _yaml.parse_yaml = known_hash, known_yaml
+    try:
+        yield
+    finally:
+        Output._get_hash_meta, _yaml.parse_yaml = get_hash, parse_yaml
+
+
+@contextlib.contextmanager
 def open_repository() -> Iterator[Repository]:
     """Yield the DVC repository of the current folder.
 
@@ -115,6 +167,7 @@ def open_repository() -> Iterator[Repository]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    read_and_write_single_stages()
     try:
         with Repo(".", _wait_for_lock=True) as repo:  # as --wait-for-lock does
             yield Repository(repo)
@@ -159,56 +212,80 @@ def ask_for_locks_often() -> None:
     dvc.lock.Lock.lock = lock
 
 
+@cache
 def read_and_write_single_stages() -> None:
-    """Make this process parse and write of dvc.lock only what has changed: see `pipeline.parallel.lockfile`.
+    """Make this process parse of dvc.lock only what it asks for, and write only what has changed.
 
-    A dvc.lock that is not as DVC writes it is read and written by DVC.
+    dvc.yaml is parsed once for each text that it has. See `pipeline.parallel.lockfile`. A dvc.lock that is not as DVC
+    writes it is read and written by DVC.
     """
-    from dvc.dvcfile import Lockfile
+    from dvc.dvcfile import Lockfile, ProjectFile
     from dvc.stage.serialize import to_lockfile
     from dvc.utils.serialize._yaml import _dump
 
-    whole_load, whole_dump = Lockfile._load_yaml, Lockfile.dump_stages
+    whole_load, whole_dump, load_yaml = Lockfile._load_yaml, Lockfile.dump_stages, ProjectFile._load_yaml
 
-    def parts_of(file: Any) -> list[tuple[str, str]] | None:
+    def text_of(file: Any) -> str | None:
         path = Path(file.path)
         if file.repo.fs.protocol != "local" or not path.is_file():
             return None
         try:
-            return plain_blocks(path.read_text(encoding="utf-8"))
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             return None
 
+    def parts_of(file: Any) -> list[tuple[str, str]] | None:
+        text = text_of(file)
+        return None if text is None else plain_blocks(text)
+
     @lru_cache(maxsize=16_384)
-    def checked(part: tuple[str, str]) -> None:
-        Lockfile.SCHEMA(parse([part]))
+    def valid(part: tuple[str, str]) -> bool:
+        try:
+            Lockfile.SCHEMA(parse([part]))
+        except Exception:
+            return False
+        return True
 
     def load(self: Any, **keywords: Any) -> Any:
         parts = None if keywords else parts_of(self)
         if parts is None:
             return whole_load(self, **keywords)
-        try:
-            for part in parts:
-                checked(part)
-        except Exception:  # damaged: DVC says how
-            return whole_load(self, **keywords)
-        return parse(parts), LOCK
+
+        def check(part: tuple[str, str]) -> None:
+            if not valid(part):
+                whole_load(self)  # DVC says what is damaged
+
+        return {"schema": "2.0", "stages": Stages(parts, check)}, LOCK
 
     def dump(self: Any, stages: Sequence[Any], **keywords: Any) -> None:
         parts = parts_of(self)
         if not stages or parts is None:
             whole_dump(self, stages, **keywords)
             return
-        known = parse(parts)["stages"]
         made: dict[str, Any] = {}
         for stage in stages:
             made.update(to_lockfile(stage, **keywords))
+        known = parse([part for part in parts if part[0] in made])["stages"]
         changed = {name: value for name, value in made.items() if known.get(name, {}) != value}
         if changed:
             write_text(Path(self.path), with_stages(parts, changed, _dump))
             self.repo.scm_context.track_file(self.relpath)
 
+    pipelines: dict[str, tuple[str, bytes]] = {}
+
+    def load_pipeline(self: Any, **keywords: Any) -> Any:
+        text = None if keywords else text_of(self)
+        if text is None:
+            return load_yaml(self, **keywords)
+        if pipelines.get(self.path, ("",))[0] != text:
+            data, read = load_yaml(self)
+            if read != text:  # it is being edited
+                return data, read
+            pipelines[self.path] = text, pickle.dumps(data)
+        return pickle.loads(pipelines[self.path][1]), text  # noqa: S301 - what the line above has made
+
     Lockfile._load_yaml, Lockfile.dump_stages = load, dump
+    ProjectFile._load_yaml = load_pipeline
 
 
 def give_commands_to(run: Callable[[str, str, Mapping[str, str]], int | None]) -> None:

@@ -11,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -85,6 +86,63 @@ def test_a_stage_says_whether_it_has_changed(ran: Clone, repository: dvc.Reposit
             holds(again.changed(["a", "b"]) == {"a"}, "stage.changed() sees a parameter", dvc.Repository.changed)
     finally:
         (ran.folder / "p.yaml").write_text("k: 7\n", encoding="utf-8")
+
+
+def test_each_file_is_looked_at_once_for_all_stages(
+    repository: dvc.Repository, ran: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.output import Output
+
+    repository.dependencies()  # reads dvc.yaml
+    looked: list[str] = []
+    build = Output._build
+
+    def noted(self: Any, *given: Any, **named: Any) -> Any:
+        looked.append(Path(self.fs_path).name)
+        return build(self, *given, **named)
+
+    monkeypatch.setattr(Output, "_build", noted)
+    repository.changed(["z", "a", "b", "whole"])
+    # z.txt as an output, and once as the dependency of two.
+    holds(
+        sorted(looked) == ["a.txt", "b.txt", "folder", "whole.txt", "z.txt", "z.txt"],
+        "Output._get_hash_meta",
+        dvc._each_file_once,
+    )
+    path = ran.folder / "z.txt"
+    text = path.read_text(encoding="utf-8")
+    path.write_text("another\n", encoding="utf-8")
+    try:
+        found = repository.changed(["z", "a", "b", "whole"])
+        holds(found == {"z", "a", "b"}, "nothing is kept from one look to the next", dvc._each_file_once)
+    finally:
+        path.unlink()
+        path.write_text(text, encoding="utf-8")
+
+
+def test_a_pipeline_that_is_edited_is_read_again(ran: Clone, repository: dvc.Repository) -> None:
+    repository.dependencies()
+    path = ran.folder / "dvc.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"whole"', '"another"', 1), encoding="utf-8")
+    try:
+        with dvc.open_repository() as again:
+            found = again.dependencies()
+    finally:
+        path.write_text(text, encoding="utf-8")
+    holds("another" in found and "whole" not in found, "ProjectFile._load_yaml", dvc.read_and_write_single_stages)
+
+
+def test_a_damaged_stage_is_told_as_dvc_tells_it(ran: Clone, repository: dvc.Repository) -> None:
+    repository.dependencies()
+    path = ran.folder / "dvc.lock"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("    cmd: cat p.yaml", "    cmt: cat p.yaml", 1), encoding="utf-8")
+    try:
+        with pytest.raises(UserError, match=r"^DVC: .*dvc\.lock' validation failed"), dvc.open_repository() as again:
+            again.dependencies()
+    finally:
+        path.write_text(text, encoding="utf-8")
 
 
 def test_a_stage_whose_files_another_dvc_uses_is_waited_for_and_then_told(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize._yaml import _dump
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.parallel.lockfile import HEAD, blocks, parse, plain_blocks
+from pipeline.parallel.lockfile import HEAD, blocks, parse, plain_blocks, plainly
 from tests.clones import ENVIRONMENT
 from tests.parallel.test_side_by_side import trivial
 from tests.paths import ROOT
@@ -85,3 +89,55 @@ def test_stages_are_written_byte_for_byte_as_dvc_writes_them(tmp_path: Path) -> 
         texts.append(made(folder, how))
     assert texts[0] == texts[1]
     assert "k: '7'" in texts[0]
+
+
+def leaves() -> st.SearchStrategy[object]:
+    words = st.sampled_from(
+        ["no", "Yes", "null", "a b", "a  b", "x/y-z.py", "1e5", "12e34567890123456789012345678901", "0x10", "~", "01",
+         "1_000", "", " a", "a: b", "#", "a #b", "12:30", "2020-01-01", "a,b", ".5", "5.", "-1", "=", "<<", "é", "on",
+         "d41d8cd98f00b204e9800998ecf8427e", "1" * 32, "1" * 31 + "e", "a" * 90 + " " + "b" * 20]
+    )  # fmt: skip
+    numbers = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none())
+    return st.one_of(words, st.text(max_size=12), numbers)
+
+
+def trees() -> st.SearchStrategy[object]:
+    keys = st.one_of(st.sampled_from(["a", "b/c.py", "no", "y", "a b", "deps", "1"]), st.text(max_size=5))
+    return st.recursive(leaves(), lambda below: st.lists(below) | st.dictionaries(keys, below), max_leaves=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(["cmd", "deps", "params", "outs"]), trees(), min_size=1))
+def test_whatever_dvc_writes_is_read_plainly_as_yaml_reads_it_or_not_at_all(value: dict[str, object]) -> None:
+    stream = StringIO()
+    _dump({"schema": "2.0", "stages": {"a": value}}, stream)
+    part = stream.getvalue().removeprefix(HEAD)
+    found = plainly(part)
+    if found is not None:
+        (read,) = YAML(typ="safe").load(part).values()
+        assert repr(found) == repr({"a": read})  # 1 and true are equal
+
+
+def test_nearly_every_stage_of_the_projects_lock_is_read_plainly() -> None:
+    names = {name for name, part in blocks(LOCK)[1] if plainly(part) is None}
+    assert names <= {"plan", "split"}  # their parameters are whole sections, with quoted text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "  a: &x\n",
+        "  a:\n    b: |\n      c\n",
+        "  a:\n    b: c\n      d\n",
+        "  a:\n    b: c\n    b: d\n",
+        "  a:\n      b: c\n    d: e\n",
+        "  a:\n    - b\n  c: d\n",
+        "  a:\n    b:\n      - c: d\n",
+        "  a:\n    b: [c]\n",
+        "  a:\n    b: c # d\n",
+        "  a:\n    b:  c\n",
+        "  a:\n\tb: c\n",
+    ],
+)
+def test_anything_unusual_is_left_to_yaml(text: str) -> None:
+    assert plainly(text) is None
