@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,43 +12,74 @@ from pathlib import Path
 from tests.clones import ENVIRONMENT
 from tests.waiting import LIMIT
 
-#: Ends once the scheduler of a file knows so many workers.
+#: Ends once a scheduler knows so many workers.
 KNOWN = """
 import sys
 from distributed import Client
-file, workers, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-with Client(scheduler_file=file, timeout=seconds) as client:
+address, workers, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with Client(address, timeout=seconds) as client:
     client.wait_for_workers(workers, timeout=seconds)
 """
 
 
+class Cluster:
+    """A scheduler and workers, each a process in a folder of its own that may be killed and started again.
+
+    Workers keep their clones in their folders, and stages find the number of their worker in WORKER.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        folder.mkdir()
+        self.folder, self.stack = folder, stack
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def schedule(self) -> None:
+        """Start the scheduler."""
+        self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+
+    def work(self, number: int) -> None:
+        """Start a worker."""
+        more = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
+        self._start(f"worker-{number}", "worker", self.address, *more, WORKER=str(number))
+
+    def wait_for(self, workers: int) -> None:
+        """Return once the scheduler knows so many workers: one that comes late finds nothing left to do."""
+        command = [sys.executable, "-c", KNOWN, self.address, str(workers), str(LIMIT)]
+        subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=True)
+
+    def kill(self, name: str) -> None:
+        """Kill the scheduler or a worker, and nothing that it has started."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def _start(self, name: str, *command: str, **variables: str) -> None:
+        place = self.folder / name
+        place.mkdir(exist_ok=True)
+        environment = {**ENVIRONMENT, "TAG_CLONES": str(place / "clones"), **variables}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        self.processes[name] = process
+
+
 @contextmanager
-def scheduler_with_workers(folder: Path, workers: int) -> Iterator[str]:
-    """The address of a Dask scheduler whose workers keep their clones each in a folder of its own."""
-    folder.mkdir()
-    address = folder / "address.json"
-    dask = [sys.executable, "-m", "dask"]
-    common = ["--scheduler-file", str(address)]
+def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
+    """A scheduler that knows so many workers."""
     with ExitStack() as stack:
-
-        def start(command: list[str], place: Path) -> None:
-            place.mkdir()
-            environment = {**ENVIRONMENT, "TAG_CLONES": str(place / "clones")}
-            process = subprocess.Popen(
-                command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
-        start(
-            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common], folder / "scheduler"
-        )
+        made = Cluster(folder, stack)
+        made.schedule()
         for number in range(workers):
-            start(
-                [*dask, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1", *common],
-                folder / f"worker-{number}",
-            )
-        # A worker that comes late finds nothing left to do.
-        command = [sys.executable, "-c", KNOWN, str(address), str(workers), str(LIMIT)]
-        subprocess.run(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=True)
-        yield str(json.loads(address.read_text(encoding="utf-8"))["address"])
+            made.work(number)
+        made.wait_for(workers)
+        yield made

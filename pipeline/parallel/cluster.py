@@ -73,7 +73,8 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         try:
             yield client
         except BaseException:
-            client.run(end_processes)
+            if client.status == "running":  # else the scheduler is gone, and its workers have ended with it
+                client.run(end_processes)
             raise
         finally:
             PROCESSES.end()

@@ -29,6 +29,8 @@ from pipeline.support.git import git
 
 #: The file in which DVC records what each stage was run with.
 LOCK = "dvc.lock"
+#: While stages run, or if they did not end well: the names of the stages that dvc.lock had before, a line each.
+ORDER = Path(".dvc/tmp/side-by-side.order")
 #: Seconds to wait for another DVC process that is using a stage's files.
 PATIENCE = 10.0
 #: Seconds to wait for one of DVC's locks at most, and seconds between two attempts.
@@ -362,15 +364,24 @@ def lock_in_order(serial: Sequence[str]) -> Iterator[None]:
 
     DVC appends a stage to dvc.lock when the stage ends, and stages that run in parallel end in any order.
 
+    That includes runs that were interrupted or failed, and were run again: until the block ends without an exception, a
+    file keeps the stages that dvc.lock had at first.
+
     Args:
         serial: The stages in the order of `dvc repro`. Stages that dvc.lock has before the block keep their places.
     """
-    before = [name for name, _ in blocks(_lock_text())[1]]
+    if ORDER.exists():
+        before = ORDER.read_text(encoding="utf-8").splitlines()
+    else:
+        before = [name for name, _ in blocks(_lock_text())[1]]
+        ORDER.parent.mkdir(parents=True, exist_ok=True)
+        write_text(ORDER, "\n".join(before))
     try:
         yield
     finally:  # nothing writes the file any more
         if text := _lock_text():
             write_text(LOCK, ordered(text, [*before, *serial]))
+    ORDER.unlink()
 
 
 def ordered(text: str, names: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ class Scheduler:
             graph: The graph of all stages.
 
         Raises:
-            UserError: if inputs for the workers' clones cannot be pushed to DVC's remote.
+            UserError: if inputs for the workers' clones cannot be pushed to DVC's remote, or if Dask's scheduler is gone.
         """
         from distributed import as_completed
 
@@ -119,8 +119,13 @@ class Scheduler:
     def _result(self, name: str, future: Any) -> Result:
         """Result of a stage that a worker ran. If it ran in a clone, its outputs are restored here.
 
-        Raises StageFailedError if it failed there or cannot be restored here.
+        Raises StageFailedError if it failed there or cannot be restored here, UserError if the scheduler is gone.
         """
+        if future.status == "cancelled" and self.client.status != "running":
+            address = self.client.scheduler.addr if self.client.scheduler else ""
+            raise UserError(
+                f"the scheduler {address} is gone, its workers too; start them and run again: what is finished is kept"
+            )
         if future.status != "finished":
             error = future.exception() if future.status == "error" else None
             raise error if isinstance(error, StageFailedError) else StageFailedError(name, str(error or future.status))

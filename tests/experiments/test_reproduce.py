@@ -13,7 +13,7 @@ from pipeline.experiments.experiments import configured, plans, read_experiments
 from pipeline.experiments.records import Key, read_record
 from pipeline.experiments.workspace import collect
 from tests.clones import Clone, fresh_clone, one_line
-from tests.cluster import scheduler_with_workers
+from tests.cluster import cluster
 
 SMALL = """
 small:
@@ -181,8 +181,8 @@ def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(
 def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -> None:
     project.edit("experiments.yaml", "seeds: [1]", "seeds: [1, 2]")
     project.commit("another seed")
-    with scheduler_with_workers(tmp_path / "dask", 1) as address:
-        text = reproduce(project, "small", "--methods", "naive", "--seeds", "2", "--scheduler", address)
+    with cluster(tmp_path / "dask", 1) as dask:
+        text = reproduce(project, "small", "--methods", "naive", "--seeds", "2", "--scheduler", dask.address)
     assert "train@naive-2" in text
     assert "of 4 runs; results/small/report.md" in text
     record = json.loads((project.folder / "results/small/runs/naive-2.json").read_text(encoding="utf-8"))

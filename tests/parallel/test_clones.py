@@ -6,15 +6,24 @@ import sys
 from pathlib import Path
 
 from tests.clones import Clone, everything, fresh_clone, one_line
-from tests.cluster import scheduler_with_workers
+from tests.cluster import cluster
 
 
 def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone, tmp_path: Path) -> None:
     clone = fresh_clone(tmp_path / "first")
     clone.run("dvc", "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     clone.commit("remote")
-    with scheduler_with_workers(tmp_path / "dask", 2) as address:
-        command = [sys.executable, "-m", "pipeline", "repro", "--scheduler", address, "--clone-from", str(clone.folder)]
+    with cluster(tmp_path / "dask", 2) as dask:
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "repro",
+            "--scheduler",
+            dask.address,
+            "--clone-from",
+            str(clone.folder),
+        ]
         clone.edit("params.yaml", "dpi: 150", "dpi: 80")
         assert "params.yaml is not; commit it first" in one_line(clone.run(*command, status=2))
         clone.edit("params.yaml", "dpi: 80", "dpi: 150")
