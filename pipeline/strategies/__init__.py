@@ -32,6 +32,7 @@ An example that runs as it stands, on a stream of two tasks with one batch each:
         optimizer.zero_grad()
         loss = strategy.backward(model, Batch(task.images, task.labels, number))
         optimizer.step()
+        strategy.after_step(model)
         strategy.end_task(model, task)
         print(f"task {number + 1}: loss {loss:.3f}")
 

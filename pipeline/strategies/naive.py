@@ -15,8 +15,8 @@ from pipeline.strategies.batch import Batch, Stream, cross_entropy
 class Naive:
     """Plain fine-tuning, and the base class of every strategy; each overrides what it changes.
 
-    For each visit to a task, the training loop calls `begin_task` once, `backward` for every batch, and `end_task`
-    once. The two arguments are kept as attributes of the same names.
+    For each visit to a task, the training loop calls `begin_task` once, `backward` and `after_step` for every batch, and
+    `end_task` once. The two arguments are kept as attributes of the same names.
 
     Args:
         plan: the settings of the strategy.
@@ -61,6 +61,13 @@ class Naive:
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
         return loss.detach()
+
+    def after_step(self, model: TaskModel) -> None:
+        """Take what the strategy needs from a step; called right after the update rule's. Does nothing here.
+
+        Args:
+            model: the network, with the weights after the step and the gradients that the update rule was given.
+        """
 
     def end_task(self, model: TaskModel, task: TaskTensors) -> None:
         """Take what the strategy needs from a task; called after its last step. Does nothing here.

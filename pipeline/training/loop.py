@@ -72,6 +72,7 @@ def train(
                     optimizer.zero_grad()
                     loss = strategy.backward(model, batch)
                     optimizer.step()
+                    strategy.after_step(model)
                     recorder.step(loss, optimizer)
                 strategy.end_task(model, visited)
             recorder.end_task()

@@ -78,6 +78,7 @@ def go_on(own: Naive, model: TaskModel, optimizer: torch.optim.Optimizer, course
             optimizer.zero_grad()
             own.backward(model, batch_of(task, first))
             optimizer.step()
+            own.after_step(model)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -136,8 +137,10 @@ def test_a_step_is_as_many_operations_in_the_last_task_as_in_the_second(name: st
         task = random_task(number, classes=classes)
         own.begin_task(task)
         own.backward(model, batch_of(task))
+        own.after_step(model)
         with Operations() as operations:
             own.backward(model, batch_of(task, first=4))
+            own.after_step(model)
         model.zero_grad()
         counts.append(operations.counts)
         own.end_task(model, task)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from pipeline.analysis.metrics import all_metrics
 from pipeline.config.regimes import Regime
 from pipeline.models import TaskModel, build_model, load_task
+from pipeline.strategies import Naive
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import DivergenceError
 from pipeline.training.evaluation import accuracy_row
@@ -138,3 +140,20 @@ def test_learning_rate_decays_from_the_first_task_and_has_a_floor() -> None:
     assert learning_rate(regime, 0.1, 40) == 5e-5
     assert learning_rate(regime, 1e-5, 0) == 1e-5  # the floor never raises a rate
     assert learning_rate(Regime(lr_decay=1.0, dropout=0.0), 1e-6, 9) == 1e-6
+
+
+def test_a_strategy_hears_of_every_step_right_after_the_update(
+    two_tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    step = torch.optim.SGD.step
+
+    def stepped(self: torch.optim.SGD, *arguments: Any) -> Any:
+        events.append("update")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", stepped)
+    monkeypatch.setattr(Naive, "after_step", lambda self, model: events.append("after"))
+    train(run_plan(), two_tasks, 1, CPU)
+    assert len(events) > 100
+    assert events == ["update", "after"] * (len(events) // 2)
