@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pipeline.analysis.metrics import all_metrics
 from pipeline.config.regimes import Regime
@@ -146,14 +146,11 @@ def test_a_strategy_hears_of_every_step_right_after_the_update(
     two_tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    step = torch.optim.SGD.step
-
-    def stepped(self: torch.optim.SGD, *arguments: Any) -> Any:
-        events.append("update")
-        return step(self, *arguments)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", stepped)
+    hook = register_optimizer_step_post_hook(lambda *arguments: events.append("update"))
     monkeypatch.setattr(Naive, "after_step", lambda self, model: events.append("after"))
-    train(run_plan(), two_tasks, 1, CPU)
+    try:
+        train(run_plan(), two_tasks, 1, CPU)
+    finally:
+        hook.remove()
     assert len(events) > 100
     assert events == ["update", "after"] * (len(events) // 2)
