@@ -132,6 +132,8 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         & (table["optimizer"] == rule)
         & (table["strategy"] == strategy)
     ]
+    if any(plan.strategy.value_of(key) for key in ("memory", "one_pass", "memory_batch")):
+        return None  # the rows of A-GEM and ER are of the other kinds of memory and memory batch
     memory = plan.strategy.value_of("memory_per_class")
     if memory is not None:
         rows = rows[rows["memory_per_class"] == memory]

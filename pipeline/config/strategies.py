@@ -12,6 +12,10 @@ from pydantic import model_validator
 
 from pipeline.config.types import Chosen, Count, Flag, Weight, setting
 
+#: Settings that several strategies share.
+MEMORY_PER_CLASS = setting("examples kept for each class of each task, in a ring or a reservoir", 1)
+MEMORY_BATCH = setting("examples of the memory in a step; null: as many as in a batch", None)
+
 
 class StrategySettings(Chosen):
     """Base of the settings of every strategy: what a method adds to the gradient or to the data."""
@@ -54,7 +58,8 @@ class AGEMSettings(StrategySettings):
     """Settings of A-GEM, averaged gradient episodic memory."""
 
     name: Literal["agem"]
-    memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
+    memory_per_class: Count = MEMORY_PER_CLASS
+    memory_batch: Count | None = MEMORY_BATCH
     extra_forward: Flag = setting(
         "true: the batch goes through the network once more, before the memory's, as in TAG's code; it then counts twice in "
         "the running statistics of batch normalisation ([what it does](reproductions.md#tag-split-cifar100))",
@@ -63,10 +68,30 @@ class AGEMSettings(StrategySettings):
 
 
 class ERSettings(StrategySettings):
-    """Settings of ER, experience replay from a reservoir."""
+    """Settings of ER, experience replay.
+
+    A plan has the key `memory` only for a ring: with a reservoir it is None.
+    """
 
     name: Literal["er"]
-    memory_per_class: Count = setting("examples kept for each class of each task: A-GEM's ring, ER's reservoir", 1)
+    memory_per_class: Count = MEMORY_PER_CLASS
+    memory: Literal["reservoir", "ring"] | None = setting(
+        "reservoir (also if null): an even sample of all examples so far. ring: the last examples of each class, of earlier "
+        "tasks alone",
+        None,
+    )
+    one_pass: Flag = setting(
+        "true: the batch and the memory's go through the network as one, and the loss is the mean over both, as in the "
+        "authors' code; else two passes, and the sum of two means",
+        None,
+    )
+    memory_batch: Count | None = MEMORY_BATCH
+
+    @model_validator(mode="after")
+    def _a_reservoir_is_left_out(self) -> ERSettings:
+        if self.memory == "reservoir":
+            self.__dict__["memory"] = None
+        return self
 
 
 class MultitaskSettings(StrategySettings):

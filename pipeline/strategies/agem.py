@@ -21,7 +21,7 @@ class AGEM(Remembering[Ring]):
         g - (g . r / r . r) r  where g . r < 0, else g     (A-GEM, eq. 11)
 
     The memory is a ring of the last `memory_per_class` examples of each class of each task. The memory batch, whose
-    gradient is r, is as large as the batch. For the setting `extra_forward` see
+    gradient is r, has `memory_batch` examples, or as many as the batch. For the setting `extra_forward` see
     `pipeline.strategies.published.extra_forward`.
 
     Args:
@@ -57,7 +57,7 @@ class AGEM(Remembering[Ring]):
             published.extra_forward(model, batch)
         reference: Sequence[Tensor | None] = []
         if self.task > 0:
-            remembered = cross_entropy(model, self.memory.sample(self.stream.batch_size))
+            remembered = cross_entropy(model, self.recall())
             reference = torch.autograd.grad(remembered, trained(model), allow_unused=True)
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)

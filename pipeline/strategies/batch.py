@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,6 +56,14 @@ def cross_entropy(model: TaskModel, batch: Batch) -> Tensor:
         A scalar with a graph.
     """
     return F.cross_entropy(model(batch.images, batch.task), batch.labels)
+
+
+def joined(*batches: Batch) -> Batch:
+    """The examples of several batches as one, in this order, with the task of each."""
+    tasks = [torch.as_tensor(batch.task, device=batch.labels.device).expand(len(batch.labels)) for batch in batches]
+    return Batch(
+        torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]), torch.cat(tasks)
+    )
 
 
 def trained(model: nn.Module) -> list[Tensor]:

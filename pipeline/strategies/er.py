@@ -1,37 +1,50 @@
-"""ER: experience replay from a reservoir (Chaudhry et al. 2019, arXiv 1902.10486)."""
+"""ER: experience replay from a reservoir or a ring (Chaudhry et al. 2019, arXiv 1902.10486)."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.strategies import ERSettings
-from pipeline.models import TaskModel
-from pipeline.strategies.batch import Batch, Stream, cross_entropy
-from pipeline.strategies.memory import Reservoir
+from pipeline.models import TaskModel, TaskTensors
+from pipeline.strategies.batch import Batch, Stream, cross_entropy, joined
+from pipeline.strategies.memory import Memory, Reservoir, Ring
 from pipeline.strategies.remembering import Remembering
 
 
-class ER(Remembering[Reservoir]):
+class ER(Remembering[Memory]):
     """Experience replay: from the second task on, the loss of a random memory batch is added to that of the batch.
 
         g + the gradient of the memory batch's loss
 
-    The reservoir has `memory_per_class` slots for each class of each task, and every batch is offered to it once its
-    gradient was computed. The memory batch is as large as the batch. It goes through the network in a separate pass,
-    because batch normalisation must not mix the two.
+    The memory has `memory_per_class` slots for each class of each task. With `memory: reservoir` it is an even sample of
+    all examples so far, with `memory: ring` it holds the last examples of each class, and only those of earlier tasks are
+    drawn. Every batch is offered to it once its gradient was computed. The memory batch has `memory_batch` examples, or
+    as many as the batch. It goes through the network in a separate pass, so that batch normalisation does not mix the
+    two; with `one_pass` both go through it together, and the gradient is that of the mean loss over all their examples.
 
     Args:
         plan: the settings.
         stream: what the strategy needs to know of the stream.
     """
 
+    plan: ERSettings
+
     def __init__(self, plan: ERSettings, stream: Stream) -> None:
-        size = plan.memory_per_class * sum(len(outputs) for outputs in stream.classes)
-        super().__init__(plan, stream, Reservoir(size, stream.generator))
+        super().__init__(plan, stream, memory_of(plan, stream))
+
+    def begin_task(self, task: TaskTensors) -> None:
+        """Let a ring sample from the tasks before this one.
+
+        Args:
+            task: the training data of the task.
+        """
+        super().begin_task(task)
+        self.memory.begin_task(task.task, task.labels.device)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """Leave the gradient of the two losses in `.grad`, and offer the batch to the reservoir.
+        """Leave the gradient of the two losses in `.grad`, and offer the batch to the memory.
 
         Args:
             model: the network.
@@ -40,9 +53,22 @@ class ER(Remembering[Reservoir]):
         Returns:
             The loss of the batch alone, detached.
         """
-        loss = cross_entropy(model, batch)
-        torch.autograd.backward(loss)
-        if self.task > 0:
-            torch.autograd.backward(cross_entropy(model, self.memory.sample(self.stream.batch_size)))
+        if self.plan.one_pass and self.task > 0:
+            both = joined(batch, self.recall())
+            losses = F.cross_entropy(model(both.images, both.task), both.labels, reduction="none")
+            torch.autograd.backward(losses.mean())
+            loss = losses[: len(batch.labels)].mean()
+        else:
+            loss = cross_entropy(model, batch)
+            torch.autograd.backward(loss)
+            if self.task > 0:
+                torch.autograd.backward(cross_entropy(model, self.recall()))
         self.memory.add(batch)
         return loss.detach()
+
+
+def memory_of(plan: ERSettings, stream: Stream) -> Memory:
+    """The memory that the settings name, with `memory_per_class` slots for each class of each task."""
+    if plan.memory == "ring":
+        return Ring(plan.memory_per_class, stream.classes, stream.generator)
+    return Reservoir(plan.memory_per_class * sum(len(outputs) for outputs in stream.classes), stream.generator)

@@ -41,6 +41,26 @@ class Memory:
         self.images: Tensor | None = None
         self.labels = self.tasks = torch.empty(0)
 
+    def begin_task(self, task: int, device: torch.device) -> None:
+        """Set the task whose examples will be added. Does nothing here.
+
+        Args:
+            task: its number, from 0.
+            device: the training device.
+        """
+
+    def add(self, batch: Batch) -> None:
+        """Take in the examples of `batch`, or some of them."""
+        raise NotImplementedError
+
+    def sample(self, count: int) -> Batch:
+        """Draw `count` different examples with equal probability, or all if there are fewer.
+
+        Raises:
+            RuntimeError: if there is none to draw.
+        """
+        raise NotImplementedError
+
     def _write(self, slots: Tensor, batch: Batch) -> None:
         """Put each example of `batch` into its slot; slot number `size` is the spare one."""
         if self.images is None:

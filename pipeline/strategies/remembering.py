@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskTensors
-from pipeline.strategies.batch import Stream
+from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.memory import Memory
 from pipeline.strategies.naive import Naive
 
@@ -36,6 +36,14 @@ class Remembering(Naive, Generic[M]):
     def begin_task(self, task: TaskTensors) -> None:
         """Note the number of the task, which tells whether there are earlier ones to recall."""
         self.task = task.task
+
+    def recall(self) -> Batch:
+        """Draw a memory batch: `memory_batch` examples if the strategy has this setting, else as many as in a batch.
+
+        Raises:
+            RuntimeError: if the memory holds no example to draw.
+        """
+        return self.memory.sample(self.plan.value_of("memory_batch") or self.stream.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the memory, and the number of the present task."""

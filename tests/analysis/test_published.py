@@ -45,7 +45,7 @@ def test_a_row_is_found_by_its_memory() -> None:
     assert means == [59.144, 65.744, 68.938]
 
 
-@pytest.mark.parametrize("method", ["multitask", "stable-er", "stable-ewc"])
+@pytest.mark.parametrize("method", ["multitask", "stable-er", "stable-ewc", "er-ring", "er-reservoir", "agem-256"])
 def test_what_was_not_published_has_no_row(method: str) -> None:
     assert published_row(TABLE, "split-cifar100", plan("split-cifar100", method)) is None
 

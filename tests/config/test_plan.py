@@ -108,6 +108,15 @@ def test_a_plan_holds_only_what_its_strategy_has(configured: Path) -> None:
         plan(configured, "ewc")
 
 
+def test_a_plan_tells_the_kind_of_memory_only_if_it_is_no_reservoir(configured: Path) -> None:
+    ring = plan(configured, "er-ring").strategy.model_dump(exclude_none=True)
+    assert ring == {"name": "er", "memory_per_class": 1, "memory": "ring", "one_pass": True}
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    er:\n      memory: ring\n")
+    assert plan(configured, "er").strategy.value_of("memory") == "ring"
+    edit(configured / "methods.yaml", "  strategy: er\n", "  strategy: er\n  memory: reservoir\n")
+    assert plan(configured, "er").strategy.model_dump(exclude_none=True) == {"name": "er", "memory_per_class": 1}
+
+
 def test_passes_and_visits_together_are_refused(configured: Path) -> None:
     edit(configured / "methods.yaml", "  visits: 100\n", "  visits: 100\n  passes: 3\n")
     with pytest.raises(UserError, match=r"methods\.yaml: multitask-visits\.visits: .* remove one of them"):

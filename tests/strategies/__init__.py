@@ -32,7 +32,10 @@ PLANS = {
     "ewc-published": EWCSettings(name="ewc", ewc_lambda=3.0, fisher="published", fisher_batch=5, penalty_clip=100.0),
     "agem": AGEMSettings(name="agem", memory_per_class=2),
     "agem-extra-forward": AGEMSettings(name="agem", memory_per_class=2, extra_forward=True),
+    "agem-memory-batch": AGEMSettings(name="agem", memory_per_class=2, memory_batch=7),
     "er": ERSettings(name="er", memory_per_class=2),
+    "er-ring": ERSettings(name="er", memory_per_class=2, memory="ring", one_pass=True),
+    "er-one-pass": ERSettings(name="er", memory_per_class=2, one_pass=True, memory_batch=3),
     "multitask": MultitaskSettings(name="multitask"),
     "multitask-passes": MultitaskPassesSettings(name="multitask-passes", passes=2),
 }

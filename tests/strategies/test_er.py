@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models import TaskModel
 from pipeline.strategies import Batch
-from pipeline.strategies.batch import cross_entropy
+from pipeline.strategies.batch import cross_entropy, joined
 from pipeline.strategies.er import ER
+from pipeline.strategies.memory import Reservoir, Ring
 from tests.strategies import OWN, PLANS, batch_of, gradients, network, random_task, strategy
 
 
-def er(tasks: int, model: TaskModel) -> ER:
+def er(tasks: int, model: TaskModel, plan: str = "er") -> ER:
     """ER in task `tasks` (from 0), after one batch of it and all of the earlier ones."""
-    own = strategy(PLANS["er"])
+    own = strategy(PLANS[plan])
     assert isinstance(own, ER)
     for number in range(tasks + 1):
         task = random_task(number)
@@ -69,10 +72,47 @@ def test_from_the_second_task_on_the_gradient_of_a_memory_batch_is_added() -> No
     torch.testing.assert_close(gradients(own, model, batch), list(torch.autograd.grad(loss, list(model.parameters()))))
 
 
-def test_on_the_first_task_er_is_naive() -> None:
+@pytest.mark.parametrize("plan", ["er", "er-ring", "er-one-pass"])
+def test_on_the_first_task_er_is_naive(plan: str) -> None:
     model, batch = network(), batch_of(random_task(0), first=4)
     plain = gradients(strategy(PLANS["naive"]), model, batch)
-    assert all(torch.equal(*pair) for pair in zip(gradients(er(0, model), model, batch), plain, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(gradients(er(0, model, plan), model, batch), plain, strict=True))
+
+
+@pytest.mark.parametrize(("plan", "count"), [("er-ring", 4), ("er-one-pass", 3)])
+def test_in_one_pass_the_loss_is_the_mean_over_the_examples_of_both_batches(plan: str, count: int) -> None:
+    model = network()
+    own = er(1, model, plan)
+    sample = copy.deepcopy(own).memory.sample(count)
+    assert len(sample.labels) == count
+    batch = batch_of(random_task(1), first=4)
+    logits = torch.cat([model(batch.images, batch.task), model(sample.images, sample.task)])
+    losses = F.cross_entropy(logits, torch.cat([batch.labels, sample.labels]), reduction="none")
+    wanted = torch.autograd.grad(losses.sum() / (4 + count), list(model.parameters()))
+    torch.testing.assert_close(gradients(own, model, batch), list(wanted))
+
+
+def test_in_one_pass_batch_normalisation_sees_both_batches_as_one() -> None:
+    own = er(1, network(), "er-ring")
+    batch = batch_of(random_task(1), first=4)
+    asked, found = network(normalised=True).train(), network(normalised=True).train()
+    both = joined(batch, copy.deepcopy(own).memory.sample(4))
+    asked(both.images, both.task)
+    own.backward(found, batch)
+    torch.testing.assert_close(list(found.buffers()), list(asked.buffers()))
+
+
+def test_a_ring_replays_only_earlier_tasks() -> None:
+    own, model = er(2, network(), "er-ring"), network()
+    assert isinstance(own.memory, Ring)
+    drawn = [own.recall().task for _ in range(5)]
+    assert set(torch.cat([task for task in drawn if isinstance(task, Tensor)]).tolist()) == {0, 1}
+    assert torch.isfinite(own.backward(model, batch_of(random_task(2))))
+
+
+def test_the_memory_batch_is_as_large_as_its_setting_says() -> None:
+    assert len(er(2, network(), "er-one-pass").recall().labels) == 3
+    assert len(er(2, network()).recall().labels) == 4  # the batch's
 
 
 def test_the_reported_loss_is_that_of_the_batch_alone() -> None:
@@ -81,9 +121,13 @@ def test_the_reported_loss_is_that_of_the_batch_alone() -> None:
     loss = own.backward(copy.deepcopy(model), batch)
     assert torch.equal(loss, cross_entropy(model, batch).detach())
     assert not loss.requires_grad
+    together = er(1, model, "er-ring").backward(copy.deepcopy(model), batch)
+    torch.testing.assert_close(together, loss)
+    assert not together.requires_grad
 
 
 def test_the_reservoir_has_its_slots_for_every_class_of_the_stream_and_is_offered_every_example() -> None:
     memory = er(2, network()).memory
+    assert isinstance(memory, Reservoir)
     assert memory.size == 2 * 6
     assert memory.seen == 12 + 12 + 4

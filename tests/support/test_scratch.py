@@ -44,6 +44,10 @@ PLANS = {
     ),
     "agem": run_plan(optimizer=SGD, strategy={"name": "agem", "memory_per_class": 2}),
     "er": run_plan(optimizer=tag("adam"), strategy={"name": "er", "memory_per_class": 2}),
+    "er-ring": run_plan(
+        optimizer=SGD,
+        strategy={"name": "er", "memory_per_class": 2, "memory": "ring", "one_pass": True, "memory_batch": 5},
+    ),
     "multitask": run_plan(optimizer=SGD, strategy={"name": "multitask"}),
     "multitask-passes": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "passes": 2}),
     "multitask-visits": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "visits": 5}),
