@@ -206,7 +206,6 @@ def _refuse_unused(name: str, method: Method, used: type[Chosen], choices: Seque
     """Raise UserError if the method sets a value that `used`, its update rule or strategy, does not have."""
     for key in sorted(settings_of(*choices).keys() - settings_of(used).keys()):
         if getattr(method, key) is not None:
-            having = " and ".join(f"'{owner}'" for owner in owners(choices, key))
-            raise UserError(
-                f"methods.yaml: {name}.{key}: '{used.called()}' has no {key}, only {having} have it; remove it"
-            )
+            *others, last = (f"'{owner}'" for owner in owners(choices, key))
+            having = f"{', '.join(others)} and {last} have" if others else f"{last} has"
+            raise UserError(f"methods.yaml: {name}.{key}: '{used.called()}' has no {key}, only {having} it; remove it")

@@ -94,6 +94,17 @@ class ERSettings(StrategySettings):
         return self
 
 
+class GEMSettings(StrategySettings):
+    """Settings of GEM, gradient episodic memory."""
+
+    name: Literal["gem"]
+    memory_per_class: Count = MEMORY_PER_CLASS
+    margin: Weight = setting(
+        "least weight of an earlier task's gradient where the gradient is projected: how far it turns towards earlier tasks",
+        0.5,
+    )
+
+
 class MultitaskSettings(StrategySettings):
     """Multi-task learning on batches that mix the examples of all tasks, which has no settings."""
 

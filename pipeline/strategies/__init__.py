@@ -4,14 +4,16 @@ With L the mean cross-entropy of the batch and g its gradient, each strategy lea
 
     naive             g
     ewc               g + clip( 2 lambda F (theta - theta*) )           Kirkpatrick et al. 2017, arXiv 1612.00796
+    gem               the nearest to g with no negative product with   Lopez-Paz and Ranzato 2017, arXiv 1706.08840
+                      any g_k
     agem              g - (g . r / r . r) r  where g . r < 0, else g    Chaudhry et al. 2019, arXiv 1812.00420
     er                g + the gradient of a memory batch's loss         Chaudhry et al. 2019, arXiv 1902.10486
     multitask         g of batches that mix the examples of all tasks
     multitask-passes  g, in several passes over the tasks in sequence
 
-F is the diagonal Fisher information, theta* the weights after the task learnt last, and r the gradient of the loss of a
-memory batch. The settings of each strategy are a class in `pipeline.config.strategies`. Any strategy goes with any
-update rule and any regime.
+F is the diagonal Fisher information, theta* the weights after the task learnt last, r the gradient of the loss of a memory
+batch, and g_k that of the memory of an earlier task. The settings of each strategy are a class in
+`pipeline.config.strategies`. Any strategy goes with any update rule and any regime.
 
 An example that runs as it stands, on a stream of two tasks with one batch each:
 
@@ -47,6 +49,7 @@ Public members:
 The strategies themselves are in modules of their own:
 
 - `ewc.EWC`: elastic weight consolidation, with the Fisher information of `fisher`.
+- `gem.GEM`: gradient episodic memory, with the `memory.Ring`.
 - `agem.AGEM`: averaged gradient episodic memory, with the `memory.Ring`.
 - `er.ER`: experience replay, with the `memory.Reservoir`.
 - `multitask.Multitask` and `multitask.MultitaskPasses`: the upper bound, from joint batches or from passes in sequence.
@@ -63,6 +66,7 @@ from pipeline.config.strategies import (
     AGEMSettings,
     ERSettings,
     EWCSettings,
+    GEMSettings,
     MultitaskPassesSettings,
     MultitaskSettings,
     NaiveSettings,
@@ -72,6 +76,7 @@ from pipeline.strategies.agem import AGEM
 from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.er import ER
 from pipeline.strategies.ewc import EWC
+from pipeline.strategies.gem import GEM
 from pipeline.strategies.multitask import Multitask, MultitaskPasses
 from pipeline.strategies.naive import Naive
 
@@ -81,6 +86,7 @@ __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
     NaiveSettings: Naive,
     EWCSettings: EWC,
+    GEMSettings: GEM,
     AGEMSettings: AGEM,
     ERSettings: ER,
     MultitaskSettings: Multitask,

@@ -206,6 +206,33 @@ class Ring(Memory):
         self._write(torch.where(after < self.per_class, slots, self.size), batch)
         self.counts.index_add_(0, place, torch.ones_like(place))
 
+    def slots_of_tasks(self, task: int) -> list[tuple[int, Tensor]]:
+        """Where the examples of each earlier task are. Reads the counts of the classes, for which a GPU waits.
+
+        Args:
+            task: the number of the present task, from 0.
+
+        Returns:
+            The number of each task before it of which there are examples, and their slots, (n,) int64.
+        """
+        filled = self.counts.clamp_max(self.per_class).tolist()
+        found, first = [], 0
+        for number, outputs in enumerate(self.classes[:task]):
+            of_classes = range(first, first + len(outputs))
+            slots = [place * self.per_class + row for place in of_classes for row in range(filled[place])]
+            if slots:
+                found.append((number, torch.tensor(slots, device=self.counts.device)))
+            first += len(outputs)
+        return found
+
+    def at(self, slots: Tensor) -> Batch:
+        """The examples in these slots.
+
+        Raises:
+            RuntimeError: if nothing was ever added.
+        """
+        return self._read(slots)
+
     def sample(self, count: int) -> Batch:
         """Draw `count` different examples of earlier tasks with equal probability, or all if there are fewer.
 

@@ -42,6 +42,7 @@ PLANS = {
     "ewc-exact": run_plan(
         optimizer=tag("rmsprop"), strategy={"name": "ewc", "ewc_lambda": 10.0, "fisher": "exact", "penalty_clip": 1.0}
     ),
+    "gem": run_plan(optimizer=SGD, strategy={"name": "gem", "memory_per_class": 2, "margin": 0.5}),
     "agem": run_plan(optimizer=SGD, strategy={"name": "agem", "memory_per_class": 2}),
     "er": run_plan(optimizer=tag("adam"), strategy={"name": "er", "memory_per_class": 2}),
     "er-ring": run_plan(
