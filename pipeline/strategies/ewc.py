@@ -10,12 +10,12 @@ from torch import Tensor
 from pipeline.config.strategies import EWCSettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.strategies import published
-from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
+from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.fisher import batch_fisher, exact_fisher
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.penalty import Penalised, weights
 
 
-class EWC(Naive):
+class EWC(Penalised):
     """The gradient of the loss, plus that of a penalty on moving away from the weights of the task learnt last.
 
         penalty = lambda sum_i F_i (theta_i - theta*_i)^2
@@ -31,7 +31,7 @@ class EWC(Naive):
         stream: what the strategy needs to know of the stream.
 
     Attributes:
-        fisher: F, one tensor per trained parameter; empty before the first task ends.
+        importance: F, one tensor per trained parameter; empty before the first task ends.
         anchor: theta*, likewise.
         tasks: number of tasks in the running mean.
     """
@@ -40,25 +40,12 @@ class EWC(Naive):
 
     def __init__(self, plan: EWCSettings, stream: Stream) -> None:
         super().__init__(plan, stream)
-        self.fisher: list[Tensor] = []
-        self.anchor: list[Tensor] = []
         self.tasks = 0
 
-    def backward(self, model: TaskModel, batch: Batch) -> Tensor:
-        """Leave the gradient of the batch's loss and of the penalty in `.grad`.
-
-        Args:
-            model: the network.
-            batch: the examples of this step.
-
-        Returns:
-            The loss of the batch, without the penalty, detached.
-        """
-        loss = cross_entropy(model, batch)
-        torch.autograd.backward(loss)
-        for parameter, pull in zip(trained(model), self.penalty_gradient(model), strict=False):
-            parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
-        return loss.detach()
+    @property
+    def weight(self) -> float:
+        """lambda, the weight of the penalty."""
+        return self.plan.ewc_lambda
 
     @torch.no_grad()
     def penalty_gradient(self, model: TaskModel) -> list[Tensor]:
@@ -67,12 +54,8 @@ class EWC(Naive):
         Returns:
             One tensor per trained parameter; an empty list before the first task ends.
         """
-        if not self.fisher:
-            return []
-        gradient = list(torch._foreach_sub(trained(model), self.anchor))
-        torch._foreach_mul_(gradient, self.fisher)
-        torch._foreach_mul_(gradient, 2 * self.plan.ewc_lambda)
-        if self.plan.penalty_clip:
+        gradient = super().penalty_gradient(model)
+        if gradient and self.plan.penalty_clip:
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradient)))
             torch._foreach_mul_(gradient, (self.plan.penalty_clip / norm.clamp_min(1e-12)).clamp_max(1.0))
         return gradient
@@ -90,10 +73,10 @@ class EWC(Naive):
         if new is None:
             return
         self.tasks += 1
-        self.fisher = self.fisher or [torch.zeros_like(tensor) for tensor in new]
+        self.importance = self.importance or [torch.zeros_like(tensor) for tensor in new]
         share = published.share(self.tasks) if self.plan.fisher == "published" else 1 / self.tasks
-        torch._foreach_lerp_(self.fisher, new, share)
-        self.anchor = [parameter.detach().clone() for parameter in trained(model)]
+        torch._foreach_lerp_(self.importance, new, share)
+        self.anchor = weights(model)
 
     def _information(self, model: TaskModel, task: TaskTensors) -> list[Tensor] | None:
         """The Fisher information of a task, one tensor per trained parameter.
@@ -112,16 +95,10 @@ class EWC(Naive):
 
     def state_dict(self) -> dict[str, Any]:
         """The Fisher information, the anchor, the number of tasks and the state of the random generator."""
-        return {
-            "fisher": self.fisher,
-            "anchor": self.anchor,
-            "tasks": self.tasks,
-            "generator": self.stream.generator.bit_generator.state,
-        }
+        return super().state_dict() | {"tasks": self.tasks, "generator": self.stream.generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
-        self.fisher = [tensor.clone() for tensor in state["fisher"]]
-        self.anchor = [tensor.clone() for tensor in state["anchor"]]
+        super().load_state_dict(state)
         self.tasks = state["tasks"]
         self.stream.generator.bit_generator.state = state["generator"]

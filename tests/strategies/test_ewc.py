@@ -32,14 +32,14 @@ def by_hand(penalty_clip: float) -> tuple[EWC, TaskModel]:
             parameter.copy_(torch.tensor(values))
     own = ewc(penalty_clip=penalty_clip)
     own.anchor = [torch.tensor([[0.5, 0.0]]), torch.tensor([4.5])]
-    own.fisher = [torch.tensor([[2.0, 0.25]]), torch.tensor([8.0])]
+    own.importance = [torch.tensor([[2.0, 0.25]]), torch.tensor([8.0])]
     own.tasks = 1
     return own, model
 
 
 def penalty(own: EWC, model: nn.Module) -> Tensor:
     """lambda sum_i F_i (theta_i - theta*_i)^2."""
-    terms = zip(model.parameters(), own.fisher, own.anchor, strict=False)
+    terms = zip(model.parameters(), own.importance, own.anchor, strict=False)
     return (own.plan.ewc_lambda or 0.0) * sum(((f * (p - a) ** 2).sum() for p, f, a in terms), torch.zeros(()))
 
 
@@ -107,7 +107,7 @@ def test_weights_that_are_not_trained_are_left_out() -> None:
         own.end_task(model, random_task(0))
         own.backward(model, batch)
         assert frozen.grad is None
-        assert len(own.fisher) == len(own.anchor) == len(list(model.parameters())) - 1
+        assert len(own.importance) == len(own.anchor) == len(list(model.parameters())) - 1
 
 
 def fisher_by_definition(model: TaskModel, task: TaskTensors, outputs: list[int]) -> list[Tensor]:
@@ -137,8 +137,8 @@ def test_exact_fisher_is_the_diagonal_of_the_exact_one(
     wanted = fisher_by_definition(copy.deepcopy(model), data, OWN[task])
     own = ewc(PLANS["ewc-exact"])
     own.end_task(model, data)
-    torch.testing.assert_close(own.fisher, wanted, rtol=1e-4, atol=1e-8)
-    assert any((fisher > 0).any() for fisher in own.fisher)
+    torch.testing.assert_close(own.importance, wanted, rtol=1e-4, atol=1e-8)
+    assert any((fisher > 0).any() for fisher in own.importance)
 
 
 def test_exact_fisher_of_a_logistic_model_is_the_known_one() -> None:
@@ -163,7 +163,7 @@ def test_batch_fisher_is_the_squared_gradient_of_the_mean_loss_of_one_batch(exam
     evaluated = copy.deepcopy(model).eval()
     loss = nn.functional.cross_entropy(evaluated(task.images[draw], 1), task.labels[draw])
     wanted = [gradient**2 for gradient in torch.autograd.grad(loss, list(evaluated.parameters()))]
-    torch.testing.assert_close(own.fisher, wanted)
+    torch.testing.assert_close(own.importance, wanted)
 
 
 def test_a_batch_larger_than_the_task_is_the_whole_task() -> None:
@@ -171,7 +171,7 @@ def test_a_batch_larger_than_the_task_is_the_whole_task() -> None:
     own = ewc(fisher_batch=200)
     own.end_task(model, task)
     wanted = torch.autograd.grad(cross_entropy(model, batch_of(task, count=12)), list(model.parameters()))
-    torch.testing.assert_close(own.fisher, [gradient**2 for gradient in wanted])
+    torch.testing.assert_close(own.importance, [gradient**2 for gradient in wanted])
 
 
 @pytest.mark.parametrize("plan", ["ewc", "ewc-exact"])
@@ -184,9 +184,9 @@ def test_fisher_is_the_mean_over_the_tasks_and_the_anchor_the_last_weights(plan:
         own.end_task(model, task)
         alone = ewc(PLANS[plan], **changes)
         alone.end_task(model, task)
-        single.append(alone.fisher)
+        single.append(alone.importance)
     wanted = [torch.stack(list(parts)).mean(dim=0) for parts in zip(*single, strict=True)]
-    torch.testing.assert_close(own.fisher, wanted)
+    torch.testing.assert_close(own.importance, wanted)
     assert all(torch.equal(*pair) for pair in zip(own.anchor, models[-1].parameters(), strict=True))
     with torch.no_grad():
         next(models[-1].parameters()).add_(1)
@@ -223,12 +223,12 @@ def test_the_published_fisher_information_is_that_of_the_next_tasks_outputs_and_
     tasks = [random_task(number) for number in range(3)]
     first, second = (as_the_published_code(model, task.images, task.labels, OWN[task.task + 1]) for task in tasks[:2])
     own.end_task(model, tasks[0])
-    torch.testing.assert_close(own.fisher, [f / 2 for f in first])
+    torch.testing.assert_close(own.importance, [f / 2 for f in first])
     own.end_task(model, tasks[1])
-    torch.testing.assert_close(own.fisher, [(f / 2 + 2 * s) / 3 for f, s in zip(first, second, strict=True)])
-    kept = [tensor.clone() for tensor in own.fisher]
+    torch.testing.assert_close(own.importance, [(f / 2 + 2 * s) / 3 for f, s in zip(first, second, strict=True)])
+    kept = [tensor.clone() for tensor in own.importance]
     own.end_task(model, tasks[2])  # the last: nothing follows
-    assert all(torch.equal(*pair) for pair in zip(own.fisher, kept, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(own.importance, kept, strict=True))
     plain = ewc(fisher_batch=12)
     plain.end_task(model, tasks[0])
-    assert any(not torch.allclose(f / 2, p) for f, p in zip(first, plain.fisher, strict=True))
+    assert any(not torch.allclose(f / 2, p) for f, p in zip(first, plain.importance, strict=True))
