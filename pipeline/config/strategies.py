@@ -6,13 +6,14 @@ to the registry in `pipeline/strategies/__init__.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config.types import Chosen, Count, Flag, Weight, setting
 
 #: Settings that several strategies share.
+EWC_LAMBDA = "weight of the penalty λ Σ F (θ − θ*)²"
 MEMORY_PER_CLASS = setting("examples kept for each class of each task, in a ring or a reservoir", 1)
 MEMORY_BATCH = setting("examples of the memory in a step; null: as many as in a batch", None)
 
@@ -36,7 +37,7 @@ class EWCSettings(StrategySettings):
     """
 
     name: Literal["ewc"]
-    ewc_lambda: Weight = setting("weight of the penalty λ Σ F (θ − θ*)²")
+    ewc_lambda: Weight = setting(EWC_LAMBDA)
     fisher: Literal["batch", "exact", "published"] = setting(
         "batch: the running mean over the tasks of the squared gradient of the mean loss of one batch. exact: the "
         "textbook's, the mean over all training examples of the task, and over the classes by their probability. "
@@ -92,6 +93,39 @@ class ERSettings(StrategySettings):
         if self.memory == "reservoir":
             self.__dict__["memory"] = None
         return self
+
+
+class OnlineEWCSettings(StrategySettings):
+    """Settings of online EWC."""
+
+    name: Literal["online-ewc"]
+    ewc_lambda: Weight = setting(EWC_LAMBDA, 10.0)  # F is in [0, 1], on every benchmark
+    fisher_interval: Count = setting("steps over which squared gradients are averaged", 50)
+    fisher_decay: Annotated[float, Field(gt=0, le=1)] = setting(
+        "share of the newest such average in the moving average that weighs the penalty", 0.9
+    )
+
+
+class SISettings(StrategySettings):
+    """Settings of SI, synaptic intelligence."""
+
+    name: Literal["si"]
+    si_c: Weight = setting("weight of the penalty c Σ Ω (θ − θ*)²", 0.1)
+    damping: Annotated[float, Field(gt=0, le=1e6)] = setting(
+        "ξ, added to the squared distance that a weight has gone before the fall of the loss is divided by it", 1e-3
+    )
+
+
+class MASSettings(StrategySettings):
+    """Settings of MAS, memory aware synapses."""
+
+    name: Literal["mas"]
+    mas_lambda: Weight = setting("weight of the penalty λ Σ Ω (θ − θ*)²", 0.1)
+    mas_examples: Count | None = setting("training examples of a task that Ω is taken on; null: all", None)
+    published: Flag = setting(
+        "true: Ω of the last task replaces that of earlier ones, as in the code of A-GEM's authors; else it is added",
+        None,
+    )
 
 
 class GEMSettings(StrategySettings):

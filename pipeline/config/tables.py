@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.config.regimes import Regime, TrainingPlan
@@ -36,7 +37,7 @@ from pipeline.config.schema import (
     Training,
 )
 from pipeline.config.strategies import StrategySettings
-from pipeline.config.types import Strict, owners, settings_of
+from pipeline.config.types import Chosen, Strict, owners, settings_of
 from pipeline.config.update_rules import UpdateRuleSettings
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
@@ -101,14 +102,21 @@ def methods() -> Iterator[Row]:
         for key, field in settings_of(*models).items():
             having = owners([*UpdateRuleSettings.choices, *StrategySettings.choices], key)
             of = ", ".join(having) if len(having) < len(UpdateRuleSettings.choices) and having else "all"
-            default = (
-                ""
-                if field.is_required() or field.default is None
-                else f"{field.default:g}"
-                if isinstance(field.default, float | int)
-                else str(field.default)
-            )
-            yield f"`{key}`", of, str(field.description), values(field), default
+            yield f"`{key}`", of, str(field.description), values(field), _default(models, key)
+
+
+def _default(models: Iterable[type[BaseModel]], key: str) -> str:
+    """The default of a setting; where models differ, each default with the names of those that have it."""
+    names: dict[str, list[str]] = {}
+    for model in models:
+        field = settings_of(model).get(key)
+        if field is not None:
+            value = "" if field.is_required() or field.default is None else field.default
+            text = f"{value:g}" if isinstance(value, float | int) else str(value)
+            names.setdefault(text, []).append(model.called() if issubclass(model, Chosen) else "")
+    if len(names) == 1:
+        return next(iter(names))
+    return ", ".join(f"{value} ({', '.join(of)})" for value, of in names.items() if value)
 
 
 def values(field: FieldInfo) -> str:

@@ -4,16 +4,18 @@ With L the mean cross-entropy of the batch and g its gradient, each strategy lea
 
     naive             g
     ewc               g + clip( 2 lambda F (theta - theta*) )           Kirkpatrick et al. 2017, arXiv 1612.00796
-    gem               the nearest to g with no negative product with   Lopez-Paz and Ranzato 2017, arXiv 1706.08840
-                      any g_k
+    online-ewc        g + 2 lambda F (theta - theta*)                   Schwarz et al. 2018, arXiv 1805.06370
+    si                g + 2 c Omega (theta - theta*)                    Zenke et al. 2017, arXiv 1703.04200
+    mas               g + 2 lambda Omega (theta - theta*)               Aljundi et al. 2018, arXiv 1711.09601
+    gem               the nearest to g without a negative g . g_k       Lopez-Paz and Ranzato 2017, arXiv 1706.08840
     agem              g - (g . r / r . r) r  where g . r < 0, else g    Chaudhry et al. 2019, arXiv 1812.00420
     er                g + the gradient of a memory batch's loss         Chaudhry et al. 2019, arXiv 1902.10486
     multitask         g of batches that mix the examples of all tasks
     multitask-passes  g, in several passes over the tasks in sequence
 
-F is the diagonal Fisher information, theta* the weights after the task learnt last, r the gradient of the loss of a memory
-batch, and g_k that of the memory of an earlier task. The settings of each strategy are a class in
-`pipeline.config.strategies`. Any strategy goes with any update rule and any regime.
+F is the diagonal Fisher information, Omega another measure of how much a weight matters to earlier tasks, theta* the weights
+after the task learnt last, r the gradient of the loss of a memory batch, and g_k that of the memory of an earlier task. The
+settings of each strategy are a class in `pipeline.config.strategies`. Any strategy goes with any update rule and any regime.
 
 An example that runs as it stands, on a stream of two tasks with one batch each:
 
@@ -49,10 +51,14 @@ Public members:
 The strategies themselves are in modules of their own:
 
 - `ewc.EWC`: elastic weight consolidation, with the Fisher information of `fisher`.
+- `online_ewc.OnlineEWC`: EWC with a moving average of squared gradients.
+- `si.SI`: synaptic intelligence, which weighs by the fall of the loss on a weight's path.
+- `mas.MAS`: memory aware synapses, which weighs by the reaction of the outputs to a weight.
 - `gem.GEM`: gradient episodic memory, with the `memory.Ring`.
 - `agem.AGEM`: averaged gradient episodic memory, with the `memory.Ring`.
 - `er.ER`: experience replay, with the `memory.Reservoir`.
 - `multitask.Multitask` and `multitask.MultitaskPasses`: the upper bound, from joint batches or from passes in sequence.
+- `penalty.Penalised`: the base class of strategies with a quadratic penalty.
 - `remembering.Remembering`: the base class of strategies with a memory.
 - `published`: what the papers' code does differently from the papers.
 """
@@ -67,9 +73,12 @@ from pipeline.config.strategies import (
     ERSettings,
     EWCSettings,
     GEMSettings,
+    MASSettings,
     MultitaskPassesSettings,
     MultitaskSettings,
     NaiveSettings,
+    OnlineEWCSettings,
+    SISettings,
     StrategySettings,
 )
 from pipeline.strategies.agem import AGEM
@@ -77,8 +86,11 @@ from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.er import ER
 from pipeline.strategies.ewc import EWC
 from pipeline.strategies.gem import GEM
+from pipeline.strategies.mas import MAS
 from pipeline.strategies.multitask import Multitask, MultitaskPasses
 from pipeline.strategies.naive import Naive
+from pipeline.strategies.online_ewc import OnlineEWC
+from pipeline.strategies.si import SI
 
 __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 
@@ -86,6 +98,9 @@ __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
     NaiveSettings: Naive,
     EWCSettings: EWC,
+    OnlineEWCSettings: OnlineEWC,
+    SISettings: SI,
+    MASSettings: MAS,
     GEMSettings: GEM,
     AGEMSettings: AGEM,
     ERSettings: ER,

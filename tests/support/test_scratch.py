@@ -42,6 +42,11 @@ PLANS = {
     "ewc-exact": run_plan(
         optimizer=tag("rmsprop"), strategy={"name": "ewc", "ewc_lambda": 10.0, "fisher": "exact", "penalty_clip": 1.0}
     ),
+    "online-ewc": run_plan(
+        optimizer=SGD, strategy={"name": "online-ewc", "ewc_lambda": 10.0, "fisher_interval": 50, "fisher_decay": 0.9}
+    ),
+    "si": run_plan(optimizer=tag("rmsprop"), strategy={"name": "si", "si_c": 0.1, "damping": 1e-3}),
+    "mas": run_plan(optimizer=SGD, strategy={"name": "mas", "mas_lambda": 0.1, "mas_examples": 20}),
     "gem": run_plan(optimizer=SGD, strategy={"name": "gem", "memory_per_class": 2, "margin": 0.5}),
     "agem": run_plan(optimizer=SGD, strategy={"name": "agem", "memory_per_class": 2}),
     "er": run_plan(optimizer=tag("adam"), strategy={"name": "er", "memory_per_class": 2}),

@@ -1,0 +1,88 @@
+"""MAS: memory aware synapses (Aljundi et al. 2018, arXiv 1711.09601)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config.strategies import MASSettings
+from pipeline.models import TaskModel, TaskTensors
+from pipeline.strategies.batch import trained
+from pipeline.strategies.fisher import evaluating
+from pipeline.strategies.penalty import Penalised, weights
+
+
+class MAS(Penalised):
+    """The gradient of the loss, plus that of a penalty on moving weights to which the outputs of earlier tasks react.
+
+        penalty = lambda sum_i Omega_i (theta_i - theta*_i)^2
+        Omega_i = sum over tasks of  mean_x | d ||z(x)||^2 / d theta_i |     z the task's own logits    (MAS, eqs. 2 and 5)
+
+    The mean is over the training examples x of a task, or over `mas_examples` of them, after its last step; labels are not
+    used. With `published: true` only the task learnt last counts, as in the code of A-GEM's authors, which sets Omega to
+    zero before it takes that of a task.
+
+    Args:
+        plan: the settings.
+        stream: what the strategy needs to know of the stream.
+    """
+
+    plan: MASSettings
+
+    @property
+    def weight(self) -> float:
+        """lambda, the weight of the penalty."""
+        return self.plan.mas_lambda
+
+    def end_task(self, model: TaskModel, task: TaskTensors) -> None:
+        """Add the sensitivity of the task's outputs to the importance, and keep the weights as theta*.
+
+        Args:
+            model: the network.
+            task: the training data of the task.
+        """
+        images, count = task.images, self.plan.mas_examples
+        if count is not None and count < len(task):
+            chosen = self.stream.generator.choice(len(task), count, replace=False)
+            images = images[torch.from_numpy(chosen).to(images.device)]
+        new = sensitivity(model, images, task.task, self.stream.classes[task.task])
+        if self.importance and not self.plan.published:
+            torch._foreach_add_(new, self.importance)
+        self.importance, self.anchor = new, weights(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The importance, the anchor and the state of the random generator."""
+        return super().state_dict() | {"generator": self.stream.generator.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.stream.generator.bit_generator.state = state["generator"]
+
+
+def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int]) -> list[Tensor]:
+    """How much the squared norm of a task's logits reacts to each parameter.
+
+        mean_x | d sum_{o in outputs} z_o(x)^2 / d theta_i |
+
+    Args:
+        model: the network; it is put in eval mode for the computation.
+        images: the examples x.
+        task: the number of their task.
+        outputs: the indices of the network's outputs that stand for its classes.
+
+    Returns:
+        One tensor per trained parameter, zeros for a parameter that these outputs do not use.
+    """
+    parameters = trained(model)
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    with evaluating(model):
+        for image in images.split(1):  # the absolute value of each example's gradient needs each example's gradient
+            norm = model(image, task)[:, outputs].square().sum()
+            for sum_, gradient in zip(total, torch.autograd.grad(norm, parameters, allow_unused=True), strict=True):
+                if gradient is not None:
+                    sum_.add_(gradient.abs())
+    torch._foreach_div_(total, float(len(images)))
+    return total
