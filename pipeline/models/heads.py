@@ -100,9 +100,27 @@ class TaskModel(nn.Module):
         Returns:
             (n, outputs); `MASKED` at the outputs that the task may not use.
         """
-        logits: Tensor = self.network(self._scaled(images) if images.dtype == torch.uint8 else images)
+        return self.masked(self.network(self.scaled(images)), task)
+
+    def masked(self, logits: Tensor, task: int | Tensor) -> Tensor:
+        """The logits of the network as `forward` returns them.
+
+        Args:
+            logits: (n, outputs), what the network gives.
+            task: as for `forward`.
+
+        Returns:
+            (n, outputs); `MASKED` at the outputs that the task may not use.
+        """
         return logits if self.mask is None else logits.masked_fill(self.mask[task], MASKED)
 
-    def _scaled(self, images: Tensor) -> Tensor:
+    def scaled(self, images: Tensor) -> Tensor:
+        """What enters the network: uint8 images scaled, others as they are.
+
+        Args:
+            images: (n, channels, ...).
+        """
+        if images.dtype != torch.uint8:
+            return images
         scaled = images.to(next(self.parameters()).dtype).div_(255)
         return scaled if self.mean is None or self.std is None else scaled.sub_(self.mean).div_(self.std)

@@ -18,7 +18,7 @@ class MAS(Penalised):
     """The gradient of the loss, plus that of a penalty on moving weights to which the outputs of earlier tasks react.
 
         penalty = lambda sum_i Omega_i (theta_i - theta*_i)^2
-        Omega_i = sum over tasks of  mean_x | d ||z(x)||^2 / d theta_i |     z the task's own logits    (MAS, eqs. 2 and 5)
+        Omega_i = sum over tasks of  mean_x | d ||z(x)||^2 / d theta_i |     z the task's own logits
 
     The mean is over the training examples x of a task, or over `mas_examples` of them, after its last step; labels are not
     used. With `published: true` only the task learnt last counts, as in the code of A-GEM's authors, which sets Omega to

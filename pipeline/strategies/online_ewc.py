@@ -21,7 +21,7 @@ class OnlineEWC(Penalised):
     """The gradient of the loss, plus that of a penalty weighed by a moving average of squared gradients.
 
         penalty = lambda sum_i F_i (theta_i - theta*_i)^2
-        A <- (1 - a) A + a mean over k steps of g^2     after every k steps     (Chaudhry et al. 2018, eq. 9)
+        A <- (1 - a) A + a mean over k steps of g^2     after every k steps
         F = (A - min A) / (max A - min A)               after every task
 
     g is the gradient of the batch's mean loss, without the penalty; k is `fisher_interval` and a is `fisher_decay`. A runs
