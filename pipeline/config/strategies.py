@@ -139,6 +139,24 @@ class GEMSettings(StrategySettings):
     )
 
 
+class DERppSettings(StrategySettings):
+    """Settings of DER++, dark experience replay with labels."""
+
+    name: Literal["derpp"]
+    memory_per_class: Count = MEMORY_PER_CLASS
+    memory_batch: Count | None = MEMORY_BATCH
+    derpp_alpha: Weight = setting("α, weight of the squared distance to the logits in memory", 0.5)
+    derpp_beta: Weight = setting("β, weight of the loss of examples in memory", 0.5)
+
+
+class LwFSettings(StrategySettings):
+    """Settings of LwF, learning without forgetting."""
+
+    name: Literal["lwf"]
+    lwf_lambda: Weight = setting("weight of the distillation of the old network's outputs", 1.0)
+    temperature: Annotated[float, Field(gt=0, le=1000)] = setting("of the distilled probabilities", 2.0)
+
+
 class MultitaskSettings(StrategySettings):
     """Multi-task learning on batches that mix the examples of all tasks, which has no settings."""
 

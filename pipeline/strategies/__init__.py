@@ -10,6 +10,8 @@ With L the mean cross-entropy of the batch and g its gradient, each strategy lea
     gem               the nearest to g without a negative g . g_k       Lopez-Paz and Ranzato 2017, arXiv 1706.08840
     agem              g - (g . r / r . r) r  where g . r < 0, else g    Chaudhry et al. 2019, arXiv 1812.00420
     er                g + the gradient of a memory batch's loss         Chaudhry et al. 2019, arXiv 1902.10486
+    derpp             er's, and that of a squared distance of logits    Buzzega et al. 2020, arXiv 2004.07211
+    lwf               g + that of a distillation of old outputs         Li and Hoiem 2016, arXiv 1606.09282
     multitask         g of batches that mix the examples of all tasks
     multitask-passes  g, in several passes over the tasks in sequence
 
@@ -56,7 +58,9 @@ The strategies themselves are in modules of their own:
 - `mas.MAS`: memory aware synapses, which weighs by the reaction of the outputs to a weight.
 - `gem.GEM`: gradient episodic memory, with the `memory.Ring`.
 - `agem.AGEM`: averaged gradient episodic memory, with the `memory.Ring`.
-- `er.ER`: experience replay, with the `memory.Reservoir`.
+- `er.ER`: experience replay, with the `memory.Reservoir` or the `memory.Ring`.
+- `derpp.DERpp`: dark experience replay with labels, with the `memory.LogitReservoir`.
+- `lwf.LwF`: learning without forgetting, which keeps a copy of the network instead of examples.
 - `multitask.Multitask` and `multitask.MultitaskPasses`: the upper bound, from joint batches or from passes in sequence.
 - `penalty.Penalised`: the base class of strategies with a quadratic penalty.
 - `remembering.Remembering`: the base class of strategies with a memory.
@@ -70,9 +74,11 @@ from typing import Any
 
 from pipeline.config.strategies import (
     AGEMSettings,
+    DERppSettings,
     ERSettings,
     EWCSettings,
     GEMSettings,
+    LwFSettings,
     MASSettings,
     MultitaskPassesSettings,
     MultitaskSettings,
@@ -83,9 +89,11 @@ from pipeline.config.strategies import (
 )
 from pipeline.strategies.agem import AGEM
 from pipeline.strategies.batch import Batch, Stream
+from pipeline.strategies.derpp import DERpp
 from pipeline.strategies.er import ER
 from pipeline.strategies.ewc import EWC
 from pipeline.strategies.gem import GEM
+from pipeline.strategies.lwf import LwF
 from pipeline.strategies.mas import MAS
 from pipeline.strategies.multitask import Multitask, MultitaskPasses
 from pipeline.strategies.naive import Naive
@@ -104,6 +112,8 @@ STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
     GEMSettings: GEM,
     AGEMSettings: AGEM,
     ERSettings: ER,
+    DERppSettings: DERpp,
+    LwFSettings: LwF,
     MultitaskSettings: Multitask,
     MultitaskPassesSettings: MultitaskPasses,
 }

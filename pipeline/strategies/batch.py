@@ -55,7 +55,20 @@ def cross_entropy(model: TaskModel, batch: Batch) -> Tensor:
     Returns:
         A scalar with a graph.
     """
-    return F.cross_entropy(model(batch.images, batch.task), batch.labels)
+    return cross_entropy_of(model(batch.images, batch.task), batch)
+
+
+def cross_entropy_of(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of logits that a batch has given, in nats.
+
+    Args:
+        logits: (n, outputs), masked as the model does.
+        batch: the n examples.
+
+    Returns:
+        A scalar with a graph.
+    """
+    return F.cross_entropy(logits, batch.labels)
 
 
 def joined(*batches: Batch) -> Batch:

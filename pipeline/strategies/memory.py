@@ -1,6 +1,6 @@
-"""Memories of past examples: a reservoir, and a ring for each class.
+"""Memories of past examples: a reservoir, one that keeps logits too, and a ring for each class.
 
-Both are kept on the training device, with images in the dtype in which they come (uint8), and are allocated once for
+All are kept on the training device, with images in the dtype in which they come (uint8), and are allocated once for
 the whole stream. No code loops over examples, and adding a batch does not make a GPU wait: an example that is not kept
 is written to one spare slot at the end, which is never sampled.
 """
@@ -124,7 +124,11 @@ class Reservoir(Memory):
 
     def add(self, batch: Batch) -> None:
         """Offer every example of `batch` to the reservoir, in order."""
-        numbers = self.seen + np.arange(len(batch.labels))
+        self._write(self._slots_of_next(len(batch.labels), batch.labels.device), batch)
+
+    def _slots_of_next(self, count: int, device: torch.device) -> Tensor:
+        """Draw the slots of the next `count` examples: the spare one for those that are not kept."""
+        numbers = self.seen + np.arange(count)
         slots = np.where(numbers < self.size, numbers, self.generator.integers(0, numbers + 1))
         slots = np.minimum(slots, self.size)
         # If several examples draw the same slot, the last one stays. An indexed write may keep any of them, so that the
@@ -132,8 +136,8 @@ class Reservoir(Memory):
         _, last = np.unique(slots[::-1], return_index=True)
         kept = np.full(len(slots), self.size)
         kept[len(slots) - 1 - last] = slots[len(slots) - 1 - last]
-        self._write(torch.from_numpy(kept).to(batch.labels.device, non_blocking=True), batch)
-        self.seen += len(slots)
+        self.seen += count
+        return torch.from_numpy(kept).to(device, non_blocking=True)
 
     def sample(self, count: int) -> Batch:
         """Draw `count` different examples with equal probability, or all of them if there are fewer.
@@ -151,6 +155,61 @@ class Reservoir(Memory):
         """Continue from what `state_dict` returned."""
         super().load_state_dict(state)
         self.seen = state["seen"]
+
+
+class LogitReservoir(Reservoir):
+    """A reservoir that keeps beside each example the logits that the network gave when it was offered.
+
+    Args:
+        size: number of slots.
+        generator: the random generator to draw from.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Attributes:
+        logits: (size + 1, outputs), in the dtype of the first ones; None before them.
+    """
+
+    def __init__(self, size: int, generator: np.random.Generator) -> None:
+        super().__init__(size, generator)
+        self.logits: Tensor | None = None
+
+    def add_with_logits(self, batch: Batch, logits: Tensor) -> None:
+        """Offer every example of `batch` to the reservoir, in order.
+
+        Args:
+            batch: n examples.
+            logits: (n, outputs), without a graph.
+        """
+        slots = self._slots_of_next(len(batch.labels), batch.labels.device)
+        self._write(slots, batch)
+        if self.logits is None:
+            self.logits = logits.new_zeros((self.size + 1, *logits.shape[1:]))
+        self.logits[slots] = logits
+
+    def sample_with_logits(self, count: int) -> tuple[Batch, Tensor]:
+        """Draw examples as `sample` does, together with their logits.
+
+        Returns:
+            n examples, and (n, outputs).
+
+        Raises:
+            RuntimeError: if the reservoir is empty.
+        """
+        if self.logits is None:
+            raise RuntimeError("the memory holds no example to sample")
+        slots = self._draw(count, min(self.seen, self.size))
+        return self._read(slots), self.logits[slots]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What every reservoir keeps, and the logits."""
+        return super().state_dict() | {"logits": self.logits}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.logits = None if state["logits"] is None else state["logits"].clone()
 
 
 class Ring(Memory):

@@ -37,13 +37,18 @@ class Remembering(Naive, Generic[M]):
         """Note the number of the task, which tells whether there are earlier ones to recall."""
         self.task = task.task
 
+    @property
+    def recalled(self) -> int:
+        """The size of a memory batch: `memory_batch` if it is set, else the batch size."""
+        return self.plan.value_of("memory_batch") or self.stream.batch_size
+
     def recall(self) -> Batch:
-        """Draw a memory batch: `memory_batch` examples if the strategy has this setting, else as many as in a batch.
+        """Draw a memory batch of `recalled` examples, or of all if there are fewer.
 
         Raises:
             RuntimeError: if the memory holds no example to draw.
         """
-        return self.memory.sample(self.plan.value_of("memory_batch") or self.stream.batch_size)
+        return self.memory.sample(self.recalled)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the memory, and the number of the present task."""

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from pipeline.config.strategies import (
     AGEMSettings,
+    DERppSettings,
     ERSettings,
     EWCSettings,
     GEMSettings,
+    LwFSettings,
     MASSettings,
     MultitaskPassesSettings,
     MultitaskSettings,
@@ -46,6 +48,9 @@ PLANS = {
     "er": ERSettings(name="er", memory_per_class=2),
     "er-ring": ERSettings(name="er", memory_per_class=2, memory="ring", one_pass=True),
     "er-one-pass": ERSettings(name="er", memory_per_class=2, one_pass=True, memory_batch=3),
+    "derpp": DERppSettings(name="derpp", memory_per_class=2),
+    "derpp-memory-batch": DERppSettings(name="derpp", memory_per_class=2, memory_batch=3, derpp_alpha=0.3),
+    "lwf": LwFSettings(name="lwf"),
     "multitask": MultitaskSettings(name="multitask"),
     "multitask-passes": MultitaskPassesSettings(name="multitask-passes", passes=2),
 }

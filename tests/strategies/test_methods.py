@@ -128,7 +128,7 @@ def test_no_strategy_goes_untested() -> None:
     assert {type(plan) for plan in PLANS.values()} == set(STRATEGIES)
 
 
-@pytest.mark.parametrize("name", ["ewc", "online-ewc", "si", "mas", "agem", "er", "er-ring"])
+@pytest.mark.parametrize("name", ["ewc", "online-ewc", "si", "mas", "agem", "er", "er-ring", "derpp", "lwf"])
 def test_a_step_is_as_many_operations_in_the_last_task_as_in_the_second(name: str) -> None:
     classes = [[2 * task, 2 * task + 1] for task in range(10)]
     own, model = strategy(PLANS[name], classes), network(classes)

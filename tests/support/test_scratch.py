@@ -54,6 +54,10 @@ PLANS = {
         optimizer=SGD,
         strategy={"name": "er", "memory_per_class": 2, "memory": "ring", "one_pass": True, "memory_batch": 5},
     ),
+    "derpp": run_plan(
+        optimizer=SGD, strategy={"name": "derpp", "memory_per_class": 2, "derpp_alpha": 0.5, "derpp_beta": 0.5}
+    ),
+    "lwf": run_plan(optimizer=SGD, strategy={"name": "lwf", "lwf_lambda": 1.0, "temperature": 2.0}),
     "multitask": run_plan(optimizer=SGD, strategy={"name": "multitask"}),
     "multitask-passes": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "passes": 2}),
     "multitask-visits": run_plan(optimizer=SGD, strategy={"name": "multitask-passes", "visits": 5}),

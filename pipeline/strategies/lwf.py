@@ -1,0 +1,117 @@
+"""LwF: learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config.strategies import LwFSettings
+from pipeline.models import TaskModel, TaskTensors
+from pipeline.models.heads import MASKED
+from pipeline.strategies.batch import Batch, Stream, cross_entropy_of
+from pipeline.strategies.fisher import evaluating
+from pipeline.strategies.naive import Naive
+
+
+class LwF(Naive):
+    """The new images shall give the outputs of earlier tasks the values that the network gave them before the task.
+
+        L + lambda sum_k mean_x [ - sum_{o of task k} p_o(x) log q_o(x) ]     k the earlier tasks     (LwF, eqs. 2 and 3)
+        p = softmax(z_old / T),  q = softmax(z / T)                           z the logits of task k
+
+    x are the images of the batch, z_old the logits of the network as it was after the task learnt last, in eval mode, and
+    T is `temperature`. Where all tasks share the outputs, there is one sum over all outputs of earlier tasks together. No
+    past example is kept, but a copy of the network is. A step takes one more forward pass, however many tasks there are.
+
+    Args:
+        plan: the settings.
+        stream: what the strategy needs to know of the stream.
+
+    Attributes:
+        teacher: parameters and buffers of the network after the task learnt last, by name; empty before the first task
+            ends.
+        hidden: (k, outputs) bool, for each group of old outputs True at all others; (0, 0) before the first task ends.
+    """
+
+    plan: LwFSettings
+
+    def __init__(self, plan: LwFSettings, stream: Stream) -> None:
+        super().__init__(plan, stream)
+        self.teacher: dict[str, Tensor] = {}
+        self.hidden = torch.zeros((0, 0), dtype=torch.bool)
+
+    def backward(self, model: TaskModel, batch: Batch) -> Tensor:
+        """Leave the gradient of the batch's loss and of the distillation in `.grad`.
+
+        Args:
+            model: the network.
+            batch: the examples of this step.
+
+        Returns:
+            The loss of the batch, without the distillation, detached.
+        """
+        images = model.scaled(batch.images)
+        logits = model.network(images)
+        loss = cross_entropy_of(model.masked(logits, batch.task), batch)
+        total = loss
+        if self.teacher:
+            distance = distillation(logits, self._old_logits(model, images), self.hidden, self.plan.temperature)
+            total = loss + self.plan.lwf_lambda * distance
+        torch.autograd.backward(total)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _old_logits(self, model: TaskModel, images: Tensor) -> Tensor:
+        """What the network gave before the task: the same modules with the weights and statistics of the teacher."""
+        with evaluating(model):
+            old: Tensor = torch.func.functional_call(model.network, self.teacher, (images,))
+        return old
+
+    def end_task(self, model: TaskModel, task: TaskTensors) -> None:
+        """Keep a copy of the network as the teacher, of the outputs of this task too.
+
+        Args:
+            model: the network.
+            task: the training data of the task.
+        """
+        self.teacher = {name: tensor.detach().clone() for name, tensor in model.network.state_dict().items()}
+        learnt = self.stream.classes[: task.task + 1]
+        outputs = 1 + max(max(row) for row in self.stream.classes)
+        groups = [sorted({output for row in learnt for output in row})] if model.mask is None else learnt
+        hidden = torch.ones((len(groups), outputs), dtype=torch.bool)
+        for row, group in zip(hidden, groups, strict=True):
+            row[group] = False
+        self.hidden = hidden.to(task.labels.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The teacher and its outputs."""
+        return {"teacher": self.teacher, "hidden": self.hidden}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self.teacher = {name: tensor.clone() for name, tensor in state["teacher"].items()}
+        self.hidden = state["hidden"].clone()
+
+
+def distillation(logits: Tensor, old: Tensor, hidden: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy between old and new probabilities of each group of outputs, at a temperature, in nats.
+
+        sum_k mean_x [ - sum_{o in group k} p_o log q_o ]     p = softmax(old / T),  q = softmax(logits / T) in the group
+
+    It is least, and its gradient is zero, where the new probabilities are the old ones.
+
+    Args:
+        logits: (n, outputs), with a graph.
+        old: (n, outputs), without.
+        hidden: (k, outputs) bool, for each group True at the outputs that do not belong to it.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar with a graph.
+    """
+    probabilities = F.softmax(old[:, None].masked_fill(hidden, MASKED) / temperature, dim=2)
+    logs = F.log_softmax(logits[:, None].masked_fill(hidden, MASKED) / temperature, dim=2)
+    return -(probabilities * logs).sum() / len(logits)
