@@ -63,6 +63,7 @@ The strategies themselves are in modules of their own:
 - `lwf.LwF`: learning without forgetting, which keeps a copy of the network instead of examples.
 - `multitask.Multitask` and `multitask.MultitaskPasses`: the upper bound, from joint batches or from passes in sequence.
 - `penalty.Penalised`: the base class of strategies with a quadratic penalty.
+- `per_example`: the gradients of single examples, of which `mas.MAS` takes the absolute values.
 - `remembering.Remembering`: the base class of strategies with a memory.
 - `published`: what the papers' code does differently from the papers.
 """

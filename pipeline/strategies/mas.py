@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pipeline.config.strategies import MASSettings
 from pipeline.models import TaskModel, TaskTensors
-from pipeline.strategies.batch import trained
 from pipeline.strategies.fisher import evaluating
 from pipeline.strategies.penalty import Penalised, weights
+from pipeline.strategies.per_example import sums_of_absolute_gradients
 
 
 class MAS(Penalised):
@@ -76,13 +76,13 @@ def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int])
     Returns:
         One tensor per trained parameter, zeros for a parameter that these outputs do not use.
     """
-    parameters = trained(model)
-    total = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def squared_norms(part: Tensor) -> Tensor:
+        logits: Tensor = model(part, task)
+        return logits[:, outputs].square().sum(dim=1)
+
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with evaluating(model):
-        for image in images.split(1):  # the absolute value of each example's gradient needs each example's gradient
-            norm = model(image, task)[:, outputs].square().sum()
-            for sum_, gradient in zip(total, torch.autograd.grad(norm, parameters, allow_unused=True), strict=True):
-                if gradient is not None:
-                    sum_.add_(gradient.abs())
+        total = sums_of_absolute_gradients(model, parameters, squared_norms, images)
     torch._foreach_div_(total, float(len(images)))
     return total

@@ -86,8 +86,8 @@ class OnlineEWC(Penalised):
         self.steps = self.intervals = 0
         low = torch.stack([tensor.min() for tensor in self.average]).min()
         high = torch.stack([tensor.max() for tensor in self.average]).max()
-        self.importance = list(torch._foreach_sub(self.average, low))
-        torch._foreach_div_(self.importance, (high - low).clamp_min(torch.finfo(high.dtype).tiny))
+        width = (high - low).clamp_min(torch.finfo(high.dtype).tiny)
+        self.importance = [(tensor - low) / width for tensor in self.average]
         self.anchor = weights(model)
 
     def state_dict(self) -> dict[str, Any]:

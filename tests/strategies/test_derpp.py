@@ -58,7 +58,8 @@ def test_the_gradient_is_that_of_the_three_losses(
     def plainly(net: TaskModel, examples: Batch, number: int) -> Tensor:
         """Logits of one example, of its own task alone, not masked."""
         task = examples.task[number] if isinstance(examples.task, Tensor) else examples.task
-        return net.network(net.scaled(examples.images[number : number + 1]))[0, classes[int(task)]]
+        logits: Tensor = net.network(net.scaled(examples.images[number : number + 1]))
+        return logits[0, classes[int(task)]]
 
     squares, losses = [], []
     for number in range(count):

@@ -253,7 +253,7 @@ def by_autograd(model: TaskModel, images: Tensor, task: int, outputs: list[int])
     for number in range(len(images)):
         logits = model.network(model.scaled(images[number : number + 1]))[0, outputs]
         model.zero_grad()
-        (logits @ logits).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(logits @ logits)
         for total, parameter in zip(sums, model.parameters(), strict=True):
             if parameter.grad is not None:
                 total += parameter.grad.abs()

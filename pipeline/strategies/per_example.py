@@ -1,0 +1,130 @@
+"""The gradients of single examples, of many examples in one pass through the network.
+
+Automatic differentiation gives the sum of the gradients of a batch, which is of no use where each is needed by itself. For a
+layer whose output is linear in its parameters, the gradient of each example follows from the layer's input and from the
+gradient of its output, which one pass forward and one backward give for the whole batch (Goodfellow 2015, arXiv
+1510.01799).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Most numbers that the gradients of one layer may hold in memory at a time, and most examples in a pass.
+BUDGET, EXAMPLES = 2**24, 64
+
+
+def sums_of_absolute_gradients(
+    model: nn.Module, parameters: list[nn.Parameter], value: Callable[[Tensor], Tensor], images: Tensor
+) -> list[Tensor]:
+    """Add up the absolute gradients of single examples.
+
+        sum_x | d value(x) / d theta |
+
+    Linear layers, convolutions in two dimensions and batch normalisation take many examples at a time. A network with
+    parameters in any other layer takes one after the other, which gives the same but for rounding.
+
+    Args:
+        model: the network, in eval mode, so that no example has an effect on another.
+        parameters: the theta, of `model`.
+        value: maps images to one number per image, (n,), through `model`.
+        images: the examples x.
+
+    Returns:
+        One tensor per parameter, zeros for a parameter that `value` does not use.
+    """
+    totals = {id(parameter): torch.zeros_like(parameter) for parameter in parameters}
+    layers = [
+        module for module in model.modules() if any(id(own) in totals for own in module.parameters(recurse=False))
+    ]
+    if all(_known(layer) for layer in layers):
+        largest = max((parameter.numel() for parameter in parameters), default=1)
+        for part in images.split(max(1, min(EXAMPLES, BUDGET // largest))):  # type: ignore[no-untyped-call]
+            _add_in_one_pass(layers, value, part, totals)
+    else:
+        for image in images.split(1):  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(value(image).sum(), parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    totals[id(parameter)] += gradient.abs()
+    return [totals[id(parameter)] for parameter in parameters]
+
+
+def _known(layer: nn.Module) -> bool:
+    """Whether `_gradients` can take the layer; subclasses may compute anything."""
+    if type(layer) is nn.Conv2d:
+        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
+    return type(layer) is nn.Linear
+
+
+def _add_in_one_pass(
+    layers: list[nn.Module], value: Callable[[Tensor], Tensor], images: Tensor, totals: dict[int, Tensor]
+) -> None:
+    """Add the absolute gradient of each image to `totals`, whose keys are the ids of the parameters."""
+    with _watched(layers) as calls:
+        values = value(images).sum()
+    outputs = [output for _, _, output in calls]
+    of_outputs = torch.autograd.grad(values, outputs, allow_unused=True) if outputs else ()
+    with torch.no_grad():
+        for layer in layers:
+            gradients: dict[str, Tensor] = {}
+            for (called, given, _), of_output in zip(calls, of_outputs, strict=True):
+                if called is layer and of_output is not None:
+                    for name, gradient in _gradients(layer, given, of_output).items():
+                        # A layer that is called several times has one gradient, the sum.
+                        gradients[name] = gradients[name] + gradient if name in gradients else gradient
+            for name, parameter in layer.named_parameters(recurse=False):
+                if name in gradients and id(parameter) in totals:
+                    totals[id(parameter)] += gradients[name].abs().sum(dim=0).view_as(parameter)
+
+
+@contextmanager
+def _watched(layers: list[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
+    """Note each call of a layer within a `with` block: the layer, its input without a graph, and its output."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        calls.append((layer, given[0].detach(), output))
+        return output.clone()  # what follows may write over the layer's output, as an activation in place does
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _gradients(layer: nn.Module, given: Tensor, of_output: Tensor) -> dict[str, Tensor]:
+    """The gradient of each example for the parameters of a layer.
+
+    Args:
+        layer: one that `_known` accepts.
+        given: (n, ...) its input.
+        of_output: (n, ...) the gradient of its output.
+
+    Returns:
+        For weight and bias (n, ...), in the order of the parameter's numbers.
+
+    Raises:
+        TypeError: for another layer.
+    """
+    if isinstance(layer, nn.Conv2d):
+        patches = F.unfold(given, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+        signal = of_output.flatten(2)
+        return {"weight": torch.bmm(signal, patches.transpose(1, 2)), "bias": signal.sum(dim=2)}
+    if isinstance(layer, nn.Linear):
+        signal, given = (tensor.reshape(len(tensor), -1, tensor.shape[-1]) for tensor in (of_output, given))
+        return {"weight": torch.bmm(signal.transpose(1, 2), given), "bias": signal.sum(dim=1)}
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        normalised = F.batch_norm(given, layer.running_mean, layer.running_var, eps=layer.eps)
+        signal, normalised = (tensor.reshape(*tensor.shape[:2], -1) for tensor in (of_output, normalised))
+        return {"weight": (signal * normalised).sum(dim=2), "bias": signal.sum(dim=2)}
+    raise TypeError(f"the gradients of single examples are not known for {type(layer).__name__}")

@@ -1,0 +1,120 @@
+"""The gradients of single examples from one pass are those of one pass for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.strategies import per_example
+from pipeline.strategies.per_example import sums_of_absolute_gradients
+
+
+class Twice(nn.Module):
+    """One layer that is called twice, and one that is never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.unused = nn.Linear(6, 6), nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.layer(torch.tanh(self.layer(images.flatten(1))))
+        return output
+
+
+class Scaled(nn.Module):
+    """A parameter of its own, beside a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(6, 3), nn.Parameter(torch.rand(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.layer(images.flatten(1)) * self.scale
+        return output
+
+
+def convolutions() -> nn.Module:
+    """Every argument of a convolution, and an activation that writes over the output of the layer before."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 5, 3, bias=False),
+        nn.LeakyReLU(inplace=True),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+        nn.BatchNorm1d(4),
+    )
+
+
+def frozen() -> nn.Module:
+    """A layer that is not trained."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+    net[1].requires_grad_(False)
+    return net
+
+
+#: Each network, the shape of its images, and whether its examples go through it together.
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool]] = {
+    "convolutions": (convolutions, (3, 9, 8), True),
+    "several positions": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2), nn.Flatten()),
+        (2, 3),
+        True,
+    ),
+    "twice": (Twice, (2, 3), True),
+    "frozen": (frozen, (2, 3), True),
+    "grouped": (lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten()), (4, 4, 4), False),
+    "same": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding="same"), nn.Flatten()), (2, 4, 4), False),
+    "circular": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Flatten()),
+        (2, 4, 4),
+        False,
+    ),
+    "layer norm": (lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6), nn.Linear(6, 2)), (2, 3), False),
+    "own parameter": (Scaled, (2, 3), False),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_sums_are_those_of_a_pass_for_each_example(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, shape, together = NETWORKS[name]
+    torch.manual_seed(0)
+    net, images = build(), torch.randn(7, *shape)
+    net.double()(images.double())  # in train mode: running statistics that are not those of a new network
+    images = images.double()
+    net.eval()
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    wanted = [torch.zeros_like(parameter) for parameter in parameters]
+    for image in images:
+        found = torch.autograd.grad(net(image[None]).square().sum(), parameters, allow_unused=True)
+        for total, gradient in zip(wanted, found, strict=True):
+            total += 0 if gradient is None else gradient.abs()
+    passes: list[int] = []
+
+    def value(part: Tensor) -> Tensor:
+        passes.append(len(part))
+        squares: Tensor = net(part).square()
+        return squares.sum(dim=1)
+
+    monkeypatch.setattr(per_example, "EXAMPLES", 4)
+    torch.testing.assert_close(sums_of_absolute_gradients(net, parameters, value, images), wanted)
+    assert passes == ([4, 3] if together else [1] * 7)
+    assert not any(module._forward_hooks for module in net.modules())
+    assert any((total > 0).any() for total in wanted)
+
+
+def test_large_layers_take_fewer_examples_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, passes = nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), []
+
+    def value(part: Tensor) -> Tensor:
+        passes.append(len(part))
+        squares: Tensor = net(part).square()
+        return squares.sum(dim=1)
+
+    monkeypatch.setattr(per_example, "BUDGET", 3 * 24)
+    sums_of_absolute_gradients(net, list(net.parameters()), value, torch.rand(7, 2, 3))
+    assert passes == [3, 3, 1]
