@@ -73,6 +73,58 @@ for name, optimizer in {
             file.write(value.numpy().tobytes()) for value in model.state_dict().values()] and None)
         file.write(repr(vars(record)).encode())
 """
+#: A few steps with each strategy that has arithmetic of its own, on three tasks, and a convolutional network's gradients of
+#: single examples. Writes the bytes of the weights, and the accuracies and losses.
+STRATEGIES = """
+import sys
+from stages.process import begin
+begin("__main__")
+from pathlib import Path
+import numpy as np, torch
+from pipeline.config import DataPlan, RunPlan
+from pipeline.config.reading import read_sections
+from pipeline.models import TaskModel
+from pipeline.models.resnet import ReducedResNet18
+from pipeline.strategies.mas import sensitivity
+from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
+from pipeline.support.compute import portable, prepare
+from pipeline.training.loop import train
+
+device = prepare(read_sections().compute)
+assert portable(device)
+draw = np.random.default_rng(0)
+raw = {
+    split: (draw.integers(0, 256, (n, 8, 8), np.uint8), np.arange(n) % 6) for split, n in (("train", 60), ("test", 6))
+}
+folder = Path("made-up")
+folder.mkdir()
+stream = {"name": "split", "tasks": 3}
+write_tasks(folder, DataPlan.model_validate({"datasets": ["digits"], "stream": stream, "evaluation": "test"}), [raw])
+for name, strategy in {
+    "online-ewc": {"ewc_lambda": 10.0, "fisher_interval": 3, "fisher_decay": 0.9},
+    "si": {"si_c": 0.5, "damping": 0.001},
+    "mas": {"mas_lambda": 0.5},
+    "gem": {"memory_per_class": 3, "margin": 0.5},
+    "agem": {"memory_per_class": 3, "memory_batch": 9},
+    "er": {"memory_per_class": 3, "memory": "ring", "one_pass": True},
+    "derpp": {"memory_per_class": 3, "derpp_alpha": 0.5, "derpp_beta": 0.5},
+    "lwf": {"lwf_lambda": 1.0, "temperature": 2.0},
+}.items():
+    plan = RunPlan.model_validate({
+        "method": name, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.8}, "strategy": {"name": name, **strategy},
+        "regime": {"lr_decay": 1.0, "dropout": 0.1}, "training": {"batch_size": 5, "epochs": 1},
+        "model": {"name": "mlp", "hidden": [20], "outputs": "task"},
+    })
+    with open(f"made-up/{name}", "wb") as file:
+        record = train(plan, Tasks.open(folder), 1, device, after_task=lambda task, model: [
+            file.write(value.numpy().tobytes()) for value in model.state_dict().values()] and None)
+        file.write(repr(vars(record)).encode())
+torch.manual_seed(0)
+model = TaskModel(ReducedResNet18(4), [[0, 1], [2, 3]], "task")
+images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+(folder / "examples").write_bytes(b"".join(part.numpy().tobytes() for part in sensitivity(model, images, 1, [2, 3])))
+"""
 
 
 def small(clone: Clone, methods: Sequence[str], *edits: tuple[str, str, str]) -> None:
@@ -113,6 +165,15 @@ def test_of_training_and_spectra_every_byte_is_the_same(clone: Clone, processor:
     assert run_on(processor, clone, DRIVER, *work) == here
 
 
+@pytest.mark.parametrize("processor", [pytest.param("Haswell", marks=pytest.mark.slow), "EPYC"])
+def test_of_steps_with_every_strategy_every_byte_is_the_same(clone: Clone, processor: str) -> None:
+    here = run_on(None, clone, STRATEGIES)
+    names = ("online-ewc", "si", "mas", "gem", "agem", "er", "derpp", "lwf")
+    assert {f"made-up/{name}" for name in (*names, "examples")} <= set(here)
+    assert len({here[f"made-up/{name}"] for name in names}) == len(names)
+    assert run_on(processor, clone, STRATEGIES) == here
+
+
 @pytest.fixture(params=PROCESSORS)
 def processor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -121,7 +182,7 @@ def processor(request: pytest.FixtureRequest) -> str:
 #: Every update rule, every strategy with its options, and every regime.
 METHODS = (
     "naive", "stable", "rmsprop", "adagrad", "adam", "tag", "tag-adagrad", "tag-adam", "ewc", "rmsprop-ewc", "agem", "er",
-    "tag-er", "multitask", "multitask-passes",
+    "tag-er", "er-ring", "derpp", "gem", "online-ewc", "si", "mas", "lwf", "multitask", "multitask-passes",
 )  # fmt: skip
 SPECTRA = (
     ("power", "density_probes: 0 ", "density_probes: 2 "),
