@@ -141,10 +141,9 @@ def main() -> None:
             low, _, high = statistics.quantiles(ratios, method="inclusive") if len(ratios) > 1 else ratios * 3
             medians[name].append(statistics.median(ratios))
             milliseconds = statistics.median(own) * 1e3
-            goal = f"{GOALS[name]:>14.2f}" if name in GOALS else ""
-            print(
-                f"{task:>4} {name:>10} {milliseconds:>8.2f} {medians[name][-1]:>9.3f} {low:>5.2f} - {high:<5.2f} {goal}".rstrip()
-            )
+            cells = [f"{task:>4} {name:>10} {milliseconds:>8.2f} {medians[name][-1]:>9.3f} {low:>5.2f} - {high:<5.2f}"]
+            cells += [f"{GOALS[name]:>14.2f}"] if name in GOALS else []
+            print(*cells)
     growth = ", ".join(f"{name} {last - first:+.3f}" for name, (first, last) in medians.items() if name not in GROWING)
     print(f"task {TIMED[1]} less task {TIMED[0]} (goal: the same): {growth}")
 
