@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.models.resnet import ReducedResNet18
+from pipeline.optimizers import begin_task, build_optimizer
+from pipeline.optimizers.build import UPDATE_RULES
 from pipeline.strategies import Batch
 from pipeline.strategies.batch import cross_entropy
 from pipeline.strategies.mas import MAS, sensitivity
@@ -187,21 +189,22 @@ def test_sis_importance_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(own.importance, [wanted + torch.tensor([0.0, 0.2 / 0.251], dtype=torch.float64)])
 
 
-@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam])
-def test_sis_path_takes_the_step_of_any_update_rule_and_the_gradient_without_the_penalty(
-    rule: type[torch.optim.Optimizer],
-) -> None:
+@pytest.mark.parametrize("rule", UPDATE_RULES)
+def test_sis_path_takes_the_step_of_any_update_rule_and_the_gradient_without_the_penalty(rule: str) -> None:
     own, model = penalised("si"), network()
     assert isinstance(own, SI)
-    optimizer = rule(model.parameters(), lr=0.05)  # type: ignore[call-arg]
-    learn(own, model, random_task(0), optimizer)
-    wanted = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    for first in (0, 4, 8):
-        before = [parameter.detach().clone() for parameter in model.parameters()]
-        plain = step(own, model, batch_of(random_task(1), first), optimizer)
-        for total, g, b, p in zip(wanted, plain, before, model.parameters(), strict=True):
-            total -= g * (p.detach() - b)
-    torch.testing.assert_close(own.path, wanted)
+    optimizer = build_optimizer(model.named_parameters(), rule, 0.05)
+    for number in range(2):
+        wanted = [torch.zeros_like(parameter) for parameter in model.parameters()]
+        begin_task(optimizer)
+        own.begin_task(random_task(number))
+        for first in (0, 4, 8):
+            before = [parameter.detach().clone() for parameter in model.parameters()]
+            plain = step(own, model, batch_of(random_task(number), first), optimizer)
+            for total, g, b, p in zip(wanted, plain, before, model.parameters(), strict=True):
+                total -= g * (p.detach() - b)
+        torch.testing.assert_close(own.path, wanted)
+        own.end_task(model, random_task(number))
 
 
 # --- online EWC
