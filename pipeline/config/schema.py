@@ -257,9 +257,15 @@ class Mlp(Network):
 
 
 class ReducedResnet(Network):
-    """The reduced ResNet-18 of the published experiments, for square images of at least 25 pixels."""
+    """The reduced ResNet-18 of the continual-learning experiments, for images of at least 25 pixels a side."""
 
     name: Literal["resnet18-reduced"]
+    layout: Literal["published", "standard"] = Field(
+        "published",
+        exclude_if=lambda layout: layout == "published",  # so that plans of the first records keep their keys
+        description="published: one convolution per block, normalised after the ReLU, as in the code of TAG and Stable "
+        "SGD. standard: two, normalised before it, as in GEM's and A-GEM's experiments",
+    )
 
 
 class Resnet(Network):

@@ -28,6 +28,7 @@ from pipeline.config.schema import (
     Network,
     Params,
     PermutedStream,
+    ReducedResnet,
     Resnet,
     RotatedStream,
     Searched,
@@ -49,7 +50,7 @@ STREAMS: dict[str, type[Strict]] = {
     "split": SplitStream,
     "sequence": SequenceStream,
 }
-NETWORKS: dict[str, type[Strict]] = {"mlp": Mlp, "resnet18": Resnet}
+NETWORKS: dict[str, type[Strict]] = {"mlp": Mlp, "resnet18-reduced": ReducedResnet, "resnet18": Resnet}
 
 Row = tuple[str, ...]
 

@@ -61,7 +61,7 @@ def build_model(
         network = resnet18(count, dropout, weights)
     else:
         try:
-            network = ReducedResNet18(count, dropout, channels, image_shape[:2])
+            network = ReducedResNet18(count, dropout, channels, image_shape[:2], model.layout)
         except ValueError as error:
             raise UserError(f"benchmarks.yaml: model: {error}; choose another network or larger images") from None
     return TaskModel(network, outputs, model.outputs, model.pixels)

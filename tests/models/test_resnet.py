@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
 
-from pipeline.models.resnet import Block, ReducedResNet18
+from pipeline.config import RunPlan
+from pipeline.config.schema import ReducedResnet
+from pipeline.models import build_model
+from pipeline.models.resnet import Block, ReducedResNet18, StandardBlock
+from tests.conftest import run_plan
+
+LAYOUTS: tuple[Literal["published", "standard"], ...] = ("published", "standard")
 
 
-def test_it_has_the_published_size() -> None:
-    sizes = [parameter.numel() for parameter in ReducedResNet18(100).parameters()]
-    assert (sum(sizes), len(sizes)) == (496_680, 48)
+@pytest.mark.parametrize(("layout", "size"), [("published", (496_680, 48)), ("standard", (1_109_240, 62))])
+def test_it_has_the_published_size(layout: Literal["published", "standard"], size: tuple[int, int]) -> None:
+    sizes = [parameter.numel() for parameter in ReducedResNet18(100, layout=layout).parameters()]
+    assert (sum(sizes), len(sizes)) == size
 
 
 @pytest.mark.parametrize(("image_size", "channels", "width"), [(25, 3, 160), (32, 1, 160), (64, 3, 640), (84, 3, 640)])
@@ -29,8 +38,9 @@ def test_images_too_small_to_pool_are_refused() -> None:
         ReducedResNet18(10, image_size=(24, 24))
 
 
-def test_every_parameter_has_a_gradient() -> None:
-    network = ReducedResNet18(5)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_parameter_has_a_gradient(layout: Literal["published", "standard"]) -> None:
+    network = ReducedResNet18(5, layout=layout)
     network(torch.rand(4, 3, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -45,14 +55,70 @@ def test_a_block_normalises_after_the_relu() -> None:
     torch.testing.assert_close(block(images), (inner + images).relu() / (1 + 1e-5) ** 0.5 - 3)
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_a_standard_block_normalises_before_the_relu_and_on_the_shortcut() -> None:
     torch.manual_seed(0)
-    network = ReducedResNet18(5, dropout=0.5)
+    block, images = StandardBlock(4, 6, 2, dropout=0.0).eval(), torch.randn(2, 4, 5, 5)
+    convolution, norm = block.shortcut
+    for part in (block.norm1, block.norm2, norm):
+        assert isinstance(part, nn.BatchNorm2d)
+        assert (part.eps, part.momentum) == (1e-3, 0.1)  # a running average of 0.9
+        nn.init.constant_(part.bias, 0.5)
+
+    def normalised(features: torch.Tensor) -> torch.Tensor:
+        return features / (1 + 1e-3) ** 0.5 + 0.5
+
+    inner = normalised(block.conv1(images)).relu()
+    wanted = (normalised(block.conv2(inner)) + normalised(convolution(images))).relu()
+    assert wanted.shape == (2, 6, 3, 3)
+    torch.testing.assert_close(block(images), wanted)
+    same = StandardBlock(4, 4, 1, dropout=0.0).eval()
+    for convolution in (same.conv1, same.conv2):
+        nn.init.zeros_(convolution.weight)
+    assert torch.equal(same(images), images.relu())  # nothing but the shortcut, which is the identity
+
+
+def test_the_standard_layout_starts_from_uniform_weights_of_the_published_width() -> None:
+    torch.manual_seed(0)
+    network = ReducedResNet18(100, layout="standard")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            bound = (module.kernel_size[0] * module.in_channels) ** -0.5
+            assert 0.97 * bound < float(module.weight.detach().abs().max()) <= bound
+            assert float(module.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.06)
+            assert module.bias is None
+    for parameter in network.head.parameters():
+        assert 0.9 * 160**-0.5 < float(parameter.detach().abs().max()) <= 160**-0.5
+
+
+def test_the_layout_is_in_a_plan_only_where_it_is_not_the_published_one() -> None:
+    def plan(**model: object) -> RunPlan:
+        return run_plan(model={"name": "resnet18-reduced", "outputs": "task", **model})
+
+    as_ever = {"name": "resnet18-reduced", "outputs": "task", "pixels": "unit"}
+    for published in (plan(), plan(layout="published")):
+        assert published.model_dump()["model"] == as_ever
+        assert published.model_dump(exclude_none=True)["model"] == as_ever
+    assert plan(layout="standard").model_dump(exclude_none=True)["model"] == as_ever | {"layout": "standard"}
+
+
+def test_the_layout_of_a_plan_is_built() -> None:
+    for layout, block in (("published", Block), ("standard", StandardBlock)):
+        model = ReducedResnet.model_validate({"name": "resnet18-reduced", "outputs": "task", "layout": layout})
+        network = build_model(model, (32, 32, 3), [[0, 1]]).network
+        assert isinstance(network, ReducedResNet18)
+        assert {type(part) for part in network.blocks} == {block}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dropout_acts_in_training_alone(layout: Literal["published", "standard"]) -> None:
+    torch.manual_seed(0)
+    network = ReducedResNet18(5, dropout=0.5, layout=layout)
     images = torch.rand(4, 3, 32, 32)
     assert not torch.equal(network(images), network(images))
     network.eval()
     assert torch.equal(network(images), network(images))
 
 
-def test_checkpoints_fit_with_and_without_dropout() -> None:
-    ReducedResNet18(5).load_state_dict(ReducedResNet18(5, dropout=0.5).state_dict())
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_checkpoints_fit_with_and_without_dropout(layout: Literal["published", "standard"]) -> None:
+    ReducedResNet18(5, layout=layout).load_state_dict(ReducedResNet18(5, dropout=0.5, layout=layout).state_dict())
