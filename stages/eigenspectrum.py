@@ -40,7 +40,7 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
-    from pipeline.models import build_model, load_checkpoint
+    from pipeline.models import build_model_for, load_checkpoint
     from pipeline.spectra.eigenspectrum import Examiner
     from pipeline.support.compute import machine, portable, prepare
     from pipeline.support.scratch import Scratch, fingerprint
@@ -48,7 +48,7 @@ def main() -> None:
     device = prepare(sections.compute)
     if settings.polish and device.type == "mps":
         raise UserError("params.yaml: eigenspectrum.polish: an mps device has no float64; set it to false")
-    model = build_model(plan.model, tasks.image_shape, tasks.classes).to(device).eval()
+    model = build_model_for(plan.model, tasks).to(device).eval()
 
     def restore(task: int) -> None:
         load_checkpoint(model, checkpoint(run.checkpoints, task), device)

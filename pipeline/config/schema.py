@@ -18,7 +18,7 @@ from pipeline.config.update_rules import TunedRule, UpdateRuleName, UpdateRuleSe
 
 Evaluated = Literal["test", "validation"]
 Colour = Literal["grey", "rgb"]
-Pixels = Literal["unit", "symmetric", "imagenet"]
+Pixels = Literal["unit", "symmetric", "imagenet", "mean-image"]
 Weights = Literal["random", "imagenet"]
 #: The datasets that can be downloaded; `pipeline.datasets.sources` declares where each comes from.
 PublicDataset = Literal[
@@ -245,7 +245,7 @@ class Network(Strict):
     pixels: Pixels = Field(
         "unit",
         description="what 0..255 become: unit [0, 1], symmetric [-1, 1], imagenet (unit, less ImageNet's mean, over "
-        "its standard deviation, for each channel)",
+        "its standard deviation, for each channel), mean-image (unit, less the mean training image of the stream)",
     )
 
 

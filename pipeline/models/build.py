@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config.schema import Mlp, Model, Resnet
 from pipeline.models.heads import TaskModel, outputs_of_tasks
+from pipeline.models.inputs import mean_image
 from pipeline.models.mlp import MLP
 from pipeline.models.pretrained import resnet18
 from pipeline.models.resnet import ReducedResNet18
+from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 
 #: Most weights that an MLP may have (4 GB of them); a plan that asks for more is taken for a mistake.
@@ -26,6 +28,7 @@ def build_model(
     classes: Sequence[Sequence[int]],
     dropout: float = 0.0,
     weights: Path | None = None,
+    mean: Tensor | None = None,
 ) -> TaskModel:
     """Build a network with random initial weights from PyTorch's global generator.
 
@@ -35,11 +38,13 @@ def build_model(
         classes: for each task, its classes as numbered in the dataset.
         dropout: probability of dropout.
         weights: a file of initial weights for all layers but the last; only resnet18 uses it. None: random weights.
+        mean: (channels, height, width) in [0, 1], the mean training image, where `model.pixels` is mean-image.
 
     Returns:
         The network, on the CPU and in training mode.
 
     Raises:
+        ValueError: if a mean image is missing, or given for other pixels.
         UserError: if the network cannot take such images, if an MLP would have more than `MOST` weights, or if the file
             of weights is missing, damaged or of another network.
     """
@@ -64,4 +69,20 @@ def build_model(
             network = ReducedResNet18(count, dropout, channels, image_shape[:2], model.layout)
         except ValueError as error:
             raise UserError(f"benchmarks.yaml: model: {error}; choose another network or larger images") from None
-    return TaskModel(network, outputs, model.outputs, model.pixels)
+    return TaskModel(network, outputs, model.outputs, model.pixels, mean)
+
+
+def build_model_for(model: Model, tasks: Tasks, dropout: float = 0.0, weights: Path | None = None) -> TaskModel:
+    """Build a network for the tasks of a stream, whose images and classes say the rest; see `build_model`.
+
+    Args:
+        model: the model section of the plan.
+        tasks: the stream. All of its training images are read if `model.pixels` is mean-image.
+        dropout: probability of dropout.
+        weights: a file of initial weights, as `build_model` takes it.
+
+    Raises:
+        UserError: as `build_model` does, or if the training images are read and a file is missing or damaged.
+    """
+    mean = mean_image(tasks) if model.pixels == "mean-image" else None
+    return build_model(model, tasks.image_shape, tasks.classes, dropout, weights, mean)

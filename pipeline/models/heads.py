@@ -52,15 +52,19 @@ class TaskModel(nn.Module):
         network: maps images to logits, (n, outputs).
         outputs: for each task, the indices of its outputs, as `outputs_of_tasks` gives them.
         mode: "task": the outputs of other tasks are masked. "shared": none is.
-        pixels: what uint8 images become on their way into the network: "unit" [0, 1], "symmetric" [-1, 1], or
-            "imagenet" (unit, minus ImageNet's mean, divided by its standard deviation, per channel). Images of another
-            dtype enter it as they are.
+        pixels: what uint8 images become on their way into the network: "unit" [0, 1], "symmetric" [-1, 1], "imagenet"
+            (unit, minus ImageNet's mean, divided by its standard deviation, per channel), or "mean-image" (unit, minus
+            `mean_image`). Images of another dtype enter it as they are.
+        mean_image: (channels, height, width) in [0, 1], only for "mean-image".
+
+    Raises:
+        ValueError: if the mean image is missing, or given for other pixels.
 
     Attributes:
         network: the network.
         mask: (tasks, outputs) bool, True for an output that the task may not use; None if the outputs are shared.
         mean: what is subtracted from pixels in [0, 1]; None with "unit".
-        std: what they are then divided by; None with "unit".
+        std: what they are then divided by; None with "unit" and "mean-image".
     """
 
     mask: Tensor | None
@@ -73,10 +77,13 @@ class TaskModel(nn.Module):
         outputs: Sequence[Sequence[int]],
         mode: Literal["task", "shared"],
         pixels: Pixels = "unit",
+        mean_image: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if (pixels == "mean-image") != (mean_image is not None):
+            raise ValueError("a mean image is needed for pixels: mean-image, and for no others")
         self.network = network
-        mean, std = None, None
+        mean, std = mean_image, None
         if pixels == "symmetric":
             mean, std = torch.tensor(0.5), torch.tensor(0.5)
         elif pixels == "imagenet":
@@ -123,4 +130,6 @@ class TaskModel(nn.Module):
         if images.dtype != torch.uint8:
             return images
         scaled = images.to(next(self.parameters()).dtype).div_(255)
-        return scaled if self.mean is None or self.std is None else scaled.sub_(self.mean).div_(self.std)
+        if self.mean is not None:
+            scaled.sub_(self.mean)
+        return scaled if self.std is None else scaled.div_(self.std)

@@ -1,4 +1,4 @@
-"""Load a whole split of a task as tensors on the training device."""
+"""Load a whole split of a task as tensors on the training device, and the mean training image of a stream."""
 
 from __future__ import annotations
 
@@ -47,9 +47,38 @@ def load_task(
         UserError: if a file of the task is missing or damaged.
     """
     images, labels = tasks.split(task, split)
-    pixels = torch.from_numpy(np.array(images)).to(device)
-    # Keep the layout of the files, channels last: it makes convolutions on a CPU a third faster, whatever the layout of
-    # their weights.
-    pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels.unsqueeze(1)
+    pixels = _channels_second(torch.from_numpy(np.array(images)).to(device))
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
     return TaskTensors(task, pixels, targets)
+
+
+def mean_image(tasks: Tasks) -> Tensor:
+    """Compute the mean over the training images of all tasks of a stream.
+
+    The pixels are added as whole numbers, divided once in float64 and rounded once to float32, so that the bits depend
+    on nothing but the images.
+
+    Args:
+        tasks: the tasks on disk.
+
+    Returns:
+        (channels, height, width) float32 in [0, 1], laid out like the images.
+
+    Raises:
+        UserError: if a file of a task is missing or damaged.
+    """
+    total, count = np.zeros(tasks.image_shape, np.int64), 0
+    for task in range(len(tasks)):
+        images, _ = tasks.split(task, "train")
+        total += images.sum(axis=0, dtype=np.int64)
+        count += len(images)
+    return _channels_second(torch.from_numpy((total / (255 * count)).astype(np.float32))[None])[0]
+
+
+def _channels_second(images: Tensor) -> Tensor:
+    """(n, height, width[, channels]) -> (n, channels, height, width).
+
+    It is a view, which keeps the layout of the files, channels last: that makes convolutions on a CPU a third faster,
+    whatever the layout of their weights.
+    """
+    return images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)

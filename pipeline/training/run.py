@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config.plan import RunPlan
-from pipeline.models import TaskModel, TaskTensors, build_model, load_task, outputs_of_tasks
+from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.strategies import Naive, Stream, build_strategy
 from pipeline.streams.reader import Tasks
@@ -79,7 +79,7 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
     """
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
     torch.manual_seed(torch_seed(seed, "weights"))
-    model = build_model(plan.model, tasks.image_shape, tasks.classes, plan.regime.dropout, weights).to(device)
+    model = build_model_for(plan.model, tasks, plan.regime.dropout, weights).to(device)
     torch.manual_seed(torch_seed(seed, "dropout"))
     optimizer = build_optimizer(model.named_parameters(), **plan.optimizer.model_dump(exclude_none=True))
     strategy = build_strategy(plan.strategy, Stream(outputs, plan.training.batch_size, generator(seed, "memory")))

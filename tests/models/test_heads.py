@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet
-from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
+from pipeline.config import DataPlan
+from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet, SplitStream
+from pipeline.datasets.arrays import Split
+from pipeline.models import TaskModel, build_model, build_model_for, load_task, outputs_of_tasks
+from pipeline.models.inputs import mean_image
 from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError
 
 
@@ -81,6 +87,52 @@ def test_bytes_are_scaled_on_their_way_in(pixels: Pixels) -> None:
     torch.testing.assert_close(network(images, 0), wanted)
     assert torch.equal(network(unit, 0), unit)  # scaled already
     assert network.double()(images, 0).dtype == torch.float64
+
+
+def test_the_mean_training_image_is_exact_and_subtracted(two_tasks: Tasks) -> None:
+    sums, count = [[0] * 8 for _ in range(8)], 0
+    for task in range(2):
+        for image in two_tasks.split(task, "train")[0].tolist():
+            sums = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(sums, image, strict=True)]
+            count += 1
+    # A quotient of Python's whole numbers is correctly rounded, and so is what float32 makes of it.
+    wanted = torch.tensor(np.array([[each / (255 * count) for each in row] for row in sums]).astype(np.float32))
+    assert torch.equal(mean_image(two_tasks), wanted[None])
+
+    mlp = build_model_for(Mlp(name="mlp", hidden=[4], outputs="task", pixels="mean-image"), two_tasks)
+    shown = load_task(two_tasks, 1, "test", outputs_of_tasks(two_tasks.classes, "task"), torch.device("cpu"))
+    as_they_are = (shown.images / 255).sub(wanted)
+    assert torch.equal(mlp(shown.images, 1), mlp(as_they_are, 1))
+    assert mlp.double()(shown.images, 1).dtype == torch.float64
+    assert "mean" not in mlp.state_dict()  # as ever, a checkpoint holds weights and running statistics alone
+
+
+def test_the_mean_of_colour_images_is_laid_out_as_they_are(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    raw: dict[str, Split] = {
+        split: (draw.integers(0, 256, (n, 5, 4, 3), np.uint8), np.arange(n) % 4)
+        for split, n in (("train", 9), ("test", 4))
+    }
+    stream = SplitStream(name="split", tasks=2)
+    write_tasks(tmp_path, DataPlan(datasets=["cifar10"], stream=stream, evaluation="test"), [raw])
+    tasks = Tasks.open(tmp_path)
+    mean = mean_image(tasks)
+    assert mean.shape == (3, 5, 4)
+    images = np.asarray(raw["train"][0][np.arange(9)]).astype(np.float64)
+    assert np.array_equal(mean, (images.sum(axis=0) / (9 * 255)).astype(np.float32).transpose(2, 0, 1))
+    loaded = load_task(tasks, 0, "train", [[0, 1], [2, 3]], torch.device("cpu")).images
+    assert mean.stride() == loaded.stride()[1:]
+
+
+def test_a_mean_image_goes_with_its_pixels_alone() -> None:
+    for pixels, mean in (("mean-image", None), ("unit", torch.zeros(1, 2, 2))):
+        with pytest.raises(ValueError, match="a mean image is needed for pixels: mean-image, and for no others"):
+            build_model(
+                Mlp.model_validate({"name": "mlp", "hidden": [], "outputs": "task", "pixels": pixels}),
+                (2, 2),
+                [[0, 1]],
+                mean=mean,
+            )
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def test_a_standard_block_normalises_before_the_relu_and_on_the_shortcut() -> No
         nn.init.constant_(part.bias, 0.5)
 
     def normalised(features: torch.Tensor) -> torch.Tensor:
-        return features / (1 + 1e-3) ** 0.5 + 0.5
+        normal: torch.Tensor = features / (1 + 1e-3) ** 0.5 + 0.5
+        return normal
 
     inner = normalised(block.conv1(images)).relu()
     wanted = (normalised(block.conv2(inner)) + normalised(convolution(images))).relu()
