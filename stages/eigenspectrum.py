@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Compute the eigenspectra of one run."""
     run = run_from_arguments()
-    plan, tasks, sections = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections()
+    plan, tasks, sections = read_run_plan(run.plan), Tasks.open("data/tasks", run.seed), read_sections()
     settings = sections.eigenspectrum
 
     import torch

@@ -23,10 +23,14 @@ from pipeline.support.files import whole_folder
 def main() -> None:
     """Draw every figure and write the report."""
     params = read_configuration().params
-    tables, tasks = read_tables(Path("plots")), Tasks.open("data/tasks")
+    tables = read_tables(Path("plots"))
+    seeds_run = [int(seed) for seed in tables["runs"]["seed"].unique()]
+    tasks = Tasks.open("data/tasks", seeds_run[0])  # those of one run, where every run draws its own
     plans = {method: read_run_plan(Path("runs") / f"{method}.yaml") for method in params.methods}
     data = {**tasks.manifest["plan"], "tasks": len(tasks), "benchmark": params.benchmark}
     data["sources"] = tasks.manifest.get("sources", {})
+    if tasks.drawn is not None:
+        data["drawn"] = {seed: Tasks.open("data/tasks", seed).classes for seed in seeds_run}
     with whole_folder("figures") as folder:
         drawn = draw_all(tables, params.figures, folder, (tasks.first_images(), tasks.names))
         seeds = dict.fromkeys(params.methods, len(params.seeds))

@@ -33,7 +33,7 @@ WEIGHTS = Path("data/weights/resnet18.safetensors")
 def main() -> None:
     """Train one method with one seed."""
     run = run_from_arguments()
-    plan, tasks, compute = read_run_plan(run.plan), Tasks.open("data/tasks"), read_sections().compute
+    plan, tasks, compute = read_run_plan(run.plan), Tasks.open("data/tasks", run.seed), read_sections().compute
 
     # Importing torch takes seconds, so it comes after everything that is cheap to check.
     import torch
@@ -72,6 +72,8 @@ def main() -> None:
             metrics["alpha"] = [
                 [[significant(value) for value in point] for point in course] for course in record.alpha
             ]
+        if tasks.drawn is not None:
+            metrics["classes"] = tasks.classes
         text = text_of(Trained, metrics, run.metrics)
         with whole_folder(run.checkpoints) as folder, whole_file(run.metrics) as file:
             for task in range(len(tasks)):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from pipeline.config.regimes import Regime, RegimeName, TrainingPlan
 from pipeline.config.strategies import StrategyName, StrategySettings
-from pipeline.config.types import Count, Held, Seed, Side, Strict, Tasks, Threads, Width, optional, settings_of
+from pipeline.config.types import Count, Held, Label, Seed, Side, Strict, Tasks, Threads, Width, optional, settings_of
 from pipeline.config.update_rules import TunedRule, UpdateRuleName, UpdateRuleSettings
 
 Evaluated = Literal["test", "validation"]
@@ -194,6 +194,11 @@ Datasets = Annotated[
 ]
 
 
+def _absent(value: object) -> bool:
+    """Whether a field is left out of plans and manifests."""
+    return value is None
+
+
 class RotatedStream(Strict):
     """A stream whose task t (from 0) rotates all images counter-clockwise by t * degrees - U(0, jitter) degrees."""
 
@@ -216,14 +221,32 @@ class PermutedStream(Strict):
 
 
 class SplitStream(Strict):
-    """A stream whose tasks each have their own share of the classes."""
+    """A stream whose tasks each have their own share of the classes, of all or of those from one to another.
+
+    With the order `run`, every run draws its own tasks; see `pipeline.streams.reader`.
+    """
 
     name: Literal["split"]
     tasks: Tasks = Field(description="number of tasks")
-    order: Literal["labelled", "seeded"] = Field(
-        "labelled", description="labelled (task 1 the first classes) or seeded (shuffled)"
+    # Left out where they are not given, so that the plans and manifests of other streams keep their keys.
+    first_class: Label | None = Field(
+        None, exclude_if=_absent, description="the first class of the stream; null: that of the dataset"
+    )
+    last_class: Label | None = Field(
+        None, exclude_if=_absent, description="the last class of the stream; null: that of the dataset"
+    )
+    order: Literal["labelled", "seeded", "run"] = Field(
+        "labelled",
+        description="labelled (task 1 the first classes), seeded (shuffled), or run (shuffled anew in every run, from the "
+        "seed of the run alone)",
     )
     seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> SplitStream:
+        if self.first_class is not None and self.last_class is not None and self.last_class < self.first_class:
+            raise ValueError(f"last_class should not be below first_class, {self.first_class}")
+        return self
 
 
 class SequenceStream(ImageShape):

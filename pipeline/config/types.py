@@ -22,6 +22,8 @@ Sharpness = Annotated[float, Field(ge=-80, le=80)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
 #: A number of tasks.
 Tasks = Annotated[int, Field(ge=1, le=1000)]
+#: A class, as the dataset numbers it.
+Label = Annotated[int, Field(ge=0, le=10**6)]
 #: A number of units in a layer.
 Width = Annotated[int, Field(ge=1, le=65_536)]
 #: A number of rows or columns of an image.

@@ -49,7 +49,13 @@ def write_results(
     table = summary_table(summary, experiment.benchmark, runs)
     published = published_rows(experiment)
     sources = {name: source for record in records.values() for name, source in (record.get("sources") or {}).items()}
-    stream = {**data.model_dump(exclude_none=True), "benchmark": experiment.benchmark, "sources": sources}
+    drawn_classes = {seed: record["classes"] for (_, seed), record in records.items() if record.get("classes")}
+    stream = {
+        **data.model_dump(exclude_none=True),
+        "benchmark": experiment.benchmark,
+        "sources": sources,
+        "drawn": drawn_classes,
+    }
     number = len(next(iter(records.values()))["accuracy"][0])
     params = configuration.params
     options = {"reference": params.figures.reference, "seeds": planned(experiment), "device": params.compute.device}

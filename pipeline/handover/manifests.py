@@ -72,7 +72,7 @@ class TasksManifest(Document):
 
     Attributes:
         plan: The plan of the data from which the tasks were made.
-        tasks: The tasks, in order.
+        tasks: The tasks, in order; where every run draws its own (`order: run`), the classes, one each, in their order.
         sources: What was read of each dataset that no checksum could tell to be what was published, with a sum of what
             came of it. Absent if there is no such dataset.
     """
@@ -95,6 +95,12 @@ class TasksManifest(Document):
         for number, task in enumerate(self.tasks, start=1):
             if len(set(task.classes)) != len(task.classes):
                 raise ValueError(f"task {number} must name each class once")
+        stream = self.plan.stream
+        if stream.name == "split" and stream.order == "run":
+            if any(len(task.classes) != 1 for task in self.tasks):
+                raise ValueError("each entry must hold one class, because every run draws its own tasks")
+            if len(self.tasks) % stream.tasks:
+                raise ValueError(f"{len(self.tasks)} classes cannot be split evenly into {stream.tasks} tasks")
         return self
 
 

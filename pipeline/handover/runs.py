@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, RootModel, StringConstraints, model_validator
 
 from pipeline.analysis.metrics import all_metrics
-from pipeline.config.types import Line, Name, Seed
+from pipeline.config.types import Label, Line, Name, Seed
 from pipeline.handover.documents import Document, Sha256, Size
 from pipeline.handover.logs import Machine
 from pipeline.handover.spectra import Spectra
@@ -38,6 +38,7 @@ class Trained(Document):
         train_loss: For each task, the mean loss over each of several equal stretches of its training steps.
         alpha: TAG's alpha(t, tau): for each task t, a list of such stretches, each with a value for every tau <= t.
             Absent for other update rules.
+        classes: For each task, its classes as the dataset numbers them. Absent where every run has the same tasks.
     """
 
     average_accuracy: Fraction
@@ -50,6 +51,7 @@ class Trained(Document):
     test_loss: list[list[Size | None]]
     train_loss: list[Annotated[list[float], Field(min_length=1)]]
     alpha: list[Annotated[list[list[Size]], Field(min_length=1)]] | None = None
+    classes: list[Annotated[list[Label], Field(min_length=1)]] | None = None
 
     @property
     def tasks(self) -> int:
@@ -73,6 +75,8 @@ class Trained(Document):
             widths = [{len(point) for point in points} for points in self.alpha]
             if widths != [{task} for task in range(1, tasks + 1)]:
                 raise ValueError("alpha must have, for each task, a value for that task and each earlier one")
+        if self.classes is not None and len(self.classes) != tasks:
+            raise ValueError(f"classes must have a list for each of {tasks} tasks")
         for name, value in all_metrics(self.accuracy).items():
             told = getattr(self, name)
             if told is None or not math.isclose(told, value, rel_tol=0, abs_tol=ROUNDING):

@@ -105,7 +105,8 @@ def report(
         tables: The tables of plots/, by name.
         plans: The resolved plan of each configured method.
         data: The data plan from the tasks' manifest, with `tasks`, their number, `benchmark`, its name, and, where there
-            are datasets that could not be verified, `sources`, what was read of each.
+            are datasets that could not be verified, `sources`, what was read of each; where every run draws its own
+            tasks, also `drawn`, for each seed the classes of each task, first the seed of the contact sheet.
         published: The table of published results.
         options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
             each method; and `device`, as configured.
@@ -121,6 +122,8 @@ def report(
         sections.append(beside)
     if predicted := _prediction(tables["prediction"], tables["line"]):
         sections.append(predicted)
+    if drawn_classes := data.get("drawn"):
+        sections.append(_classes(drawn_classes, "contact_sheet" in drawn))
     sections.append(Section("Figures", figures=[name for name in CAPTIONS if name in drawn]))
     return sections
 
@@ -142,6 +145,22 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
         f"Seeds {', '.join(map(str, seeds))}. Device {options['device']}, {platform.machine()}, {platform.system()}.",
         f"Packages: {versions}.",  # not Python's version: constraints.txt does not pin it, and the report is a record
     ]
+
+
+def _classes(drawn: Mapping[int, Sequence[Sequence[int]]], shown: bool) -> Section:
+    """The classes of each task, by seed; `shown` says whether a contact sheet shows those of the first seed."""
+    first, *_ = drawn
+    text = [
+        "The order of the classes is drawn anew in every run, from its seed alone, so that all methods learn the same tasks "
+        "with the same seed. Where figures number the tasks, a number is a place in the stream."
+        + (f" The contact sheet shows the tasks of seed {first}." if shown else "")
+    ]
+    by_task = zip(*drawn.values(), strict=True)
+    rows = [
+        [str(task), *(", ".join(map(str, classes)) for classes in of_seeds)]
+        for task, of_seeds in enumerate(by_task, start=1)
+    ]
+    return Section("Classes of the tasks", text, Table(["task", *(f"seed {seed}" for seed in drawn)], rows))
 
 
 def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, expected: Mapping[str, int]) -> Section:

@@ -141,7 +141,7 @@ def _run(work: Work, seed: int, before: Sequence[Outcome]) -> Outcome:
     from pipeline.training.loop import train
 
     course: list[float] = []
-    tasks = Tasks.open(work.folder / "tasks")
+    tasks = Tasks.open(work.folder / "tasks", seed)
     number = len(before)
     bar = work.bars[number] if work.bars else []
     last = number == len(work.seeds) - 1

@@ -46,7 +46,7 @@ class TaskView:
         shape: Shape of its images, (height, width[, 3]).
         apply: Transforms images of the dataset, (n, ...) uint8, into images of the task, (n, *shape) uint8.
         dataset: The number of its dataset within the stream, from 0.
-        first_class: The number of the dataset's label 0 when the classes of all datasets are numbered consecutively.
+        class_offset: The number of the dataset's label 0 when the classes of all datasets are numbered consecutively.
     """
 
     name: str
@@ -55,12 +55,12 @@ class TaskView:
     shape: tuple[int, ...]
     apply: Transform
     dataset: int = 0
-    first_class: int = 0
+    class_offset: int = 0
 
     @property
     def classes(self) -> tuple[int, ...]:
         """The classes that the task shows, numbered so that classes of different datasets differ."""
-        return tuple(self.first_class + label for label in self.labels)
+        return tuple(self.class_offset + label for label in self.labels)
 
 
 def build_stream(
@@ -134,20 +134,40 @@ def _permuted(stream: PermutedStream, datasets: Sequence[RawDataset]) -> Iterato
 
 
 def _split(stream: SplitStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:
-    """Split CIFAR-100 (Zenke et al. 2017): each task has its own classes, the same number for all tasks."""
+    """Split CIFAR-100 (Zenke et al. 2017): each task has its own classes, the same number for all tasks.
+
+    With the order `run` there is a view for each class instead, of which the reader makes the tasks of each run.
+    """
     (dataset,) = datasets
-    classes = dataset.classes
+    classes = _chosen(stream, dataset)
     if len(classes) % stream.tasks:
         raise UserError(
             f"benchmarks.yaml: stream.tasks: {len(classes)} classes cannot be split evenly into {stream.tasks} tasks; "
             f"choose one of {', '.join(str(n) for n in range(1, len(classes) + 1) if len(classes) % n == 0)}"
         )
+    if stream.order == "run":
+        for label in classes:
+            yield TaskView(f"class {label}", (label,), {"classes": [label]}, dataset.shape, lambda images: images)
+        return
     order = np.array(classes)
     if stream.order == "seeded":
         order = np.random.default_rng(stream.seed).permutation(order)
     for part in np.split(order, stream.tasks):
         mine = tuple(sorted(int(label) for label in part))
         yield TaskView(_listed(mine), mine, {"classes": list(mine)}, dataset.shape, lambda images: images)
+
+
+def _chosen(stream: SplitStream, dataset: RawDataset) -> tuple[int, ...]:
+    """The classes from `first_class` to `last_class`. Raises UserError if the dataset does not have one of the two."""
+    for key, label in (("first_class", stream.first_class), ("last_class", stream.last_class)):
+        if label is not None and label not in dataset.classes:
+            raise UserError(
+                f"benchmarks.yaml: stream.{key}: {dataset.name} has no class {label}; choose one from "
+                f"{dataset.classes[0]} to {dataset.classes[-1]}"
+            )
+    first = dataset.classes[0] if stream.first_class is None else stream.first_class
+    last = dataset.classes[-1] if stream.last_class is None else stream.last_class
+    return tuple(label for label in dataset.classes if first <= label <= last)
 
 
 def _listed(classes: Sequence[int]) -> str:

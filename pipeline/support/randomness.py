@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "order", "dropout", "memory", "curvature", "evaluation"]
-_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "memory", "curvature", "evaluation")
+Purpose = Literal["weights", "order", "dropout", "memory", "curvature", "evaluation", "classes"]
+_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "memory", "curvature", "evaluation", "classes")
 
 
 def seed_for(seed: int, purpose: Purpose) -> np.random.SeedSequence:
