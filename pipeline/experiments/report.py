@@ -49,7 +49,7 @@ def write_results(
     table = summary_table(summary, experiment.benchmark, runs)
     published = published_rows(experiment)
     sources = {name: source for record in records.values() for name, source in (record.get("sources") or {}).items()}
-    drawn_classes = {seed: record["classes"] for (_, seed), record in records.items() if record.get("classes")}
+    drawn_classes = {seed: record["classes"] for (_, seed), record in sorted(records.items()) if record.get("classes")}
     stream = {
         **data.model_dump(exclude_none=True),
         "benchmark": experiment.benchmark,

@@ -69,6 +69,25 @@ def test_a_method_has_mean_deviation_interval_and_difference_by_seed() -> None:
     assert row(methods, "naive")[-1] == "the reference"
 
 
+def test_the_classes_that_runs_drew_are_told_by_seed() -> None:
+    tables, methods = runs(naive=NAIVE), plans("split-cifar100", "naive")
+    assert "Classes of the tasks" not in sections(tables, methods)
+    data = {
+        "benchmark": "split-cifar100", "tasks": 2, "datasets": ["cifar100"], "evaluation": "test",
+        "stream": {"name": "split", "tasks": 2, "first_class": 3, "last_class": 6, "order": "run", "seed": 0},
+        "drawn": {1: [[3, 5], [4, 6]], 2: [[4, 5], [3, 6]]},
+    }  # fmt: skip
+    options = {"reference": "naive", "seeds": {"naive": 3}, "device": "cpu"}
+    for drawn in (["contact_sheet"], []):
+        made = {section.title: section for section in report(tables, methods, data, PUBLISHED, options, drawn)}
+        told = made["Classes of the tasks"]
+        assert told.table is not None
+        assert [*told.table.headings] == ["task", "seed 1", "seed 2"]
+        assert [[*cells] for cells in told.table.rows] == [["1", "3, 5", "4, 5"], ["2", "4, 6", "3, 6"]]
+        assert ("The contact sheet shows the tasks of seed 1." in told.text[0]) == bool(drawn)
+    assert "first_class 3, last_class 6, order run" in made["What was run"].text[0]
+
+
 def test_one_seed_says_so_and_a_missing_run_is_missing_not_zero() -> None:
     tables = runs(naive=NAIVE, tag={3: 0.62})
     methods = sections(tables, plans("split-cifar100", "naive", "tag", "er"))["Methods"]

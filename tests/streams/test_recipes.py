@@ -67,6 +67,36 @@ def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:
         list(build_stream(SplitStream(name="split", tasks=3), [data((9, 9), 10)]))
 
 
+def test_a_stream_may_take_some_of_the_classes() -> None:
+    stream = SplitStream(name="split", tasks=2, first_class=3, last_class=8)
+    assert [view.classes for view in build_stream(stream, [data((9, 9), 10)])] == [(3, 4, 5), (6, 7, 8)]
+    to_the_end = SplitStream(name="split", tasks=2, first_class=4)
+    assert [view.classes for view in build_stream(to_the_end, [data((9, 9), 10)])] == [(4, 5, 6), (7, 8, 9)]
+    from_the_start = SplitStream(name="split", tasks=1, last_class=0)
+    assert [view.classes for view in build_stream(from_the_start, [data((9, 9), 10)])] == [(0,)]
+    seeded = SplitStream(name="split", tasks=3, first_class=4, order="seeded")
+    assert sorted(label for view in build_stream(seeded, [data((9, 9), 10)]) for label in view.classes) == list(
+        range(4, 10)
+    )
+    with pytest.raises(UserError, match="6 classes cannot be split evenly into 4 tasks; choose one of 1, 2, 3, 6"):
+        list(build_stream(stream.model_copy(update={"tasks": 4}), [data((9, 9), 10)]))
+
+
+def test_classes_that_a_dataset_does_not_have_are_refused() -> None:
+    for key in ("first_class", "last_class"):
+        stream = SplitStream.model_validate({"name": "split", "tasks": 1, key: 10})
+        with pytest.raises(UserError, match=rf"stream\.{key}: made has no class 10; choose one from 0 to 9"):
+            list(build_stream(stream, [data((9, 9), 10)]))
+    with pytest.raises(ValueError, match="last_class should not be below first_class, 5"):
+        SplitStream(name="split", tasks=1, first_class=5, last_class=4)
+
+
+def test_a_stream_whose_order_every_run_draws_has_a_view_for_each_class() -> None:
+    stream = SplitStream(name="split", tasks=2, first_class=2, last_class=5, order="run")
+    views = list(build_stream(stream, [data((9, 9), 10)]))
+    assert [(view.name, view.classes) for view in views] == [(f"class {label}", (label,)) for label in range(2, 6)]
+
+
 def test_a_longer_stream_begins_with_the_shorter_one() -> None:
     short = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=2), [data((9, 9), 1)])]
     long = [view.made for view in build_stream(PermutedStream(name="permuted", tasks=4), [data((9, 9), 1)])]

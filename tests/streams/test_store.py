@@ -155,6 +155,84 @@ def test_the_first_images_are_those_of_each_class_in_turn(tmp_path: Path) -> Non
         tasks.first_images()
 
 
+def split_digits(folder: Path, **stream: object) -> Path:
+    """Six classes of the digits, 2 to 7, split."""
+    made = SplitStream.model_validate({"name": "split", "first_class": 2, "last_class": 7, **stream})
+    folder.mkdir()
+    write_tasks(folder, DataPlan(datasets=["digits"], stream=made, evaluation="test"), [fetch("digits")])
+    return folder
+
+
+def test_a_run_draws_its_tasks_from_its_seed_alone(tmp_path: Path) -> None:
+    folder = split_digits(tmp_path / "a", tasks=3, order="run")
+    first, other = Tasks.open(folder, 1), Tasks.open(folder, 2)
+    assert len(first) == len(first.classes) == len(first.names) == 3
+    for tasks in (first, other):
+        assert all(classes == sorted(classes) for classes in tasks.classes)
+        assert sorted(label for classes in tasks.classes for label in classes) == list(range(2, 8))
+    assert first.classes == [[6, 7], [3, 5], [2, 4]]  # recorded in results: no change may draw them otherwise
+    assert first.names[0] == "classes 6, 7"
+    assert first.classes != other.classes
+    again = split_digits(tmp_path / "b", tasks=3, order="run", seed=7)  # of the stream, not of the run
+    assert Tasks.open(again, 1).classes == first.classes
+
+
+def test_the_tasks_of_a_run_are_what_a_split_of_their_classes_is(tmp_path: Path) -> None:
+    """Bit for bit, labels and first images too: here against the labelled split that one of the seeds draws."""
+    labelled = Tasks.open(split_digits(tmp_path / "labelled", tasks=3))
+    folder = split_digits(tmp_path / "run", tasks=3, order="run")
+    seed = next(seed for seed in range(1000) if Tasks.open(folder, seed).classes == labelled.classes)
+    drawn = Tasks.open(folder, seed)
+    assert drawn.image_shape == labelled.image_shape
+    for task in range(3):
+        for split in ("train", "test"):
+            for mine, theirs in zip(drawn.split(task, split), labelled.split(task, split), strict=True):
+                assert mine.dtype == theirs.dtype
+                assert np.array_equal(mine, theirs)
+    assert np.array_equal(drawn.first_images(), labelled.first_images())
+
+
+def test_first_images_of_a_run_are_padded_like_others(tmp_path: Path) -> None:
+    images = np.arange(1, 31, dtype=np.uint8)[:, None, None].repeat(2, axis=2)
+    labels = np.repeat([0, 1, 2, 3], [1, 20, 2, 7])
+    splits = dict.fromkeys(("train", "test"), (images, labels))
+    stream = SplitStream(name="split", tasks=2, order="run")
+    write_tasks(tmp_path, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [splits])
+    seed = next(seed for seed in range(1000) if Tasks.open(tmp_path, seed).classes == [[0, 1], [2, 3]])
+    assert Tasks.open(tmp_path, seed).first_images()[:, :, 0, 0].tolist() == [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        [22, 24, 23, 25, 26, 27, 28, 29, 30, 0],
+    ]
+
+
+def test_tasks_that_every_run_draws_are_not_opened_without_a_seed(tmp_path: Path) -> None:
+    folder = split_digits(tmp_path / "run", tasks=3, order="run")
+    with pytest.raises(ValueError, match="open them with the seed of a run"):
+        Tasks.open(folder)
+    path = folder / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"tasks": 3', '"tasks": 4'), encoding="utf-8")
+    with pytest.raises(UserError, match="6 classes cannot be split evenly into 4 tasks"):
+        Tasks.open(folder, 1)
+
+
+def test_a_damaged_class_is_named_whatever_task_it_belongs_to(tmp_path: Path) -> None:
+    folder = split_digits(tmp_path / "run", tasks=3, order="run")
+    (folder / "task-02" / "test_images.npy").unlink()  # of class 3, which seed 1 has in its second task
+    with pytest.raises(UserError, match=r"task-02/test_images\.npy: missing"):
+        Tasks.open(folder, 1).split(1, "test")
+
+
+def test_a_seed_changes_nothing_where_the_order_is_fixed_and_the_manifest_keeps_its_keys(tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    folder.mkdir()
+    stream = SplitStream(name="split", tasks=2, order="seeded")
+    write_tasks(folder, DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
+    plain, seeded = Tasks.open(folder), Tasks.open(folder, 5)
+    assert seeded == plain
+    assert plain.drawn is None
+    assert plain.manifest["plan"]["stream"] == {"name": "split", "tasks": 2, "order": "seeded", "seed": 0}
+
+
 def test_a_sequence_of_datasets_becomes_tasks_with_their_own_outputs(tmp_path: Path) -> None:
     stream = SequenceStream(name="sequence", height=6, width=5, colour="rgb")
     datasets: list[PublicDataset | Folder] = ["digits", Folder(path="birds", height=4, width=4)]

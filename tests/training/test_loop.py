@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pipeline.analysis.metrics import all_metrics
+from pipeline.config import DataPlan
 from pipeline.config.regimes import Regime
+from pipeline.config.schema import SplitStream
+from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.strategies import Naive
 from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import DivergenceError
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
@@ -88,6 +93,23 @@ def test_a_row_of_the_first_tasks_leaves_the_others_out(two_tasks: Tasks) -> Non
     tests = [load_task(two_tasks, task, "test", [list(range(10))] * 2, CPU) for task in range(2)]
     accuracy, loss = accuracy_row(model, tests)
     assert np.array_equal(accuracy_row(model, tests, 1), [[accuracy[0], np.nan], [loss[0], np.nan]], equal_nan=True)
+
+
+def test_a_run_learns_the_tasks_that_its_seed_draws(tmp_path: Path) -> None:
+    """With the order of a labelled stream, the same numbers as on it: nothing else of a run depends on that draw."""
+    for order in ("labelled", "run"):
+        stream = SplitStream.model_validate({"name": "split", "tasks": 2, "last_class": 3, "order": order})
+        (tmp_path / order).mkdir()
+        plan = DataPlan(datasets=["digits"], stream=stream, evaluation="test")
+        write_tasks(tmp_path / order, plan, [fetch("digits")])
+    labelled = Tasks.open(tmp_path / "labelled")
+    of_seed = [Tasks.open(tmp_path / "run", seed) for seed in range(50)]
+    same = next(seed for seed, tasks in enumerate(of_seed) if tasks.classes == labelled.classes)
+    other = next(seed for seed, tasks in enumerate(of_seed) if tasks.classes == [[2, 3], [0, 1]])
+    record = train(run_plan(), of_seed[same], same, CPU)
+    assert record == train(run_plan(), labelled, same, CPU)
+    turned = train(run_plan(), of_seed[other], same, CPU)
+    assert turned.accuracy[0] == record.accuracy[0][::-1]  # the untrained network, on the same two tasks
 
 
 def test_seeds_pair_methods(two_tasks: Tasks) -> None:
