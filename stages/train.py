@@ -38,6 +38,7 @@ def main() -> None:
     # Importing torch takes seconds, so it comes after everything that is cheap to check.
     import torch
 
+    from pipeline.analysis.continual import continual_metrics
     from pipeline.analysis.metrics import all_metrics
     from pipeline.models import TaskModel, save_checkpoint
     from pipeline.support.compute import machine, portable, prepare
@@ -72,6 +73,12 @@ def main() -> None:
             metrics["alpha"] = [
                 [[significant(value) for value in point] for point in course] for course in record.alpha
             ]
+        if record.continual_steps:
+            course = [
+                [[round(value, 6) for value in row] for row in evaluations] for evaluations in record.continual_accuracy
+            ]
+            metrics["continual"] = {"steps": record.continual_steps, "accuracy": course}
+            metrics |= {name: round(value, 6) for name, value in continual_metrics(record.continual_accuracy).items()}
         if tasks.drawn is not None:
             metrics["classes"] = tasks.classes
         text = text_of(Trained, metrics, run.metrics)

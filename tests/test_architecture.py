@@ -25,6 +25,7 @@ ROOMS = (
 #: Arrows that point up all the same, and why.
 UPWARD = {
     ("pipeline.handover.runs", "pipeline.analysis.metrics"): "a run's metrics are checked against its accuracy matrix",
+    ("pipeline.handover.runs", "pipeline.analysis.continual"): "and against its continual evaluation",
 }
 
 

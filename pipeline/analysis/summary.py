@@ -25,6 +25,10 @@ METRICS = (
     "learning_accuracy",
     "largest_eigenvalue",
     "movement_overlap",
+    "average_anytime_accuracy",
+    "worst_case_accuracy",
+    "average_minimum_accuracy",
+    "stability_gap",
 )
 
 #: Those of them that `dvc metrics` shows: as many columns as fit on a screen.

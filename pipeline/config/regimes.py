@@ -15,6 +15,12 @@ RegimeName = Literal["plain", "plastic", "stable"]
 #: Lower bound of a decaying learning rate, as in the Stable SGD code.
 MIN_LR = 5e-5
 
+EVALUATE_EVERY = (
+    "steps between two evaluations of the tasks so far, the current one included, for the "
+    "[metrics of continual evaluation](metrics.md#continual-evaluation); null: none"
+)
+EVALUATE_IMAGES = "images of each task in these evaluations, evenly chosen; null: all"
+
 
 class Regime(Strict):
     """Learning-rate decay and dropout of a method.
@@ -48,8 +54,18 @@ class TrainingPlan(Strict):
     Attributes:
         evaluate: Which tasks are evaluated after each task: None for all of them, "next" for those learnt so far and
             the one that follows.
+        evaluate_every: Steps of a task between two evaluations of the tasks so far; None for no such evaluations.
+        evaluate_images: Images of each task in them, None for all. Always None if there are no such evaluations.
     """
 
     batch_size: Count = setting("examples per step")
     epochs: Count = setting("passes over each task")
     evaluate: Literal["next"] | None = None
+    evaluate_every: Count | None = setting(EVALUATE_EVERY, None)
+    evaluate_images: Count | None = setting(EVALUATE_IMAGES, None)
+
+    @model_validator(mode="after")
+    def _images_of_no_evaluation(self) -> TrainingPlan:
+        if self.evaluate_every is None:
+            self.__dict__["evaluate_images"] = None
+        return self

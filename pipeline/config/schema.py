@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from pipeline.config.regimes import Regime, RegimeName, TrainingPlan
+from pipeline.config.regimes import EVALUATE_EVERY, EVALUATE_IMAGES, Regime, RegimeName, TrainingPlan
 from pipeline.config.strategies import StrategyName, StrategySettings
 from pipeline.config.types import Count, Held, Label, Seed, Side, Strict, Tasks, Threads, Width, optional, settings_of
 from pipeline.config.update_rules import TunedRule, UpdateRuleName, UpdateRuleSettings
@@ -313,6 +313,8 @@ class Training(Strict):
         description="after each task evaluate `all` tasks, or `next`: those learnt and the next one, which is all "
         "that the metrics need and saves nearly half of the evaluation on a long stream",
     )
+    evaluate_every: Count | None = Field(None, description=EVALUATE_EVERY)
+    evaluate_images: Count | None = Field(None, description=EVALUATE_IMAGES)
 
 
 class Searched(Strict):

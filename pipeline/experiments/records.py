@@ -103,7 +103,7 @@ def write_record(
         "seed": seed,
         **{name: word for name, word in vars(key).items() if word},
         **made,
-        **{name: measured for name, measured in train.items() if name != "alpha"},
+        **{name: measured for name, measured in train.items() if name not in ("alpha", "continual")},
     }
     if "alpha" in train:  # its mean over each task: the course within the tasks is a megabyte for twenty tasks
         value["alpha"] = [[[significant(float(x)) for x in np.mean(points, axis=0)]] for points in train["alpha"]]

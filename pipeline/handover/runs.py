@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, RootModel, StringConstraints, model_validator
 
+from pipeline.analysis.continual import continual_metrics
 from pipeline.analysis.metrics import all_metrics
 from pipeline.config.types import Label, Line, Name, Seed
-from pipeline.handover.documents import Document, Sha256, Size
+from pipeline.handover.documents import Document, Number, Sha256, Size
 from pipeline.handover.logs import Machine
 from pipeline.handover.spectra import Spectra
 from pipeline.support.errors import UserError
@@ -25,11 +26,35 @@ ROUNDING = 5e-6
 Row = list[Fraction | None]
 
 
+class ContinualEvaluation(Document):
+    """The accuracies of a run while it was trained.
+
+    Attributes:
+        steps: For each task, the steps of it that were done at each of its evaluations; the last are all of them.
+        accuracy: For each task t (from 1), its evaluations: t accuracies as fractions, on the tasks up to that one.
+    """
+
+    steps: Annotated[list[Annotated[list[Number], Field(min_length=1)]], Field(min_length=1)]
+    accuracy: list[list[list[Fraction]]]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ContinualEvaluation:
+        if [len(evaluations) for evaluations in self.accuracy] != [len(steps) for steps in self.steps]:
+            raise ValueError("accuracy must have an evaluation for each number of steps")
+        for task, evaluations in enumerate(self.accuracy, start=1):
+            if any(len(evaluation) != task for evaluation in evaluations):
+                raise ValueError(f"accuracy must have {task} values in each evaluation of task {task}")
+        if any(list(steps) != sorted(set(steps)) for steps in self.steps):
+            raise ValueError("steps must ascend within each task")
+        return self
+
+
 class Trained(Document):
     """metrics/runs/<method>/<seed>.json: what the training of a run measured on its T tasks.
 
-    The first six fields are the metrics of the accuracy matrix, as `pipeline.analysis.metrics` defines them. Those that
-    need two tasks are absent if there is only one.
+    The first six fields are the metrics of the accuracy matrix, as `pipeline.analysis.metrics` defines them. The next
+    four are those of continual evaluation, as `pipeline.analysis.continual` defines them, absent where the plan has
+    none. Those that need two tasks are absent if there is only one.
 
     Attributes:
         accuracy: (T + 1, T) accuracies as fractions; row 0 is the untrained network. null where a task was not
@@ -38,6 +63,7 @@ class Trained(Document):
         train_loss: For each task, the mean loss over each of several equal stretches of its training steps.
         alpha: TAG's alpha(t, tau): for each task t, a list of such stretches, each with a value for every tau <= t.
             Absent for other update rules.
+        continual: The accuracies within the tasks; absent where the plan has no continual evaluation.
         classes: For each task, its classes as the dataset numbers them. Absent where every run has the same tasks.
     """
 
@@ -47,10 +73,15 @@ class Trained(Document):
     forgetting_paper: Change | None = None
     backward_transfer: Change | None = None
     forward_transfer: Change | None = None
+    average_anytime_accuracy: Fraction | None = None
+    worst_case_accuracy: Fraction | None = None
+    average_minimum_accuracy: Fraction | None = None
+    stability_gap: Fraction | None = None
     accuracy: Annotated[list[Row], Field(min_length=2)]
     test_loss: list[list[Size | None]]
     train_loss: list[Annotated[list[float], Field(min_length=1)]]
     alpha: list[Annotated[list[list[Size]], Field(min_length=1)]] | None = None
+    continual: ContinualEvaluation | None = None
     classes: list[Annotated[list[Label], Field(min_length=1)]] | None = None
 
     @property
@@ -77,13 +108,21 @@ class Trained(Document):
                 raise ValueError("alpha must have, for each task, a value for that task and each earlier one")
         if self.classes is not None and len(self.classes) != tasks:
             raise ValueError(f"classes must have a list for each of {tasks} tasks")
-        for name, value in all_metrics(self.accuracy).items():
-            told = getattr(self, name)
-            if told is None or not math.isclose(told, value, rel_tol=0, abs_tol=ROUNDING):
-                raise ValueError(f"{name} must be what the accuracy matrix gives, {value:.6f}")
+        self._give("the accuracy matrix", all_metrics(self.accuracy))
+        if self.continual is not None:
+            if len(self.continual.steps) != tasks:
+                raise ValueError(f"continual must have evaluations of each of {tasks} tasks")
+            self._give("its continual evaluation", continual_metrics(self.continual.accuracy))
         if tasks == 1 and any(getattr(self, name) is not None for name in ("forgetting", "forgetting_paper")):
             raise ValueError("forgetting needs two tasks")
         return self
+
+    def _give(self, source: str, metrics: Mapping[str, float]) -> None:
+        """Raise ValueError unless the metrics are those of the file, up to rounding."""
+        for name, value in metrics.items():
+            told = getattr(self, name)
+            if told is None or not math.isclose(told, value, rel_tol=0, abs_tol=ROUNDING):
+                raise ValueError(f"{name} must be what {source} gives, {value:.6f}")
 
 
 def check_tasks(trained: Trained, spectra: Spectra | None, path: object, fix: str) -> None:
@@ -114,7 +153,8 @@ class MethodMeasures(RootModel[Measures]):
 class Record(Trained):
     """results/<experiment>/runs/<method>-<seed>.json: what a run measured, and what identifies it.
 
-    The inherited `alpha` has a single stretch for each task.
+    The inherited `alpha` has a single stretch for each task, and `continual` is left out: its metrics are kept, the
+    course within the tasks would be most of the file.
 
     Attributes:
         plan: Hash of the resolved plan; see `pipeline.experiments.records.Key`, also for `data` and `eigenspectrum`.

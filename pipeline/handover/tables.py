@@ -127,6 +127,10 @@ _METRICS = {
     "learning_accuracy": _FRACTION,
     "largest_eigenvalue": _missing(_ANY),
     "movement_overlap": _missing(Column("number", 0, 1.01)),
+    "average_anytime_accuracy": _missing(_FRACTION),
+    "worst_case_accuracy": _missing(_FRACTION),
+    "average_minimum_accuracy": _missing(_FRACTION),
+    "stability_gap": _missing(_FRACTION),
 }
 
 #: The tables in plots/, by file name without .csv; `pipeline.analysis.summary.tables` makes them.

@@ -28,6 +28,10 @@ MEASURES = {
     "average_accuracy": ("average accuracy (%)", 100, 1),
     "forgetting": ("forgetting (points)", 100, 1),
     "learning_accuracy": ("learning accuracy (%)", 100, 1),
+    "average_anytime_accuracy": ("average anytime accuracy (%)", 100, 1),
+    "worst_case_accuracy": ("worst-case accuracy (%)", 100, 1),
+    "average_minimum_accuracy": ("average minimum accuracy (%)", 100, 1),
+    "stability_gap": ("stability gap (points)", 100, 1),
     "largest_eigenvalue": ("largest eigenvalue", 1, 2),
 }
 #: A barrier in nats, up to which there counts as none.

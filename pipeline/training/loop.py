@@ -13,6 +13,7 @@ from pipeline.models import TaskModel
 from pipeline.optimizers import begin_task
 from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
+from pipeline.training.continual import Continual
 from pipeline.training.cursor import Cursor
 from pipeline.training.recorder import Record, Recorder
 from pipeline.training.run import build_run, random_state_kept
@@ -57,6 +58,7 @@ def train(
         run = build_run(plan, tasks, seed, device, weights)
         model, optimizer, strategy = run.model, run.optimizer, run.strategy
         recorder = Recorder(plan.method, seed, device)
+        continual = Continual(run, recorder)
         cursor = Cursor(run, recorder, scratch)  # resumes where a killed run stopped
         if not cursor.resumed:
             recorder.evaluated(*run.evaluate(learnt=0))
@@ -74,7 +76,9 @@ def train(
                     optimizer.step()
                     strategy.after_step(model)
                     recorder.step(loss, optimizer)
+                    continual.step(task)
                 strategy.end_task(model, visited)
+            continual.end_task(task)
             recorder.end_task()
             after_task(task, model)
             recorder.evaluated(*run.evaluate(learnt=task + 1))

@@ -30,12 +30,17 @@ class Record:
         train_loss: For each task the mean loss of each of up to `CURVE` equal stretches of its steps.
         alpha: TAG's alpha(t, tau). For each task t and each such stretch a list over tau, the last entry being t
             itself; each value is the mean over parameter tensors and steps. Empty for other update rules.
+        continual_steps: For each task, the steps of it that were done at each of its evaluations. Empty unless the plan
+            has continual evaluation, and so is the next one.
+        continual_accuracy: For each task t (from 1), each of these evaluations: t accuracies as fractions.
     """
 
     accuracy: list[list[float]] = field(default_factory=list)
     test_loss: list[list[float]] = field(default_factory=list)
     train_loss: list[list[float]] = field(default_factory=list)
     alpha: list[list[list[float]]] = field(default_factory=list)
+    continual_steps: list[list[int]] = field(default_factory=list)
+    continual_accuracy: list[list[list[float]]] = field(default_factory=list)
 
     def course(self) -> list[float]:
         """Return the average accuracy on the tasks learnt so far, a fraction, after each of them."""
@@ -80,6 +85,21 @@ class Recorder:
         if self.tasks > 1:
             self.costs.append((self._mean_loss, time.perf_counter() - self._begun))
         self._begun = time.perf_counter()
+
+    @property
+    def evaluated_at(self) -> int | None:
+        """The steps of the current task that were done at its latest evaluation; None if it has not been evaluated."""
+        steps = self.record.continual_steps
+        return steps[-1][-1] if len(steps) == self.tasks else None
+
+    def evaluated_within(self, accuracy: list[float]) -> None:
+        """Record an evaluation within the current task: the accuracies on the tasks so far, that one included."""
+        steps, accuracies = self.record.continual_steps, self.record.continual_accuracy
+        if len(steps) < self.tasks:
+            steps.append([])
+            accuracies.append([])
+        steps[-1].append(len(self.losses))
+        accuracies[-1].append(accuracy)
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Record the loss of a step, and the alphas if the update rule has any.

@@ -56,10 +56,24 @@ class Run:
             the plan does not evaluate.
         """
         only_next = learnt > 0 and self.plan.training.evaluate == "next"
+        return self.evaluate_on(self.tests, learnt + 1 if only_next else None, moment=learnt)
+
+    def evaluate_on(
+        self, tests: Sequence[TaskTensors], count: int | None = None, *, moment: int
+    ) -> tuple[list[float], list[float]]:
+        """Evaluate the model on some tasks; PyTorch's global random state is restored afterwards.
+
+        Args:
+            tests: The evaluation data of the tasks.
+            count: How many of them, from the first on, are evaluated; None for all. The others have NaN.
+            moment: A number below 2^63 of this evaluation, on which any dropout masks depend beside the seed of the run.
+
+        Returns:
+            The accuracies, as fractions, and the mean losses in nats, one of each for every task.
+        """
         with random_state_kept(self.device):
-            torch.manual_seed(torch_seed(self.seed, "evaluation") ^ learnt)
-            dropout = bool(self.plan.regime.dropout_at_test)
-            return accuracy_row(self.model, self.tests, learnt + 1 if only_next else None, dropout)
+            torch.manual_seed(torch_seed(self.seed, "evaluation") ^ moment)
+            return accuracy_row(self.model, tests, count, bool(self.plan.regime.dropout_at_test))
 
 
 def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weights: Path | None = None) -> Run:
