@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
 
 from pipeline.config.regimes import EVALUATE_EVERY, EVALUATE_IMAGES, Regime, RegimeName, TrainingPlan
 from pipeline.config.strategies import StrategyName, StrategySettings
@@ -242,11 +242,13 @@ class SplitStream(Strict):
     )
     seed: Seed = Field(0, description="of everything random in the stream, and of what is held out")
 
-    @model_validator(mode="after")
-    def _ascending(self) -> SplitStream:
-        if self.first_class is not None and self.last_class is not None and self.last_class < self.first_class:
-            raise ValueError(f"last_class should not be below first_class, {self.first_class}")
-        return self
+    @field_validator("last_class")
+    @classmethod
+    def _ascending(cls, last: int | None, others: ValidationInfo) -> int | None:
+        first = others.data.get("first_class")
+        if last is not None and first is not None and last < first:
+            raise ValueError(f"should not be below first_class, {first}")
+        return last
 
 
 class SequenceStream(ImageShape):

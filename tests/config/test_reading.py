@@ -83,6 +83,19 @@ def test_the_projects_own_files_are_right(configured: Path) -> None:
             "    hight: 32\n    width",
             ["5-datasets.stream.hight", "'height'"],
         ),
+        (
+            "benchmarks.yaml",
+            "    last_class: 99",
+            "    last_class: 9",
+            ["stream.last_class: ", "must not be below first_class, 15"],
+        ),
+        (
+            "benchmarks.yaml",
+            "    layout: standard",
+            "    layout: usual",
+            ["chaudhry.model.layout: ", "published, standard"],
+        ),
+        ("benchmarks.yaml", "    order: run", "    order: runs", ["chaudhry.stream.order: ", "did you mean 'run'"]),
         ("benchmarks.yaml", "    path: my-images", "    pat: my-images", ["own-images.dataset.pat", "'path'"]),
         (
             "benchmarks.yaml",

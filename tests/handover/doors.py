@@ -60,10 +60,16 @@ class Door:
 def run(name: str, seed: int, tasks: int = 2) -> RunMetrics:
     """A run as its stages write it."""
     matrix = [[round(0.1 + 0.7 * (j < i) - 0.01 * i, 6) for j in range(tasks)] for i in range(tasks + 1)]
+    from pipeline.analysis.continual import continual_metrics
     from pipeline.analysis.metrics import all_metrics
+
+    course = [[[0.5] * (t + 1), [0.25] * t + [0.75]] for t in range(tasks)]
 
     train: dict[str, Any] = {
         **{metric: round(value, 6) for metric, value in all_metrics(matrix).items()},
+        **{metric: round(value, 6) for metric, value in continual_metrics(course).items()},
+        "continual": {"steps": [[4, 9]] * tasks, "accuracy": course},
+        "classes": [[2 * t, 2 * t + 1] for t in range(tasks)],
         "accuracy": matrix,
         "test_loss": [[1.5] * tasks] * (tasks + 1),
         "train_loss": [[1.0, 0.5]] * tasks,
