@@ -336,18 +336,19 @@ def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
         runs: The table `runs` made by `tables`.
 
     Returns:
-        For each method its metrics: the mean over the seeds under the name of the metric and, if there are several
-        seeds, the sample standard deviation under the name with "_std". Metrics without any value are left out.
+        For each method its metrics: the mean over the seeds that have it under the name of the metric and, if there are
+        several, the sample standard deviation under the name with "_std". Metrics without any value are left out.
     """
     summary: dict[str, dict[str, float]] = {}
     for method, rows in runs.groupby("method", sort=False):
         entry = summary.setdefault(str(method), {})
         for metric in METRICS:
-            if metric not in rows or rows[metric].isna().all():
+            values = rows[metric].dropna() if metric in rows else ()
+            if not len(values):
                 continue
-            entry[metric] = round(float(rows[metric].mean()), 6)
-            if len(rows) > 1:
-                entry[f"{metric}_std"] = round(float(rows[metric].std(ddof=1)), 6)
+            entry[metric] = round(float(values.mean()), 6)
+            if len(values) > 1:
+                entry[f"{metric}_std"] = round(float(values.std(ddof=1)), 6)
     return summary
 
 

@@ -67,6 +67,15 @@ def test_one_seed_has_no_standard_deviation() -> None:
     }  # fmt: skip
 
 
+def test_a_metric_that_one_of_two_seeds_has_is_its_mean_without_a_deviation() -> None:
+    """As where the eigenspectrum of a run is missing, or a run is older than a metric."""
+    without = RunMetrics("naive", 2, {**run("naive", 2, 0.7).train, "worst_case_accuracy": 0.25}, None)
+    summary = summarize(tables([RUNS[0], without])["runs"])["naive"]
+    assert summary["average_accuracy_std"] == 0.141421
+    assert (summary["largest_eigenvalue"], summary["worst_case_accuracy"]) == (2.0, 0.25)
+    assert not {"largest_eigenvalue_std", "worst_case_accuracy_std"} & set(summary)
+
+
 def test_the_largest_eigenvalue_is_signed() -> None:
     assert summarize(tables([run("tag", 1, 0.8, 0.5)])["runs"])["tag"]["largest_eigenvalue"] == 0.5
 
