@@ -41,9 +41,9 @@ settings.load_profile("anywhere")
 #: The files whose tests take longest. pytest-xdist hands out whole files, so that what a file shares is made once; these
 #: come first, so that its two processes end at about the same time.
 LONGEST = (
-    "test_other_processors", "test_pipeline", "test_reproduce", "test_side_by_side", "test_made_up", "test_process", "test_protocol",
-    "test_clones", "test_dependencies", "test_figures", "test_killed", "test_scratch", "test_methods", "test_mistakes",
-    "test_full_disk", "test_pages", "test_tuning", "test_compute", "test_imports",
+    "test_other_processors", "test_pipeline", "test_reproduce", "test_side_by_side", "test_made_up", "test_protocol",
+    "test_process", "test_clones", "test_dependencies", "test_figures", "test_killed", "test_scratch", "test_methods",
+    "test_mistakes", "test_full_disk", "test_pages", "test_tuning", "test_compute", "test_imports",
 )  # fmt: skip
 
 

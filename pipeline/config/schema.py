@@ -247,7 +247,7 @@ class SplitStream(Strict):
     def _ascending(cls, last: int | None, others: ValidationInfo) -> int | None:
         first = others.data.get("first_class")
         if last is not None and first is not None and last < first:
-            raise ValueError(f"should not be below first_class, {first}")
+            raise ValueError(f"must not be below first_class, {first}")
         return last
 
 

@@ -87,7 +87,7 @@ def test_classes_that_a_dataset_does_not_have_are_refused() -> None:
         stream = SplitStream.model_validate({"name": "split", "tasks": 1, key: 10})
         with pytest.raises(UserError, match=rf"stream\.{key}: made has no class 10; choose one from 0 to 9"):
             list(build_stream(stream, [data((9, 9), 10)]))
-    with pytest.raises(ValueError, match=r"last_class\s+Value error, should not be below first_class, 5"):
+    with pytest.raises(ValueError, match=r"last_class\s+Value error, must not be below first_class, 5"):
         SplitStream(name="split", tasks=1, first_class=5, last_class=4)
 
 
