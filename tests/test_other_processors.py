@@ -60,13 +60,15 @@ folder = Path("made-up")
 folder.mkdir()
 stream = {"name": "split", "tasks": 2}
 write_tasks(folder, DataPlan.model_validate({"datasets": ["cifar100"], "stream": stream, "evaluation": "test"}), [raw])
-for name, optimizer in {
-    "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.8}, "rmsprop": {"name": "rmsprop", "lr": 0.001},
-    "tag": {"name": "tag", "lr": 0.001, "base": "rmsprop", "b": 5.0},
-}.items():
+sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.8}
+for name, optimizer, model in (
+    ("sgd", sgd, {}), ("rmsprop", {"name": "rmsprop", "lr": 0.001}, {}),
+    ("tag", {"name": "tag", "lr": 0.001, "base": "rmsprop", "b": 5.0}, {}),
+    ("standard", sgd, {"layout": "standard", "pixels": "mean-image"}),
+):
     plan = RunPlan.model_validate({
         "method": name, "optimizer": optimizer, "strategy": {"name": "naive"}, "regime": {"lr_decay": 1.0, "dropout": 0.1},
-        "training": {"batch_size": 10, "epochs": 1}, "model": {"name": "resnet18-reduced", "outputs": "task"},
+        "training": {"batch_size": 10, "epochs": 1}, "model": {"name": "resnet18-reduced", "outputs": "task", **model},
     })
     with open(f"made-up/{name}", "wb") as file:
         record = train(plan, Tasks.open(folder), 1, device, after_task=lambda task, model: [
@@ -223,7 +225,7 @@ def test_of_convolutions_with_batch_normalisation_and_dropout_every_byte_is_the_
     clone: Clone, processor: str
 ) -> None:
     here = run_on(None, clone, CONVOLUTIONS)
-    assert {"made-up/sgd", "made-up/rmsprop", "made-up/tag"} <= set(here)
+    assert {"made-up/sgd", "made-up/rmsprop", "made-up/tag", "made-up/standard"} <= set(here)
     assert run_on(processor, clone, CONVOLUTIONS) == here
 
 

@@ -343,9 +343,9 @@ def summarize(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
     for method, rows in runs.groupby("method", sort=False):
         entry = summary.setdefault(str(method), {})
         for metric in METRICS:
-            values = rows[metric].dropna() if metric in rows else ()
-            if not len(values):
+            if metric not in rows or rows[metric].isna().all():
                 continue
+            values = rows[metric].dropna()
             entry[metric] = round(float(values.mean()), 6)
             if len(values) > 1:
                 entry[f"{metric}_std"] = round(float(values.std(ddof=1)), 6)
