@@ -18,17 +18,23 @@ import optuna
 import pandas as pd
 import psutil
 import pytest
+import torch
 
-from pipeline.config import Configuration, read_configuration
+from pipeline.config import Configuration, DataPlan, read_configuration
+from pipeline.config.schema import SplitStream
+from pipeline.datasets.sources import fetch
 from pipeline.search import tuning
 from pipeline.search.record import read_record, settings_in
 from pipeline.search.search import Search
 from pipeline.search.space import read_space
 from pipeline.search.study import Study, opened
-from pipeline.search.trials import MEASURES, Outcome, bars, running_means
+from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, running_means
 from pipeline.streams.reader import Tasks
+from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError
+from pipeline.training.loop import train
 from tests.clones import ENVIRONMENT, one_line
+from tests.conftest import run_plan
 from tests.paths import ROOT, edit
 from tests.waiting import LIMIT, wait_until
 
@@ -130,6 +136,18 @@ def test_no_test_image_is_read(folder: Path) -> None:
         unseen |= {bytes(image) for image in Tasks.open(folder / "test").split(task, "test")[0]}
     assert judged <= training
     assert not judged & unseen
+
+
+def test_each_run_of_a_trial_has_the_tasks_that_its_seed_draws(tmp_path: Path) -> None:
+    """On a stream of which every run draws the order of the classes."""
+    stream = SplitStream(name="split", tasks=2, last_class=3, order="run")
+    (tmp_path / "tasks").mkdir()
+    write_tasks(tmp_path / "tasks", DataPlan(datasets=["digits"], stream=stream, evaluation="test"), [fetch("digits")])
+    outcomes = carry_out(Work(run_plan(), {"lr": 0.1}, (1, 2), tmp_path, "key"))
+    tasks = [Tasks.open(tmp_path / "tasks", seed) for seed in (1, 2)]
+    assert tasks[0].classes != tasks[1].classes
+    for seed, (found, drawn) in enumerate(zip(outcomes, tasks, strict=True), start=1):
+        assert found.course == train(run_plan(), drawn, seed, torch.device("cpu")).course()
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}/{path.stem}")
