@@ -25,12 +25,13 @@ with Client(address, timeout=seconds) as client:
 class Cluster:
     """A scheduler and workers, each a process in a folder of its own that may be killed and started again.
 
-    Workers keep their clones in their folders, and stages find the number of their worker in WORKER.
+    Workers keep their clones in their folders, as on machines of their own, or share them, as on one machine. Stages find
+    the number of their worker in WORKER.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, one_machine: bool) -> None:
         folder.mkdir()
-        self.folder, self.stack = folder, stack
+        self.folder, self.stack, self.one_machine = folder, stack, one_machine
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -63,7 +64,8 @@ class Cluster:
     def _start(self, name: str, *command: str, **variables: str) -> None:
         place = self.folder / name
         place.mkdir(exist_ok=True)
-        environment = {**ENVIRONMENT, "TAG_CLONES": str(place / "clones"), **variables}
+        clones = (self.folder if self.one_machine else place) / "clones"
+        environment = {**ENVIRONMENT, "TAG_CLONES": str(clones), **variables}
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", *command],
             cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -74,10 +76,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int, one_machine: bool = False) -> Iterator[Cluster]:
     """A scheduler that knows so many workers."""
     with ExitStack() as stack:
-        made = Cluster(folder, stack)
+        made = Cluster(folder, stack, one_machine)
         made.schedule()
         for number in range(workers):
             made.work(number)

@@ -47,7 +47,7 @@ class Experiment(Strict):
         notes: Findings about the experiment, each a paragraph of the report.
     """
 
-    paper: Literal["TAG", "Stable SGD"]
+    paper: Literal["TAG", "Stable SGD", "A-GEM"]
     description: str
     benchmark: Name
     epochs: Count | None = None

@@ -234,14 +234,21 @@ SUMMARY = Table(
 _PERCENT = Column("number", 0, 100)
 _RUNS = Column("text", blank=True)
 
-#: published.csv: the results of TAG's experiments; see `pipeline.analysis.published`.
+#: Names of strategies in published.csv: those of TAG's code, in which multi-task learning is passes over the tasks in
+#: sequence, and those of the A-GEM papers' protocol.
+PUBLISHED_STRATEGIES = (
+    "finetune", "agem", "er", "stable", "ewc", "multitask",
+    "online-ewc", "si", "mas-published", "gem", "agem-256", "er-ring", "er-reservoir", "multitask-joint",
+)  # fmt: skip
+
+#: published.csv: the results of TAG's experiments and of the A-GEM papers' protocol; see `pipeline.analysis.published`.
 PUBLISHED = Table(
     {
         "benchmark": Column("name"),
         "epochs": Column("whole", 1),
         "row": Column("text"),
         "optimizer": Column("text", words=get_args(TunedRule)),
-        "strategy": Column("text", words=("finetune", "agem", "er", "stable", "ewc", "multitask")),
+        "strategy": Column("text", words=PUBLISHED_STRATEGIES),
         "lr": _SIZE,
         "lr_decay": _FRACTION,
         "dropout": _FRACTION,
@@ -251,7 +258,7 @@ PUBLISHED = Table(
         "memory_per_class": Column("number", 1, blank=True),
         "runs": Column("whole", 1),
         "acc_mean": _PERCENT,
-        "acc_std": _PERCENT,
+        "acc_std": replace(_PERCENT, blank=True),
         "forgetting_mean": replace(_CHANGE, blank=True),
         "forgetting_std": replace(_FRACTION, blank=True),
         "la_mean": replace(_PERCENT, blank=True),

@@ -49,7 +49,8 @@ class Source:
 
     def to(self, inputs: tuple[str, ...]) -> Source:
         """Return a copy for one stage: with its `inputs`, and with dvc.lock as it is now."""
-        return replace(self, lock=Path(LOCK).read_text(encoding="utf-8"), inputs=inputs)
+        lock = Path(LOCK)  # there is none before the first stage has run
+        return replace(self, lock=lock.read_text(encoding="utf-8") if lock.exists() else "", inputs=inputs)
 
 
 def source_of_here(url: str) -> Source:
@@ -111,7 +112,10 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
         folder / ".dvc" / "config.local",
         f"[core]\n    remote = {name}\n[cache]\n    dir = {base / 'cache'}\n['remote \"{name}\"']\n    url = {url}\n",
     )
-    write_text(folder / LOCK, source.lock)
+    if source.lock:
+        write_text(folder / LOCK, source.lock)
+    else:
+        (folder / LOCK).unlink(missing_ok=True)
 
 
 def _run(stage: str, *command: str) -> None:

@@ -9,12 +9,14 @@ DVC_STAGE, the variable that DVC sets for a stage's command, because stages impo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -170,6 +172,7 @@ def open_repository() -> Iterator[Repository]:
     from dvc.repo import Repo
 
     read_and_write_single_stages()
+    survive_killed_writers()
     try:
         with Repo(".", _wait_for_lock=True) as repo:  # as --wait-for-lock does
             yield Repository(repo)
@@ -212,6 +215,36 @@ def ask_for_locks_often() -> None:
                 return
 
     dvc.lock.Lock.lock = lock
+
+
+@cache
+def survive_killed_writers() -> None:
+    """Make this process replace DVC's file of read and write locks as a whole, and take a damaged one for an empty one.
+
+    DVC writes it in place, many times a stage. Where a DVC is killed meanwhile, the file stays cut off, and every later
+    DVC refuses to work until somebody deletes it. The locks in it were those of processes that a lock that died with them
+    would have freed as well.
+    """
+    import dvc.rwlock
+    from dvc.lock import make_lock
+    from voluptuous import Invalid
+
+    @contextlib.contextmanager
+    def edit(folder: str, fs: Any, hardlink: bool) -> Iterator[Any]:
+        path = Path(folder, dvc.rwlock.RWLOCK_FILE)
+        guard = make_lock(fs.join(folder, dvc.rwlock.RWLOCK_LOCK), tmp_dir=folder, hardlink_lock=hardlink)
+        with guard:  # nobody else writes
+            try:
+                lock = dvc.rwlock.SCHEMA(json.loads(path.read_text(encoding="utf-8")))
+            except (FileNotFoundError, ValueError, Invalid):
+                lock = dvc.rwlock.SCHEMA({})
+            lock["read"], lock["write"] = defaultdict(list, lock["read"]), defaultdict(dict, lock["write"])
+            yield lock
+            new = path.with_name(f"{path.name}.{os.getpid()}")
+            new.write_text(json.dumps(lock), encoding="utf-8")
+            new.replace(path)
+
+    dvc.rwlock._edit_rwlock = edit
 
 
 @cache

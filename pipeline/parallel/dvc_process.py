@@ -24,6 +24,7 @@ from pipeline.parallel.dvc import (
     give_commands_to,
     read_and_write_single_stages,
     run_command,
+    survive_killed_writers,
 )
 from pipeline.parallel.forks import Forks
 
@@ -31,6 +32,8 @@ from pipeline.parallel.forks import Forks
 TAIL = 15
 #: How the names of the stages begin that are run in forks.
 FORKED = ("train@", "eigenspectrum@")
+#: The variable that makes the commands of stages fail; see `DvcProcesses.run`.
+RESTORE_ONLY = "TAG_RESTORE_ONLY"
 #: Seconds for a stage and its DVC process to end by themselves before they are killed.
 PATIENCE = 3.0
 
@@ -149,10 +152,16 @@ class DvcProcesses:
                 if process.alive() and not self._ended:
                     free.append(process)
 
-    def run(self, folder: Path, *arguments: str) -> tuple[int, str]:
-        """Run one DVC command in `folder`; return its exit status and output."""
+    def run(self, folder: Path, *arguments: str, restore_only: bool = False) -> tuple[int, str]:
+        """Run one DVC command in `folder`; return its exit status and output.
+
+        Args:
+            folder: The folder.
+            arguments: The command-line arguments, without `dvc`.
+            restore_only: Whether a stage that DVC would have to run, because it cannot restore it, fails instead.
+        """
         with self.one(folder) as process:
-            return process.do([arguments], {})
+            return process.do([arguments], {RESTORE_ONLY: "1"} if restore_only else {})
 
     def start(self, folder: Path, count: int) -> None:
         """Start `count` processes in advance, so that they import DVC while the caller does something else."""
@@ -185,8 +194,13 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until their stream is closed."""
     ask_for_locks_often()
     read_and_write_single_stages()
+    survive_killed_writers()
     forks = Forks(Path.cwd())
-    give_commands_to(forks.run)
+
+    def run(command: str, folder: str, environment: Mapping[str, str]) -> int | None:
+        return 1 if RESTORE_ONLY in environment else forks.run(command, folder, environment)
+
+    give_commands_to(run)
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             line = requests.readline()

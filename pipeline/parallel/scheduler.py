@@ -131,7 +131,8 @@ class Scheduler:
             raise error if isinstance(error, StageFailedError) else StageFailedError(name, str(error or future.status))
         result: Result = future.result()
         if self.source is not None:
-            _, output = PROCESSES.run(Path.cwd(), "--wait-for-lock", "repro", "--single-item", "--pull", name)
+            repro = ("--wait-for-lock", "repro", "--single-item", "--pull", name)
+            _, output = PROCESSES.run(Path.cwd(), *repro, restore_only=True)
             if outcome(output) != "restored":
                 raise StageFailedError(
                     name, f"a worker ran it, but its results could not be restored here\n{tail(output)}"

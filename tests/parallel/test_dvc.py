@@ -161,6 +161,18 @@ def test_a_stage_whose_files_another_dvc_uses_is_waited_for_and_then_told(
         path.unlink()
 
 
+def test_a_file_of_locks_that_was_cut_off_is_taken_for_an_empty_one(ran: Clone, repository: dvc.Repository) -> None:
+    path = ran.folder / ".dvc/tmp/rwlock"
+    for damaged in ('{"write": {"', "[]", ""):
+        path.write_text(damaged, encoding="utf-8")
+        try:
+            found = repository.changed(["a", "b"])
+        except UserError as error:
+            holds(False, f"'{error}': dvc.rwlock._edit_rwlock", dvc.survive_killed_writers)
+        assert found == set()
+    assert not list(path.parent.glob("rwlock.[0-9]*"))
+
+
 def test_the_default_remote_comes_with_an_absolute_path(ran: Clone, repository: dvc.Repository) -> None:
     holds(repository.default_remote() is None, "config['core']['remote'] is absent", dvc.Repository.default_remote)
     ran.run("dvc", "remote", "add", "-d", "shelf", "shelf")
