@@ -133,6 +133,11 @@ def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code
+    if status is None or isinstance(status, int):
+        # Taking all modules down would copy most of the pages that are shared with the process that forked this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
     sys.exit(status)
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from tests.forkserver import fork_server, module_of
 from tests.paths import ROOT, edit
 
 BIN = Path(sys.executable).parent
@@ -43,12 +44,15 @@ class Clone:
         self.folder = folder
 
     def run(self, *command: str, status: int | None = 0) -> str:
-        """stdout and stderr together; asserts the exit status."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert status is None or done.returncode == status, done.stdout
-        return done.stdout
+        """stdout and stderr together; asserts the exit status. A command of the project or DVC runs in a fork, if it can."""
+        ended = fork_server().run(command, self.folder, ENVIRONMENT) if module_of(command) else None
+        if ended is None:
+            done = subprocess.run(
+                command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            ended = done.returncode, done.stdout
+        assert status is None or ended[0] == status, ended[1]
+        return ended[1]
 
     def stage(self, name: str, *arguments: str, status: int | None = 0) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, status=status)

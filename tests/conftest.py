@@ -15,6 +15,7 @@ from pipeline.datasets.sources import fetch
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
 from tests.clones import base, clone
+from tests.forkserver import end_fork_server
 from tests.paths import ROOT, edit
 from tests.skips import pytest_runtest_makereport
 
@@ -39,17 +40,23 @@ settings.load_profile("anywhere")
 
 
 #: The files whose tests take longest. pytest-xdist hands out whole files, so that what a file shares is made once; these
-#: come first, so that its two processes end at about the same time.
+#: come first, so that its two processes end at about the same time. The first two need not wait for each other: the clone
+#: that many tests share is made for the first of them.
 LONGEST = (
-    "test_other_processors", "test_pipeline", "test_reproduce", "test_side_by_side", "test_made_up", "test_protocol",
-    "test_process", "test_clones", "test_dependencies", "test_figures", "test_killed", "test_scratch", "test_methods",
-    "test_mistakes", "test_full_disk", "test_pages", "test_tuning", "test_compute", "test_imports",
+    "test_other_processors", "test_made_up", "test_pipeline", "test_tuning", "test_side_by_side", "test_figures",
+    "test_protocol", "test_reproduce", "test_clones", "test_forks", "test_oracles", "test_dependencies", "test_portable", "test_scratch",
+    "test_fuzz", "test_killed", "test_process", "test_site", "test_methods", "test_operator", "test_mistakes",
+    "test_imports", "test_compute",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_sessionfinish() -> None:
+    end_fork_server()
 
 
 @pytest.fixture

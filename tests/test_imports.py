@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+import pipeline
 from pipeline.optimizers.build import UPDATE_RULES
 
 
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("pipeline.optimizers", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
-        ("pipeline.curvature", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
+        ("pipeline.optimizers, pipeline.curvature", ["dvc", "torchvision", "matplotlib", "pandas", "pydantic"]),
         ("pipeline.commands.app", ["torch", "numpy", "pandas", "matplotlib", "dvc", "optuna", "pydantic"]),
         ("stages.plan", ["torch", "matplotlib", "pandas", "dvc"]),
         ("stages.download", ["torch", "matplotlib", "pandas", "dvc"]),
@@ -48,11 +50,8 @@ def test_no_update_rule_brings_the_compiler() -> None:
     assert done.stdout.splitlines() == [f"{name} True False" for name in UPDATE_RULES]
 
 
-def test_the_library_imports_nothing_from_the_stages() -> None:
-    code = (
-        "import sys, pkgutil, importlib, pipeline\n"
-        "for module in pkgutil.walk_packages(pipeline.__path__, 'pipeline.'): importlib.import_module(module.name)\n"
-        "print([name for name in sys.modules if name.split('.')[0] == 'stages'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_every_module_of_the_library_can_be_imported() -> None:
+    found = [module.name for module in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
+    assert len(found) > 100
+    for name in found:
+        importlib.import_module(name)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from pipeline.analysis import prediction
 from pipeline.analysis.prediction import described, model_holds_until, rank_correlation
 
 
@@ -32,7 +33,8 @@ def test_the_value_is_scipys(noise: float) -> None:
     assert (found.pairs, found.runs) == (100, 5)
 
 
-def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
+def test_the_interval_holds_the_true_value_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "RESAMPLES", 400)  # enough for ends that are within a few hundredths of theirs
     truth = float(spearmanr(*table(2000, 20, 1.0, 1)[["x", "y"]].to_numpy().T).statistic)
     inside = 0
     for seed in range(60):

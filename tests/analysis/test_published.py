@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 from pipeline.analysis.published import compare, published_row, read_published
-from pipeline.config import Configuration, RunPlan, read_configuration, resolve_run
+from pipeline.config import Configuration, RunPlan, resolve_run
 from pipeline.support.errors import UserError
+from tests.configuration import project
 from tests.conftest import ROOT
 
 TABLE = read_published(ROOT / "published.csv")
-PROJECT = read_configuration(ROOT)
+PROJECT = project()
 BENCHMARKS = ("split-cifar100", "split-miniimagenet", "split-cub", "5-datasets")
 ROWS = {
     "naive": "Naive SGD", "stable": "Stable SGD", "rmsprop": "Naive RMSProp", "adagrad": "Naive Adagrad",

@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import RunPlan, read_configuration, read_run_plan, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
 from pipeline.support.errors import UserError
+from tests.configuration import project
 from tests.conftest import ROOT, edit
 
 
@@ -146,7 +147,7 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
 SEARCHES = [
     (path.parent.name, path.stem)
     for path in sorted((ROOT / "results/tuning").glob("*/*.csv"))
-    if path.stem in read_configuration(ROOT).methods
+    if path.stem in project().methods
 ]
 
 
@@ -159,7 +160,7 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
         for _, rows in runs.groupby(keys)
     ]
     _, winner = max((score for score in scores if score[0] == score[0]), key=lambda score: score[0])
-    configuration = read_configuration(ROOT)
+    configuration = project()
     params = configuration.params.model_copy(
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
     )
@@ -174,9 +175,9 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
     assert {key: used[key] for key in keys} == winner
 
 
-@pytest.mark.parametrize("benchmark", sorted(read_configuration(ROOT).benchmarks))
+@pytest.mark.parametrize("benchmark", sorted(project().benchmarks))
 def test_every_benchmark_runs_with_the_configured_methods(benchmark: str) -> None:
-    configuration = read_configuration(ROOT)
+    configuration = project()
     params = configuration.params.model_copy(update={"benchmark": benchmark})
     chosen = type(configuration)(params, configuration.benchmarks, configuration.methods)
     assert resolve_data(chosen).datasets

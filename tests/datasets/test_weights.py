@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import resnet18 as torchvisions
 
 from pipeline.config.schema import Resnet
 from pipeline.datasets import local, weights
@@ -34,7 +33,9 @@ def test_random_weights_need_no_file(tmp_path: Path) -> None:
 def test_a_published_checkpoint_becomes_the_start_of_all_but_the_last_layer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    published = torchvisions(weights=None)
+    from torchvision.models import resnet18  # imported here because it takes seconds
+
+    published = resnet18(weights=None)
     published.bn1.running_mean.fill_(0.25)
     torch.save(published.state_dict(), tmp_path / "made.pth")
     publish(monkeypatch, tmp_path, (tmp_path / "made.pth").read_bytes())

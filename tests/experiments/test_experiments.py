@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from pipeline.analysis.published import published_row, read_published
-from pipeline.config import read_configuration
 from pipeline.experiments.experiments import configured, plans, read_experiments
 from pipeline.experiments.records import Key, read_record
 from pipeline.experiments.report import published_rows
 from pipeline.support.errors import UserError
+from tests.configuration import project
 from tests.paths import ROOT, edit
 
 EXPERIMENTS = read_experiments(ROOT)
-BASE = read_configuration(ROOT)
+BASE = project()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
-from torchvision.models import resnet18
 
 from tests.clones import Clone, fresh_clone
 from tests.datasets.test_archives import pack
@@ -47,6 +46,8 @@ def miniimagenet(folder: Path) -> None:
 
 
 def cub(folder: Path) -> None:
+    from torchvision.models import resnet18  # imported here because it takes seconds
+
     birds: dict[str, tuple[int, ...]] = {
         f"{bird:03d}.Bird/{number}.png": (50 + bird, 60, 3) for bird in range(1, 5) for number in range(4)
     }

@@ -81,7 +81,9 @@ def first_images(tasks: int) -> tuple[np.ndarray, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("methods", "seeds", "tasks"), [(1, 1, 2), (2, 1, 1), (4, 3, 5), (12, 1, 20)], ids=lambda value: str(value)
+    ("methods", "seeds", "tasks"),
+    [(1, 1, 2), (2, 1, 1), (4, 3, 5), (12, 1, 2), (3, 1, 20)],
+    ids=lambda value: str(value),
 )
 def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, seeds: int, tasks: int) -> None:
     draw_all(tables(runs(methods, seeds, tasks)), OPTIONS, tmp_path, first_images(tasks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from io import StringIO
@@ -22,11 +23,11 @@ LOCK = (ROOT / "dvc.lock").read_text(encoding="utf-8")
 
 
 def test_the_projects_own_lock_is_read_as_yaml_reads_it() -> None:
-    parts = plain_blocks(LOCK)
+    parts, wanted = plain_blocks(LOCK), YAML(typ="safe").load(LOCK)
     assert parts is not None
-    assert parse(parts) == YAML(typ="safe").load(LOCK)
+    assert parse(parts) == wanted
     parse(parts)["stages"].clear()  # a caller's changes do not reach the next one
-    assert parse(parts) == YAML(typ="safe").load(LOCK)
+    assert parse(parts) == wanted
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,8 @@ def test_a_lock_that_somebody_has_edited_or_cut_is_left_to_dvc(text: str) -> Non
 
 
 RUN = """
-import sys
+import json, sys
+from pathlib import Path
 from pipeline.parallel import dvc
 if sys.argv[1] == "parts":
     dvc.read_and_write_single_stages()
@@ -60,8 +62,10 @@ if sys.argv[1] == "parts":
     _yaml.parse_yaml_for_update = refused
     from dvc import dvcfile
     dvcfile.modify_yaml = refused
-for stage in sys.argv[2:]:
-    assert dvc.run_command(["repro", "--single-item", "--quiet", stage]) == 0, stage
+for value, stages in json.loads(sys.argv[2]):
+    Path("p.yaml").write_text(f"k: {value}\\n", encoding="utf-8")
+    for stage in stages:
+        assert dvc.run_command(["repro", "--single-item", "--quiet", stage]) == 0, stage
 """
 
 
@@ -70,14 +74,13 @@ def made(folder: Path, how: str) -> str:
     clone = trivial(folder, {"z": ("true", []), "a-1": ("cat p.yaml", ["z"]), "c": ("true", ["z"])})
     clone.edit("dvc.yaml", '"outs": [\n    "a-1.txt"\n   ]', '"outs": ["a-1.txt"], "params": [{"p.yaml": ["k"]}]')
     long = "x" * 70 + " " + "y" * 70  # would be folded
-    for value, stages in ((f"'{long}'", ["z", "a-1", "c"]), ("[1e-3, null]", ["a-1"]), ("'7'", ["a-1", "c"])):
-        (folder / "p.yaml").write_text(f"k: {value}\n", encoding="utf-8")
-        if not (folder / "dvc.lock").exists():
-            clone.repro("z")  # DVC itself makes the file
-        command = [sys.executable, "-c", RUN, how, *stages]
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    steps = [(f"'{long}'", ["z", "a-1", "c"]), ("[1e-3, null]", ["a-1"]), ("'7'", ["a-1", "c"])]
+    (folder / "p.yaml").write_text("k: 1\n", encoding="utf-8")
+    clone.repro("z")  # DVC itself makes the file
+    command = [sys.executable, "-c", RUN, how, json.dumps(steps)]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return (folder / "dvc.lock").read_text(encoding="utf-8")
 
 

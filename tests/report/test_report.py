@@ -8,12 +8,13 @@ import pandas as pd
 
 from pipeline.analysis.intervals import estimate
 from pipeline.analysis.published import read_published
-from pipeline.config import Configuration, RunPlan, read_configuration, resolve_run
+from pipeline.config import Configuration, RunPlan, resolve_run
 from pipeline.report.report import CAPTIONS, Section, as_html, as_markdown, report
+from tests.configuration import project
 from tests.conftest import ROOT
 
 PUBLISHED = read_published(ROOT / "published.csv")
-PROJECT = read_configuration(ROOT)
+PROJECT = project()
 
 
 def plans(benchmark: str, *methods: str) -> dict[str, RunPlan]:
