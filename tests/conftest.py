@@ -44,9 +44,9 @@ settings.load_profile("anywhere")
 #: that many tests share is made for the first of them.
 LONGEST = (
     "test_other_processors", "test_made_up", "test_pipeline", "test_tuning", "test_side_by_side", "test_figures",
-    "test_protocol", "test_reproduce", "test_clones", "test_forks", "test_oracles", "test_dependencies", "test_portable", "test_scratch",
-    "test_fuzz", "test_killed", "test_process", "test_site", "test_methods", "test_operator", "test_mistakes",
-    "test_imports", "test_compute",
+    "test_protocol", "test_reproduce", "test_clones", "test_forks", "test_oracles", "test_dependencies",
+    "test_portable", "test_scratch", "test_fuzz", "test_killed", "test_process", "test_site", "test_methods",
+    "test_operator", "test_mistakes", "test_imports", "test_compute",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ protocol of A-GEM's authors (Chaudhry et al. 2019, arXiv 1812.00420 and 1902.104
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,9 +155,9 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
     def value(name: str, factor: float = 1.0) -> Estimate | None:
         # The standard deviations in the logs have the divisor n, and some rows lack the values of single runs.
         runs, mean, std = int(row["runs"]), factor * float(row[f"{name}_mean"]), factor * float(row[f"{name}_std"])
-        if pd.isna(mean):
+        if math.isnan(mean):
             return None
-        return Estimate(runs, mean) if pd.isna(std) else described(runs, mean, std)
+        return Estimate(runs, mean) if math.isnan(std) else described(runs, mean, std)
 
     accuracy = value("acc")
     if accuracy is None:
