@@ -87,7 +87,7 @@ def fresh_clone(folder: Path) -> Clone:
         "  - stable-ewc\n",
     )
     clone.edit("params.yaml", "stable: stable ", "stable: stable-ewc ")
-    clone.edit("params.yaml", "  - 2\n  - 3\n", "")
+    clone.edit("params.yaml", "  - 2\n  - 3\n  - 4\n  - 5\n", "")
     clone.edit(
         "params.yaml",
         "  vector_formats:           # beside each PNG file: svg, pdf, both or none\n  - svg\n",
