@@ -48,8 +48,8 @@ def test_the_best_comes_first_and_test_images_are_not_looked_at(searched: Clone)
     assert "1 experiments left out: not judged on validation images (c-test)" in text
     assert text.rstrip().splitlines()[-3:] == [
         "experiment   lr  seeds  average_accuracy  average_accuracy_std",
-        "   b-right 0.10      3              0.72                  0.01",
-        "    a-slow 0.01      3              0.61                  0.01",
+        "   b-right 0.10      5              0.72                  0.01",
+        "    a-slow 0.01      5              0.61                  0.01",
     ]
     assert "c-test" in best(searched, "--evaluation", "test").splitlines()[-1]
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,17 @@ def test_no_test_image_is_read(folder: Path) -> None:
     assert not judged & unseen
 
 
+@pytest.fixture
+def _arithmetic_kept() -> Iterator[None]:
+    """Of this process, which a search prepares as that of a stage; other tests have denormal numbers."""
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+
+
+@pytest.mark.usefixtures("_arithmetic_kept")
 def test_each_run_of_a_trial_has_the_tasks_that_its_seed_draws(tmp_path: Path) -> None:
     """On a stream of which every run draws the order of the classes."""
     stream = SplitStream(name="split", tasks=2, last_class=3, order="run")

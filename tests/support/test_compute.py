@@ -29,7 +29,7 @@ def faults(channels):
 
 
 for channels in map(int, sys.argv[2:]):
-    print(min([faults(channels) for _ in range(8)][3:]))
+    print(min([faults(channels) for _ in range(30)][3:]))
 """
 
 
