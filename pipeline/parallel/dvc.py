@@ -18,6 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -245,6 +246,24 @@ def survive_killed_writers() -> None:
             new.replace(path)
 
     dvc.rwlock._edit_rwlock = edit
+
+
+def parse_files_once() -> None:
+    """Make this process parse a YAML file once for each text that it holds, however often DVC reads it.
+
+    DVC reads params.yaml some ten times for each stage that depends on parameters, and to parse it takes most of the time
+    that DVC spends on such a stage.
+    """
+    from dvc.utils.serialize import _yaml
+
+    each_time = _yaml.parse_yaml
+    once = lru_cache(maxsize=1024)(each_time)
+
+    def parsed(text: str, path: Any, typ: str = "safe") -> Any:
+        # Of the other type are values that keep comments, which DVC changes and writes. What fails is not kept.
+        return deepcopy(once(text, str(path))) if typ == "safe" else each_time(text, path, typ)
+
+    _yaml.parse_yaml = parsed
 
 
 @cache

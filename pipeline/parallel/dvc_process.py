@@ -22,6 +22,7 @@ from typing import IO, cast
 from pipeline.parallel.dvc import (
     ask_for_locks_often,
     give_commands_to,
+    parse_files_once,
     read_and_write_single_stages,
     run_command,
     survive_killed_writers,
@@ -193,6 +194,7 @@ def tail(output: str) -> str:
 def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until their stream is closed."""
     ask_for_locks_often()
+    parse_files_once()
     read_and_write_single_stages()
     survive_killed_writers()
     forks = Forks(Path.cwd())

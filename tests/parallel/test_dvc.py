@@ -227,6 +227,47 @@ def test_a_lock_is_asked_for_until_it_is_free(tmp_path: Path, monkeypatch: pytes
     waiting.unlock()
 
 
+def test_a_file_is_parsed_once_for_each_text(ran: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.utils.serialize import _yaml
+
+    parsed = []
+    original = _yaml.parse_yaml
+
+    def counted(text: str, path: str, typ: str = "safe") -> Any:
+        parsed.append(Path(path).name)
+        return original(text, path, typ)
+
+    monkeypatch.setattr(_yaml, "parse_yaml", counted)  # is undone at the end
+    monkeypatch.chdir(ran.folder)
+    dvc.parse_files_once()
+    for _ in range(2):
+        with dvc.open_repository() as found:
+            assert found.changed(["a"]) == set()
+    holds(parsed.count("p.yaml") == 1, "load_yaml looks parse_yaml up in its module", dvc.parse_files_once)
+
+
+def test_a_file_that_is_parsed_once_is_read_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.fs import localfs
+    from dvc.utils.serialize import _yaml, load_path
+
+    path = tmp_path / "p.yaml"
+
+    def read() -> Any:
+        return load_path(str(path), localfs)
+
+    monkeypatch.setattr(_yaml, "parse_yaml", _yaml.parse_yaml)  # is undone at the end
+    dvc.parse_files_once()
+    path.write_text("k: {l: 7}\n", encoding="utf-8")
+    read()["k"]["l"] = 8  # a caller's changes do not reach the next one
+    assert read() == {"k": {"l": 7}}
+    path.write_text("k: 9\n", encoding="utf-8")
+    assert read() == {"k": 9}
+    path.write_text("k: [\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(_yaml.YAMLFileCorruptedError, match=r"p\.yaml"):
+            read()
+
+
 def test_the_output_of_repro_tells_what_it_did(ran: Clone) -> None:
     def told(*arguments: str) -> str:
         return ran.run("dvc", "repro", "--single-item", *arguments, "b")
