@@ -15,7 +15,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.forkserver import fork_server, module_of
+from tests.forkserver import run_in_fork
 from tests.paths import ROOT, edit
 
 BIN = Path(sys.executable).parent
@@ -38,14 +38,17 @@ def stages(*names: str, runs: set[str] | None = None) -> set[str]:
 
 
 class Clone:
-    """A checkout with its own DVC cache."""
+    """A checkout with its own DVC cache.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    plain: Whether DVC reads and writes its files there as it does, and not in the faster ways of the project.
+    """
+
+    def __init__(self, folder: Path, plain: bool = False) -> None:
+        self.folder, self.plain = folder, plain
 
     def run(self, *command: str, status: int | None = 0) -> str:
         """stdout and stderr together; asserts the exit status. A command of the project or DVC runs in a fork, if it can."""
-        ended = fork_server().run(command, self.folder, ENVIRONMENT) if module_of(command) else None
+        ended = run_in_fork(command, self.folder, ENVIRONMENT, self.plain)
         if ended is None:
             done = subprocess.run(
                 command, cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -153,6 +156,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
     def make(folder: Path) -> None:
         clone = fresh_clone(folder)
+        clone.plain = True  # dvc.lock is what DVC itself makes of it
         assert clone.repro() == stages("plan", "download", "split", "summarize", "figures", runs=RUNS)
         clone.commit("run")
 

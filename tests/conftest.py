@@ -15,7 +15,7 @@ from pipeline.datasets.sources import fetch
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
 from tests.clones import base, clone
-from tests.forkserver import end_fork_server
+from tests.forkserver import end_fork_server, share_fork_server
 from tests.paths import ROOT, edit
 from tests.skips import pytest_runtest_makereport
 
@@ -55,7 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
-def pytest_sessionfinish() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):  # the controller of pytest-xdist, before it starts the others
+        share_fork_server()
+
+
+def pytest_unconfigure() -> None:
     end_fork_server()
 
 

@@ -45,10 +45,13 @@ MODULES = (
     "dvc.repo.artifacts", "dvc.repo.brancher", "dvc.repo.datasets", "dvc.repo.experiments", "dvc.repo.graph",
     "dvc.repo.index", "dvc.repo.metrics.show", "dvc.repo.open_repo", "dvc.repo.params", "dvc.repo.plots",
     "dvc.repo.reproduce", "dvc.repo.stage", "dvc.repo.status", "dvc.rwlock", "dvc.scm", "dvc.stage.run",
-    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "pygit2", "scmrepo.git", "tabulate",
+    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "networkx", "pygit2", "scmrepo.git",
+    "tabulate",
 )  # fmt: skip
 #: Characters by which a shell would change a command.
 SHELL = set("$&|;<>()`\\\"'*?[]#~=%!{}\n")
+#: The environment variable with the address of the server that all processes of a test run share.
+SHARED = "TAG_TESTS_FORK_SERVER"
 #: The status of a fork that would need other arithmetic.
 OTHER = 199
 #: Longest request in bytes, and longest answer.
@@ -84,37 +87,23 @@ def own_code() -> dict[str, dict[str, bytes]]:
 
 
 class ForkServer:
-    """A process that runs commands in forks of itself; it ends with this one."""
+    """A process that runs commands in forks of itself, and imports what they need at the first one.
+
+    It ends with the process that started it. All processes of a test run share that of pytest-xdist's controller.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._address = f"{self._folder.name}/socket"
+        self.address = f"{self._folder.name}/socket"
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with listening:
-            listening.bind(self._address)
+            listening.bind(self.address)
             listening.listen(64)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.forkserver", str(listening.fileno())],
                 cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[listening.fileno()],
                 env={key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHONPATH"))},
             )  # fmt: skip
-
-    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str] | None:
-        """The exit status of a command, and its stdout and stderr together; None if it is not run in a fork."""
-        asked = module_of(command)
-        if asked is None:
-            return None
-        module, arguments = asked
-        if module != "dvc" or set(arguments) & {"repro", "exp"}:  # other commands of DVC run nothing of the project
-            there = code_of(folder)
-            if any(code != own_code()[package] for package, code in there.items()):
-                return None
-            if module != "dvc" and module.partition(".")[0] not in there:
-                return None
-        with tempfile.TemporaryFile("w+", errors="replace") as output, Path(os.devnull).open() as nothing:
-            status = ask(self._address, *asked, str(folder), environment, [nothing.fileno(), *[output.fileno()] * 2])
-            output.seek(0)
-            return None if status is None else (status, output.read())
 
     def end(self) -> None:
         assert self._process.stdin
@@ -129,10 +118,40 @@ def fork_server() -> ForkServer:
     return ForkServer()
 
 
+def share_fork_server() -> None:
+    """Let the processes that this one starts use its server."""
+    os.environ[SHARED] = fork_server().address
+
+
 def end_fork_server() -> None:
-    """End that one, if it was started."""
+    """End the server of this process, if it has one."""
     if fork_server.cache_info().currsize:
         fork_server().end()
+
+
+def run_in_fork(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], plain: bool = False
+) -> tuple[int, str] | None:
+    """The exit status of a command, and its stdout and stderr together; None if it is not run in a fork.
+
+    plain: DVC reads and writes its files as it does, and not as in `pipeline.parallel.dvc_process`, which is faster.
+    """
+    asked = module_of(command)
+    if asked is None:
+        return None
+    module, arguments = asked
+    if module != "dvc" or set(arguments) & {"repro", "exp"}:  # other commands of DVC run nothing of the project
+        there = code_of(folder)
+        if any(code != own_code()[package] for package, code in there.items()):
+            return None
+        if module != "dvc" and module.partition(".")[0] not in there:
+            return None
+    address = os.environ.get(SHARED) or fork_server().address
+    with tempfile.TemporaryFile("w+", errors="replace") as output, Path(os.devnull).open() as nothing:
+        files = [nothing.fileno(), *[output.fileno()] * 2]
+        status = ask(address, *asked, str(folder), environment, files, plain)
+        output.seek(0)
+        return None if status is None else (status, output.read())
 
 
 def ask(
@@ -142,22 +161,31 @@ def ask(
     folder: str,
     environment: Mapping[str, str],
     files: Sequence[int],
+    plain: bool = False,
 ) -> int | None:
     """Have a module run; its exit status, as `subprocess` gives it, or None if it needs other arithmetic."""
-    request = {"module": module, "arguments": arguments, "folder": folder, "environment": dict(environment)}
+    request: dict[str, Any] = {
+        "module": module,
+        "arguments": arguments,
+        "folder": folder,
+        "environment": dict(environment),
+    }
+    request |= {"address": address, "plain": plain}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
-        socket.send_fds(connection, [json.dumps({**request, "address": address}).encode()], files)
+        socket.send_fds(connection, [json.dumps(request).encode()], files)
         answer = connection.recv(LONGEST)
     return json.loads(answer)["status"] if answer else None
 
 
 def main() -> None:
-    """Import, then fork for every request, until stdin is closed."""
-    from stages.process import arithmetic
-
+    """Once asked, import; then fork for every request, until stdin is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the tests and the forks
     listening = socket.socket(fileno=int(sys.argv[1]))
+    if sys.stdin in select.select([listening, sys.stdin], [], [])[0]:
+        return
+    from stages.process import arithmetic
+
     before = dict(os.environ)
     made_for = arithmetic()
     portable = {name: value for name, value in os.environ.items() if before.get(name) != value}
@@ -194,7 +222,7 @@ def main() -> None:
 
 def _become(
     module: str, arguments: Sequence[str], folder: str, environment: Mapping[str, str], address: str,
-    made_for: tuple[bool, str], portable: Mapping[str, str],
+    plain: bool, made_for: tuple[bool, str], portable: Mapping[str, str],
 ) -> NoReturn:  # fmt: skip
     """In a fork: run a module, as `python -m` does, or DVC, and end."""
     from pipeline.support.errors import UserError
@@ -215,13 +243,16 @@ def _become(
         if module == "dvc":
             from dvc.cli import main as dvc
 
-            from pipeline.parallel.dvc import give_commands_to
+            from pipeline.parallel.dvc import give_commands_to, parse_files_once, read_and_write_single_stages
 
             def run(command: str, folder: str, environment: Mapping[str, str]) -> int | None:
                 asked = None if SHELL & set(command) else module_of(shlex.split(command))
                 return asked and ask(address, *asked, folder, environment, [0, 1, 2])
 
             give_commands_to(run)
+            if not plain:
+                parse_files_once()
+                read_and_write_single_stages()
             status = dvc(arguments)
         else:
             sys.modules.pop(module, None)  # which warns of a module that is there already

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.clones import ENVIRONMENT, Clone, fresh_clone
-from tests.forkserver import fork_server, module_of
+from tests.forkserver import module_of, run_in_fork
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stages are forked on Linux alone")
 PLAN = (sys.executable, "-m", "stages.plan")
@@ -24,7 +24,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def forked(clone: Clone, *command: str) -> tuple[int, str] | None:
-    return fork_server().run(command, clone.folder, ENVIRONMENT)
+    return run_in_fork(command, clone.folder, ENVIRONMENT)
 
 
 def test_a_fork_tells_the_status_and_the_words_of_a_command(small: Clone) -> None:

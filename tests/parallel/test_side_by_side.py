@@ -66,7 +66,7 @@ def test_a_scheduler_that_does_not_answer_is_a_line(clone: Clone) -> None:
 
 def trivial(folder: Path, stages: Mapping[str, tuple[str, Sequence[str]]]) -> Clone:
     """A repository whose stages write one file each. stages: the command, and the stages that it depends on."""
-    clone = Clone(folder)
+    clone = Clone(folder, plain=True)
     clone.run("git", "init", "--quiet")
     clone.run("dvc", "init", "--quiet")
     clone.run("dvc", "config", "core.analytics", "false")
