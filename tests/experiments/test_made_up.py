@@ -11,12 +11,16 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
 
+from pipeline.config import read_configuration
+from pipeline.experiments.experiments import configured, read_experiments
+from pipeline.experiments.workspace import prepare
 from tests.clones import Clone, fresh_clone
 from tests.datasets.test_archives import pack
 from tests.datasets.test_folders import lay
@@ -31,6 +35,16 @@ SOURCES = {
     name: replace(source, sha256={}, files=tuple(replace(file, checksum="") for file in source.files))
     for name, source in SOURCES.items()
 }
+"""
+#: The stages of one run in one process: each of its own would import PyTorch anew.
+STAGES = """
+import sys
+from stages.process import begin
+begin("__main__")
+import importlib
+for stage, *arguments in (["plan"], ["download"], ["split"], ["train", "tag", "1"]):
+    sys.argv = [stage, *arguments]
+    importlib.import_module(f"stages.{stage}").main()
 """
 UNCHECKED_WEIGHTS = """
 
@@ -87,28 +101,47 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
-@pytest.mark.parametrize(
-    ("experiment", "make", "tasks", "side"),
-    [
-        ("tag-split-miniimagenet", miniimagenet, 2, 84),
-        ("tag-split-cub", cub, 2, 224),
-        ("tag-5-datasets", five_datasets, 5, 32),
-    ],
-)
-def test_an_experiment_runs_on_made_up_data(
-    project: Clone, tmp_path: Path, experiment: str, make: Callable[[Path], None], tasks: int, side: int
-) -> None:
-    make(tmp_path)
+def test_an_experiment_runs_on_made_up_data(project: Clone, tmp_path: Path) -> None:
+    """From the files of the dataset to the record, the report and the document."""
+    experiment = "tag-split-cub"
+    cub(tmp_path)
     text = project.run(
         "env", f"TAG_DATASETS={tmp_path}",
         sys.executable, "-m", "pipeline", "reproduce", experiment, "--methods", "tag", "--seeds", "1", "-j", "1",
     )  # fmt: skip
     assert f"{experiment}: 1 of " in text
     record = json.loads((project.folder / f"results/{experiment}/runs/tag-1.json").read_text(encoding="utf-8"))
-    assert np.array(record["accuracy"]).shape == (tasks + 1, tasks)
-    manifest = project.folder / "scratch/reproduce" / experiment / "data/tasks/manifest.json"
-    made = json.loads(manifest.read_text(encoding="utf-8"))["tasks"]
-    assert all(task["train"]["shape"][1:] == [side, side, 3] for task in made)
+    assert_trained(record, project.folder / "scratch/reproduce" / experiment, tasks=2, side=224)
     document = (project.folder / "docs/reproductions.md").read_text(encoding="utf-8")
     assert f"| [{experiment}](#{experiment}) |" in document
     assert "| tag (TAG-RMSProp) | 1 of 5 |" in document
+
+
+@pytest.mark.parametrize(
+    ("experiment", "make", "tasks", "side"),
+    [("tag-split-miniimagenet", miniimagenet, 2, 84), ("tag-5-datasets", five_datasets, 5, 32)],
+)
+def test_the_stages_of_an_experiment_run_on_made_up_data(
+    project: Clone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    experiment: str,
+    make: Callable[[Path], None],
+    tasks: int,
+    side: int,
+) -> None:
+    """What differs from one experiment to the next: the files, the tasks and the network."""
+    make(tmp_path)
+    monkeypatch.chdir(project.folder)
+    folder = prepare(experiment, configured(read_configuration(), experiment, read_experiments()[experiment]))
+    Clone(folder).run("env", f"TAG_DATASETS={tmp_path}", sys.executable, "-c", STAGES)
+    metrics = json.loads((folder / "metrics/runs/tag/1.json").read_text(encoding="utf-8"))
+    assert_trained(metrics, folder, tasks, side)
+
+
+def assert_trained(metrics: dict[str, Any], folder: Path, tasks: int, side: int) -> None:
+    """A run on so many tasks of square images in colour."""
+    assert np.array(metrics["accuracy"]).shape == (tasks + 1, tasks)
+    made = json.loads((folder / "data/tasks/manifest.json").read_text(encoding="utf-8"))["tasks"]
+    assert len(made) == tasks
+    assert all(task["train"]["shape"][1:] == [side, side, 3] for task in made)

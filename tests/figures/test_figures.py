@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.analysis.summary import RunMetrics, tables
 from pipeline.config.schema import Figures
-from pipeline.figures import FIGURES, contact_sheet, draw_all, read_tables
+from pipeline.figures import FIGURES, contact_sheet, draw, draw_all, read_tables
 from pipeline.figures.style import colour
 from pipeline.support.errors import UserError
 
@@ -82,7 +82,7 @@ def first_images(tasks: int) -> tuple[np.ndarray, list[str]]:
 
 @pytest.mark.parametrize(
     ("methods", "seeds", "tasks"),
-    [(1, 1, 2), (2, 1, 1), (4, 3, 5), (12, 1, 2), (3, 1, 20)],
+    [(1, 1, 2), (2, 1, 1), (12, 2, 2), (3, 1, 20)],
     ids=lambda value: str(value),
 )
 def test_every_figure_is_drawn_whatever_the_size(tmp_path: Path, methods: int, seeds: int, tasks: int) -> None:
@@ -108,13 +108,19 @@ def test_runs_without_eigenspectra_have_the_other_figures(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
-def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
+#: Figures of lines, of points with error bars, and of images; the rest has nothing else.
+KINDS = ("accuracy_matrix", "average_accuracy", "accuracy_and_forgetting", "spectral_density")
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all formats. That all PNG files of two runs are the same is told by tests/parallel/test_side_by_side.py."""
+    monkeypatch.setattr(draw, "FIGURES", {name: FIGURES[name] for name in KINDS})
     made = tables(runs(3, 1, 2))
     options = OPTIONS.model_copy(update={"vector_formats": ["svg", "pdf"]})
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        assert draw_all(made, options, tmp_path / folder, first_images(2)) == [*FIGURES, "contact_sheet"]
-    for name in (*FIGURES, "contact_sheet"):
+        assert draw_all(made, options, tmp_path / folder, first_images(2)) == [*KINDS, "contact_sheet"]
+    for name in (*KINDS, "contact_sheet"):
         for kind in ("png", "svg", "pdf"):
             first, again = (tmp_path / folder / f"{name}.{kind}" for folder in ("a", "b"))
             assert first.read_bytes() == again.read_bytes()
