@@ -43,10 +43,10 @@ settings.load_profile("anywhere")
 #: come first, so that its two processes end at about the same time. The first two need not wait for each other: the clone
 #: that many tests share is made for the first of them.
 LONGEST = (
-    "test_other_processors", "test_made_up", "test_pipeline", "test_tuning", "test_side_by_side", "test_figures",
-    "test_protocol", "test_reproduce", "test_clones", "test_forks", "test_oracles", "test_dependencies",
-    "test_portable", "test_scratch", "test_fuzz", "test_killed", "test_process", "test_site", "test_methods",
-    "test_operator", "test_mistakes", "test_imports", "test_compute",
+    "test_other_processors", "test_made_up", "test_side_by_side", "test_pipeline", "test_reproduce", "test_tuning",
+    "test_clones", "test_forks", "test_process", "test_figures", "test_oracles", "test_scratch", "test_site",
+    "test_dependencies", "test_methods", "test_protocol", "test_fuzz", "test_killed", "test_operator", "test_compute",
+    "test_mistakes", "test_lockfile", "test_portable", "test_imports",
 )  # fmt: skip
 
 
