@@ -18,7 +18,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -110,8 +109,12 @@ class Repository:
         DVC takes and gives back those of each stage, and writes them to a file each time.
         """
         import dvc.rwlock
+        from dvc.dependency.db import AbstractDependency
+        from dvc.dependency.repo import RepoDependency
 
-        paths = sorted({item.fs_path for stage in stages for item in (*stage.deps, *stage.outs)})
+        every = (item for stage in stages for item in (*stage.deps, *stage.outs))
+        # As DVC: what comes from a database or another repository is no file here.
+        paths = sorted({item.fs_path for item in every if not isinstance(item, (RepoDependency, AbstractDependency))})
         hardlink = self._repo.config["core"].get("hardlink_lock", False)
         held = dvc.rwlock.rwlock
         with held(self._repo.tmp_dir, self._repo.fs, " ".join(sys.argv), paths, [], hardlink):
@@ -135,14 +138,12 @@ class Repository:
 def _each_file_once() -> Iterator[None]:
     """During the block, look at each file once: DVC looks at it for each stage that depends on it.
 
-    A thousand stages depend on the same dozen files of code, and on the same params.yaml.
+    A thousand stages depend on the same dozen files of code.
     """
     from dvc.output import Output
-    from dvc.utils.serialize import _yaml
 
-    get_hash, parse_yaml = Output._get_hash_meta, _yaml.parse_yaml
+    get_hash = Output._get_hash_meta
     hashes: dict[Any, Any] = {}
-    texts: dict[tuple[str, str], bytes] = {}
 
     def known_hash(self: Any) -> Any:
         key = (self.fs.protocol, self.fs_path, self.hash_name, self.use_cache, self.dvcignore is None)
@@ -150,16 +151,11 @@ def _each_file_once() -> Iterator[None]:
             hashes[key] = get_hash(self)
         return hashes[key]
 
-    def known_yaml(text: str, path: Any, typ: str = "safe") -> Any:
-        if (text, typ) not in texts:
-            texts[text, typ] = pickle.dumps(parse_yaml(text, path, typ=typ))
-        return pickle.loads(texts[text, typ])  # noqa: S301 - what the line above has made
-
-    Output._get_hash_meta, _yaml.parse_yaml = known_hash, known_yaml
+    Output._get_hash_meta = known_hash
     try:
         yield
     finally:
-        Output._get_hash_meta, _yaml.parse_yaml = get_hash, parse_yaml
+        Output._get_hash_meta = get_hash
 
 
 @contextlib.contextmanager
@@ -172,6 +168,7 @@ def open_repository() -> Iterator[Repository]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    parse_files_once()
     read_and_write_single_stages()
     survive_killed_writers()
     try:
@@ -223,8 +220,7 @@ def survive_killed_writers() -> None:
     """Make this process replace DVC's file of read and write locks as a whole, and take a damaged one for an empty one.
 
     DVC writes it in place, many times a stage. Where a DVC is killed meanwhile, the file stays cut off, and every later
-    DVC refuses to work until somebody deletes it. The locks in it were those of processes that a lock that died with them
-    would have freed as well.
+    DVC refuses to work until somebody deletes it. What a damaged file said of other processes is lost either way.
     """
     import dvc.rwlock
     from dvc.lock import make_lock
@@ -248,6 +244,7 @@ def survive_killed_writers() -> None:
     dvc.rwlock._edit_rwlock = edit
 
 
+@cache
 def parse_files_once() -> None:
     """Make this process parse a YAML file once for each text that it holds, however often DVC reads it.
 
@@ -257,11 +254,14 @@ def parse_files_once() -> None:
     from dvc.utils.serialize import _yaml
 
     each_time = _yaml.parse_yaml
-    once = lru_cache(maxsize=1024)(each_time)
+
+    @lru_cache(maxsize=1024)
+    def once(text: str, path: str) -> bytes:  # what fails is not kept
+        return pickle.dumps(each_time(text, path))
 
     def parsed(text: str, path: Any, typ: str = "safe") -> Any:
-        # Of the other type are values that keep comments, which DVC changes and writes. What fails is not kept.
-        return deepcopy(once(text, str(path))) if typ == "safe" else each_time(text, path, typ)
+        # The other type keeps comments, for DVC to change and write.
+        return pickle.loads(once(text, str(path))) if typ == "safe" else each_time(text, path, typ)  # noqa: S301 - ours
 
     _yaml.parse_yaml = parsed
 
@@ -414,16 +414,15 @@ def read_lock(folder: Path) -> dict[str, Locked]:
 def lock_in_order(serial: Sequence[str]) -> Iterator[None]:
     """Leave the stages in dvc.lock in the order that running them one after another would give.
 
-    DVC appends a stage to dvc.lock when the stage ends, and stages that run in parallel end in any order.
-
-    That includes runs that were interrupted or failed, and were run again: until the block ends without an exception, a
-    file keeps the stages that dvc.lock had at first.
+    DVC appends a stage to dvc.lock when the stage ends, and stages that run in parallel end in any order. A run that was
+    interrupted or failed may have added some already: until a block ends without an exception, a file keeps the names of
+    the stages that dvc.lock had before the first.
 
     Args:
         serial: The stages in the order of `dvc repro`. Stages that dvc.lock has before the block keep their places.
     """
     if ORDER.exists():
-        before = ORDER.read_text(encoding="utf-8").splitlines()
+        before = ORDER.read_text(encoding="utf-8", errors="replace").splitlines()
     else:
         before = [name for name, _ in blocks(_lock_text())[1]]
         ORDER.parent.mkdir(parents=True, exist_ok=True)
@@ -433,7 +432,7 @@ def lock_in_order(serial: Sequence[str]) -> Iterator[None]:
     finally:  # nothing writes the file any more
         if text := _lock_text():
             write_text(LOCK, ordered(text, [*before, *serial]))
-    ORDER.unlink()
+    ORDER.unlink(missing_ok=True)
 
 
 def ordered(text: str, names: Sequence[str]) -> str:
