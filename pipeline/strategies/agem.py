@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.strategies import AGEMSettings
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel
 from pipeline.strategies import published
 from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
 from pipeline.strategies.memory import Ring
@@ -33,15 +33,6 @@ class AGEM(Remembering[Ring]):
 
     def __init__(self, plan: AGEMSettings, stream: Stream) -> None:
         super().__init__(plan, stream, Ring(plan.memory_per_class, stream.classes, stream.generator))
-
-    def begin_task(self, task: TaskTensors) -> None:
-        """Let the memory sample from the tasks before this one.
-
-        Args:
-            task: the training data of the task.
-        """
-        super().begin_task(task)
-        self.memory.begin_task(task.task, task.labels.device)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """Leave the projected gradient in `.grad` (on the first task the plain one), and add the batch to the memory.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.strategies import ERSettings
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel
 from pipeline.strategies.batch import Batch, Stream, cross_entropy, joined
 from pipeline.strategies.memory import Memory, Reservoir, Ring
 from pipeline.strategies.remembering import Remembering
@@ -33,15 +33,6 @@ class ER(Remembering[Memory]):
 
     def __init__(self, plan: ERSettings, stream: Stream) -> None:
         super().__init__(plan, stream, memory_of(plan, stream))
-
-    def begin_task(self, task: TaskTensors) -> None:
-        """Let a ring sample from the tasks before this one.
-
-        Args:
-            task: the training data of the task.
-        """
-        super().begin_task(task)
-        self.memory.begin_task(task.task, task.labels.device)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """Leave the gradient of the two losses in `.grad`, and offer the batch to the memory.

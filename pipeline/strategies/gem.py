@@ -50,7 +50,6 @@ class GEM(Remembering[Ring]):
             task: the training data of the task.
         """
         super().begin_task(task)
-        self.memory.begin_task(task.task, task.labels.device)
         self.slots = self.memory.slots_of_tasks(task.task)
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:

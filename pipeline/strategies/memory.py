@@ -7,6 +7,7 @@ is written to one spare slot at the end, which is never sampled.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from pipeline.strategies.batch import Batch
 
 
-class Memory:
+class Memory(ABC):
     """Slots for images, labels and tasks, allocated when the first batch is added.
 
     Args:
@@ -41,7 +42,7 @@ class Memory:
         self.images: Tensor | None = None
         self.labels = self.tasks = torch.empty(0)
 
-    def begin_task(self, task: int, device: torch.device) -> None:
+    def begin_task(self, task: int, device: torch.device) -> None:  # noqa: B027 - a reservoir has nothing to do
         """Set the task whose examples will be added. Does nothing here.
 
         Args:
@@ -49,17 +50,17 @@ class Memory:
             device: the training device.
         """
 
+    @abstractmethod
     def add(self, batch: Batch) -> None:
         """Take in the examples of `batch`, or some of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, count: int) -> Batch:
         """Draw `count` different examples with equal probability, or all if there are fewer.
 
         Raises:
             RuntimeError: if there is none to draw.
         """
-        raise NotImplementedError
 
     def _write(self, slots: Tensor, batch: Batch) -> None:
         """Put each example of `batch` into its slot; slot number `size` is the spare one."""

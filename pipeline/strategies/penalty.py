@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
 from pipeline.strategies.naive import Naive
 
 
-class Penalised(Naive):
+class Penalised(Naive, ABC):
     """The gradient of the loss, plus that of a quadratic penalty on moving away from earlier weights.
 
         penalty = w sum_i I_i (theta_i - theta*_i)^2
@@ -36,9 +37,9 @@ class Penalised(Naive):
         self.anchor: list[Tensor] = []
 
     @property
+    @abstractmethod
     def weight(self) -> float:
         """w, the weight of the penalty."""
-        raise NotImplementedError
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """Leave the gradient of the batch's loss and of the penalty in `.grad`.

@@ -34,8 +34,9 @@ class Remembering(Naive, Generic[M]):
         self.task = 0
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Note the number of the task, which tells whether there are earlier ones to recall."""
+        """Note the number of the task, which tells whether there are earlier ones to recall, and tell the memory."""
         self.task = task.task
+        self.memory.begin_task(task.task, task.labels.device)
 
     @property
     def recalled(self) -> int:

@@ -68,9 +68,8 @@ class Tasks:
                 raise ValueError(f"{path}: every run draws its own tasks; open them with the seed of a run")
             order = generator(seed, "classes").permutation(len(manifest["tasks"]))
             drawn = [sorted(part.tolist()) for part in np.split(order, stream["tasks"])]
-        return cls(
-            folder, manifest, drawn
-        )  # unchanged: the report describes the stream in the file's own order of keys
+        # The manifest as it is: the report describes the stream in the file's own order of keys.
+        return cls(folder, manifest, drawn)
 
     def __len__(self) -> int:
         return len(self.manifest["tasks"] if self.drawn is None else self.drawn)
