@@ -39,7 +39,12 @@ PARTS = ("DVC before", "start and imports", "own work", "DVC after")
 PROBE = """
 import json, os, sys, time
 from pathlib import Path
-import pipeline.parallel.dvc as ours
+from pipeline.parallel.dvc import run_command
+
+try:
+    import pipeline.parallel.dvc_inside as ours
+except ImportError:  # of an older commit
+    import pipeline.parallel.dvc as ours
 
 ours.ask_for_locks_often()
 if hasattr(ours, "read_and_write_single_stages"):
@@ -63,7 +68,7 @@ print_to = os.dup(1)
 os.dup2(2, 1)
 for name in sys.argv[1:]:
     begun = time.perf_counter()
-    if ours.run_command(["repro", "--single-item", "--force", name]):
+    if run_command(["repro", "--single-item", "--force", name]):
         sys.exit(f"{name} failed")
     ended = time.perf_counter()
     stage, _, item = name.partition("@")

@@ -22,7 +22,8 @@ from pipeline.handover.manifests import TasksManifest
 from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
 from pipeline.parallel.clones import OUTPUTS
-from pipeline.parallel.dvc import LOCK, experiment_ref, read_lock
+from pipeline.parallel.dvc import experiment_ref, read_lock
+from pipeline.parallel.lockfile import LOCK
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json, write_text
 from pipeline.support.git import git, git_or_none, uncommitted

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.parallel.dvc import LOCK, open_repository
+from pipeline.parallel.dvc import open_repository
 from pipeline.parallel.dvc_process import StageFailedError, tail
+from pipeline.parallel.lockfile import LOCK
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 from pipeline.support.git import git, uncommitted

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from pipeline.parallel.dvc import (
+from pipeline.parallel.dvc import run_command
+from pipeline.parallel.dvc_inside import (
     ask_for_locks_often,
     give_commands_to,
     parse_files_once,
     read_and_write_single_stages,
-    run_command,
     survive_killed_writers,
 )
 from pipeline.parallel.forks import Forks

@@ -15,6 +15,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+#: The file in which DVC records what each stage was run with.
+LOCK = "dvc.lock"
 #: What precedes the first stage in a dvc.lock that nobody has edited.
 HEAD = "schema: '2.0'\nstages:\n"
 #: The first line of a stage.

@@ -1,4 +1,4 @@
-"""What pipeline/parallel/dvc.py takes for granted of DVC, asked of the installed one.
+"""What pipeline/parallel/dvc.py and dvc_inside.py take for granted of DVC, asked of the installed one.
 
 Each failure names what no longer holds and the function that relies on it.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from pipeline.parallel import dvc
+from pipeline.parallel import dvc, dvc_inside
 from pipeline.support.errors import UserError
 from stages.process import STAGE
 from tests.clones import Clone
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 def holds(condition: object, assumption: str, function: Callable[..., object] | str) -> None:
     """Fail with the assumption and where it is made."""
-    where = function if isinstance(function, str) else f"{function.__qualname__} in pipeline/parallel/dvc.py"
+    where = function if isinstance(function, str) else f"{function.__qualname__} in {function.__module__}"
     assert condition, f"DVC {VERSION}: {assumption} no longer holds; see {where}"
 
 
@@ -107,14 +107,14 @@ def test_each_file_is_looked_at_once_for_all_stages(
     holds(
         sorted(looked) == ["a.txt", "b.txt", "folder", "whole.txt", "z.txt", "z.txt"],
         "Output._get_hash_meta",
-        dvc._each_file_once,
+        dvc_inside.each_file_once,
     )
     path = ran.folder / "z.txt"
     text = path.read_text(encoding="utf-8")
     path.write_text("another\n", encoding="utf-8")
     try:
         found = repository.changed(["z", "a", "b", "whole"])
-        holds(found == {"z", "a", "b"}, "nothing is kept from one look to the next", dvc._each_file_once)
+        holds(found == {"z", "a", "b"}, "nothing is kept from one look to the next", dvc_inside.each_file_once)
     finally:
         path.unlink()
         path.write_text(text, encoding="utf-8")
@@ -130,7 +130,9 @@ def test_a_pipeline_that_is_edited_is_read_again(ran: Clone, repository: dvc.Rep
             found = again.dependencies()
     finally:
         path.write_text(text, encoding="utf-8")
-    holds("another" in found and "whole" not in found, "ProjectFile._load_yaml", dvc.read_and_write_single_stages)
+    holds(
+        "another" in found and "whole" not in found, "ProjectFile._load_yaml", dvc_inside.read_and_write_single_stages
+    )
 
 
 def test_a_damaged_stage_is_told_as_dvc_tells_it(ran: Clone, repository: dvc.Repository) -> None:
@@ -168,7 +170,7 @@ def test_a_file_of_locks_that_was_cut_off_is_taken_for_an_empty_one(ran: Clone, 
         try:
             found = repository.changed(["a", "b"])
         except UserError as error:
-            holds(False, f"'{error}': dvc.rwlock._edit_rwlock", dvc.survive_killed_writers)
+            holds(False, f"'{error}': dvc.rwlock._edit_rwlock", dvc_inside.survive_killed_writers)
         assert found == set()
     assert not list(path.parent.glob("rwlock.[0-9]*"))
 
@@ -202,14 +204,14 @@ def test_a_command_runs_in_this_process(ran: Clone, monkeypatch: pytest.MonkeyPa
 def test_a_lock_is_asked_for_until_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.lock import Lock, LockError, make_lock
 
-    holds(hasattr(Lock, "_do_lock"), "Lock._do_lock asks once", dvc.ask_for_locks_often)
+    holds(hasattr(Lock, "_do_lock"), "Lock._do_lock asks once", dvc_inside.ask_for_locks_often)
     held, waiting = (make_lock(str(tmp_path / "lock")) for _ in range(2))
-    holds(type(waiting) is Lock, "make_lock gives a Lock", dvc.ask_for_locks_often)
+    holds(type(waiting) is Lock, "make_lock gives a Lock", dvc_inside.ask_for_locks_often)
     held.lock()
     with pytest.raises(LockError):
         waiting._do_lock()
     monkeypatch.setattr(Lock, "lock", Lock.lock)  # is undone at the end
-    dvc.ask_for_locks_often()
+    dvc_inside.ask_for_locks_often()
     attempts = []
     original = Lock._do_lock
 
@@ -223,14 +225,14 @@ def test_a_lock_is_asked_for_until_it_is_free(tmp_path: Path, monkeypatch: pytes
     thread = threading.Thread(target=waiting.lock, daemon=True)
     thread.start()
     thread.join(60)
-    holds(waiting.is_locked, "Lock.lock calls _do_lock", dvc.ask_for_locks_often)
+    holds(waiting.is_locked, "Lock.lock calls _do_lock", dvc_inside.ask_for_locks_often)
     waiting.unlock()
 
 
 def test_a_file_is_parsed_once_for_each_text(ran: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.utils.serialize import _yaml
 
-    dvc.parse_files_once()  # for good, if nobody has; what follows is undone at the end
+    dvc_inside.parse_files_once()  # for good, if nobody has; what follows is undone at the end
     parsed = []
     original = _yaml.parse_yaml
 
@@ -240,11 +242,11 @@ def test_a_file_is_parsed_once_for_each_text(ran: Clone, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(_yaml, "parse_yaml", counted)
     monkeypatch.chdir(ran.folder)
-    dvc.parse_files_once.__wrapped__()
+    dvc_inside.parse_files_once.__wrapped__()
     for _ in range(2):
         with dvc.open_repository() as found:
             assert found.changed(["a"]) == set()
-    holds(parsed.count("p.yaml") == 1, "load_yaml looks parse_yaml up in its module", dvc.parse_files_once)
+    holds(parsed.count("p.yaml") == 1, "load_yaml looks parse_yaml up in its module", dvc_inside.parse_files_once)
 
 
 def test_a_file_that_is_parsed_once_is_read_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +258,7 @@ def test_a_file_that_is_parsed_once_is_read_as_it_stands_there(tmp_path: Path, m
     def read() -> Any:
         return load_path(str(path), localfs)
 
-    dvc.parse_files_once()
+    dvc_inside.parse_files_once()
     path.write_text("k: {l: 7}\n", encoding="utf-8")
     read()["k"]["l"] = 8  # a caller's changes do not reach the next one
     assert read() == {"k": {"l": 7}}

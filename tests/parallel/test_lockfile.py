@@ -53,9 +53,9 @@ def test_a_lock_that_somebody_has_edited_or_cut_is_left_to_dvc(text: str) -> Non
 RUN = """
 import json, sys
 from pathlib import Path
-from pipeline.parallel import dvc
+from pipeline.parallel import dvc, dvc_inside
 if sys.argv[1] == "parts":
-    dvc.read_and_write_single_stages()
+    dvc_inside.read_and_write_single_stages()
     from dvc.utils.serialize import _yaml
     def refused(*_):
         raise AssertionError("the whole dvc.lock was parsed")
