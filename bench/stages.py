@@ -2,6 +2,7 @@
 
     python -m bench.stages growth [--counts 60,240,960] [--jobs 2] [--dvc 240] [--rounds 1] [--picture FILE]
     python -m bench.stages overhead [--before COMMIT] [--rounds 3]
+    python -m bench.stages graph [--methods 50] [--seeds 20] [--jobs 2]
 
 `growth` runs pipelines of trivial stages, each of which depends on one stage of the first tenth, in new repositories with
 empty caches: by `tag-pipeline repro -j JOBS`, and those of at most `--dvc` stages by `dvc repro`, alternated. Then each
@@ -11,6 +12,10 @@ is asked again, with nothing to do. Both must give the same dvc.lock.
 another one, alternated: seconds in DVC before the command, in the command before and after its own work (interpreter,
 imports), in its work, and in DVC after it. The first stage of a process, which imports DVC and starts what forks, is
 left out.
+
+`graph` gives the project itself so many methods and seeds, with its own parameters, dependencies, outputs and metrics, but
+trainings, eigenspectra, tables and figures whose commands only write a line: the seconds of `plan`, until the first
+training begins, of everything, and of a run that finds nothing to do.
 
 Processor seconds are those of all processes together: they say what two busy cores would need.
 """
@@ -25,7 +30,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.side_by_side import ROOT, seconds
 
@@ -191,8 +199,60 @@ def overhead(before: str, rounds: int) -> None:
             print(f"{stage:<14} {way:<7}" + "".join(f"{part:>19.2f}" for part in parts) + f"{beyond:>19.2f}")
 
 
+def graph(methods: int, seeds: int, jobs: int) -> None:
+    """Print what the project's own graph of many stages costs."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "project"
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+
+        def edit(name: str, change: Callable[[Any], None]) -> None:
+            read = yaml.load(folder / name)
+            change(read)
+            yaml.dump(read, folder / name)
+
+        names = [f"naive-{number:03}" for number in range(methods)]
+        edit(
+            "methods.yaml",
+            lambda known: known.update(
+                {name: {"description": "SGD", "lr": 0.01 + i / 1e4} for i, name in enumerate(names)}
+            ),
+        )
+        edit("params.yaml", lambda given: given.update(methods=names, seeds=list(range(1, seeds + 1))))
+        edit("dvc.yaml", lambda pipeline: trivial(pipeline["stages"]))
+        pipeline = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs)]
+        plan = seconds([sys.executable, "-m", "stages.plan"], folder)
+        seconds([*pipeline, "split"], folder)
+        begun = time.time()
+        wall, processor = both_clocks(pipeline, folder)
+        first = min(path.stat().st_mtime for path in (folder / "models").glob("*/*/made")) - begun
+        again, again_processor = both_clocks(pipeline, folder)
+    count = 2 * methods * seeds + 5
+    print(
+        f"{count} stages, {methods} methods with {seeds} seeds: plan {plan:.1f} s; the first training after {first:.1f} s"
+    )
+    print(f"all of them {wall:.0f} s, {wall / count:.2f} s and {processor / count:.2f} processor seconds a stage")
+    print(f"nothing to do: {again:.1f} s, {again_processor:.1f} processor seconds")
+
+
+def trivial(stages: dict[str, Any]) -> None:
+    """Let every stage after the data only write a line into each of its outputs; a folder gets a file `made`."""
+    for name in ("train", "eigenspectrum", "summarize", "figures"):
+        stage = stages[name]
+        commands = []
+        for output in [*stage["outs"], *stage.get("metrics", [])]:
+            path = output if isinstance(output, str) else next(iter(output))
+            if path.endswith((".csv", ".json")):
+                commands.append(f"mkdir -p {path.rpartition('/')[0]} && echo '{{}}' > {path}")
+            else:
+                commands.append(f"mkdir -p {path} && echo {path} > {path}/made")
+        stage["cmd"] = " && ".join(commands)
+
+
 def main() -> None:
-    """Measure the growth or the overhead."""
+    """Measure the growth, the overhead or the graph."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="what", required=True)
     grow = commands.add_parser("growth")
@@ -204,9 +264,15 @@ def main() -> None:
     over = commands.add_parser("overhead")
     over.add_argument("--before", default=BEFORE, help="the commit to compare with")
     over.add_argument("--rounds", type=int, default=3)
+    many = commands.add_parser("graph")
+    many.add_argument("--methods", type=int, default=50)
+    many.add_argument("--seeds", type=int, default=20)
+    many.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     if given.what == "growth":
         growth([int(count) for count in given.counts.split(",")], given.jobs, given.dvc, given.rounds, given.picture)
+    elif given.what == "graph":
+        graph(given.methods, given.seeds, given.jobs)
     else:
         overhead(given.before, given.rounds)
 

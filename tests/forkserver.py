@@ -243,7 +243,7 @@ def _become(
         if module == "dvc":
             from dvc.cli import main as dvc
 
-            from pipeline.parallel.dvc_inside import give_commands_to, parse_files_once, read_and_write_single_stages
+            from pipeline.parallel.dvc_inside import change_inside, give_commands_to
 
             def run(command: str, folder: str, environment: Mapping[str, str]) -> int | None:
                 asked = None if SHELL & set(command) else module_of(shlex.split(command))
@@ -251,8 +251,7 @@ def _become(
 
             give_commands_to(run)
             if not plain:
-                parse_files_once()
-                read_and_write_single_stages()
+                change_inside()
             status = dvc(arguments)
         else:
             sys.modules.pop(module, None)  # which warns of a module that is there already

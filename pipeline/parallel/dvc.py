@@ -21,12 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config.parsing import LARGEST_LOCK, read_yaml
-from pipeline.parallel.dvc_inside import (
-    each_file_once,
-    parse_files_once,
-    read_and_write_single_stages,
-    survive_killed_writers,
-)
+from pipeline.parallel.dvc_inside import change_inside, each_file_once
 from pipeline.parallel.lockfile import LOCK, blocks
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
@@ -142,9 +137,7 @@ def open_repository() -> Iterator[Repository]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    parse_files_once()
-    read_and_write_single_stages()
-    survive_killed_writers()
+    change_inside()
     try:
         with Repo(".", _wait_for_lock=True) as repo:  # as --wait-for-lock does
             yield Repository(repo)

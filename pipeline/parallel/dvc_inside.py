@@ -24,6 +24,14 @@ from pipeline.support.files import write_text
 LONGEST, INTERVAL = 600.0, 0.01
 
 
+def change_inside() -> None:
+    """Change in this process, for good, what every process that runs DVC is to have changed."""
+    parse_files_once()
+    read_and_write_single_stages()
+    find_staged_files_at_once()
+    survive_killed_writers()
+
+
 @contextlib.contextmanager
 def each_file_once() -> Iterator[None]:
     """During the block, look at each file once: DVC looks at it for each stage that depends on it.
@@ -196,6 +204,35 @@ def read_and_write_single_stages() -> None:
 
     Lockfile._load_yaml, Lockfile.dump_stages = load, dump
     ProjectFile._load_yaml = load_pipeline
+
+
+@cache
+def find_staged_files_at_once() -> None:
+    """Make this process look a file up that DVC has staged in memory, instead of reading the names of all.
+
+    DVC writes the list of each folder that it hashes into an in-memory file system, whose `info` first asks of every path
+    there whether it is below the one looked for: with 2,000 stages three quarters of the time of a run.
+    """
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    among_all = MemoryFileSystem.info
+
+    def info(self: Any, path: str, **keywords: Any) -> Any:
+        path = self._strip_protocol(path)
+        found = None if path in self.pseudo_dirs else self.store.get(path)
+        if found is None:
+            return among_all(self, path, **keywords)
+        return {"name": path, "size": found.size, "type": "file", "created": getattr(found, "created", None)}
+
+    MemoryFileSystem.info = info
+
+
+def forget_staged_files() -> None:
+    """Remove what DVC has staged in memory during the commands that this process has run: it never does."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 def give_commands_to(run: Callable[[str, str, Mapping[str, str]], int | None]) -> None:

@@ -20,13 +20,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from pipeline.parallel.dvc import run_command
-from pipeline.parallel.dvc_inside import (
-    ask_for_locks_often,
-    give_commands_to,
-    parse_files_once,
-    read_and_write_single_stages,
-    survive_killed_writers,
-)
+from pipeline.parallel.dvc_inside import ask_for_locks_often, change_inside, forget_staged_files, give_commands_to
 from pipeline.parallel.forks import Forks
 
 #: Number of lines that are kept of a failing command's output.
@@ -194,9 +188,7 @@ def tail(output: str) -> str:
 def _serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until their stream is closed."""
     ask_for_locks_often()
-    parse_files_once()
-    read_and_write_single_stages()
-    survive_killed_writers()
+    change_inside()
     forks = Forks(Path.cwd())
 
     def run(command: str, folder: str, environment: Mapping[str, str]) -> int | None:
@@ -217,6 +209,7 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
                     os.dup2(output.fileno(), target)
                 for arguments in commands:
                     status = status or run_command(arguments)
+                forget_staged_files()
                 sys.stdout.flush()
                 sys.stderr.flush()
                 output.seek(0)

@@ -229,6 +229,35 @@ def test_a_lock_is_asked_for_until_it_is_free(tmp_path: Path, monkeypatch: pytes
     waiting.unlock()
 
 
+def test_a_staged_folder_is_hashed_without_a_look_at_the_others_and_can_be_forgotten(
+    ran: Clone, repository: dvc.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Store(dict[str, Any]):
+        walks = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.walks += 1
+            return super().__iter__()
+
+    def changed() -> set[str]:
+        path = ran.folder / "folder" / "a.txt"
+        path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")  # or DVC would not hash the folder again
+        return repository.changed(["whole"])
+
+    store = Store()
+    monkeypatch.setattr(MemoryFileSystem, "store", store)
+    assert changed() == set()
+    holds(len(store) > 0, "Tree.digest writes to MemoryFileSystem.store", dvc_inside.forget_staged_files)
+    holds(not store.walks, "Tree.digest calls MemoryFileSystem.info", dvc_inside.find_staged_files_at_once)
+    dvc_inside.forget_staged_files()
+    assert not store
+    assert changed() == set()
+    with pytest.raises(FileNotFoundError):
+        MemoryFileSystem().info("memory://nobody")
+
+
 def test_a_file_is_parsed_once_for_each_text(ran: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.utils.serialize import _yaml
 
