@@ -221,7 +221,7 @@ def graph(methods: int, seeds: int, jobs: int) -> None:
             ),
         )
         edit("params.yaml", lambda given: given.update(methods=names, seeds=list(range(1, seeds + 1))))
-        edit("dvc.yaml", lambda pipeline: trivial(pipeline["stages"]))
+        edit("dvc.yaml", lambda pipeline: trivial(pipeline["stages"], folder))
         pipeline = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs)]
         plan = seconds([sys.executable, "-m", "stages.plan"], folder)
         seconds([*pipeline, "split"], folder)
@@ -237,18 +237,20 @@ def graph(methods: int, seeds: int, jobs: int) -> None:
     print(f"nothing to do: {again:.1f} s, {again_processor:.1f} processor seconds")
 
 
-def trivial(stages: dict[str, Any]) -> None:
-    """Let every stage after the data only write a line into each of its outputs; a folder gets a file `made`."""
+def trivial(stages: dict[str, Any], folder: Path) -> None:
+    """Let every stage after the data only write its outputs, by a shell script with arguments as long as its own."""
     for name in ("train", "eigenspectrum", "summarize", "figures"):
-        stage = stages[name]
-        commands = []
-        for output in [*stage["outs"], *stage.get("metrics", [])]:
+        outputs = [*stages[name]["outs"], *stages[name].get("metrics", [])]
+        lines = []
+        for output in outputs:
             path = output if isinstance(output, str) else next(iter(output))
+            path = path.replace("${item.method}", "$1").replace("${item.seed}", "$2")
             if path.endswith((".csv", ".json")):
-                commands.append(f"mkdir -p {path.rpartition('/')[0]} && echo '{{}}' > {path}")
+                lines.append(f"mkdir -p {path.rpartition('/')[0]} && echo '{{}}' > {path}\n")
             else:
-                commands.append(f"mkdir -p {path} && echo {path} > {path}/made")
-        stage["cmd"] = " && ".join(commands)
+                lines.append(f"mkdir -p {path} && echo {path} > {path}/made\n")
+        (folder / f"{name}.sh").write_text("".join(lines), encoding="utf-8")
+        stages[name]["cmd"] = stages[name]["cmd"].replace(f"python -m stages.{name}", f"sh {name}.sh")
 
 
 def main() -> None:
