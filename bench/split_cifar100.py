@@ -162,9 +162,9 @@ def run(arguments: tuple[Path, str, int, int]) -> dict[str, float]:
     begun = time.perf_counter()
     probe = Probe(plan, tasks, clock)
     with (
-        patch("pipeline.training.loop.accuracy_row", clock.timed("evaluation", accuracy_row)),
-        patch("pipeline.training.loop.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
-        patch("pipeline.training.loop.build_optimizer", _on(clock, build_optimizer, "step", "update")),
+        patch("pipeline.training.run.accuracy_row", clock.timed("evaluation", accuracy_row)),
+        patch("pipeline.training.run.build_strategy", _on(clock, build_strategy, "backward", "forward, backward")),
+        patch("pipeline.training.run.build_optimizer", _on(clock, build_optimizer, "step", "update")),
     ):
         train(plan, tasks, seed, device, after_task=probe.after_task)
     whole = time.perf_counter() - begun - clock.outside
