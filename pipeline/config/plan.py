@@ -21,7 +21,18 @@ from pydantic import BaseModel, Field
 
 from pipeline.config.reading import Configuration, check, read_yaml
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import Dataset, Evaluated, Method, Model, Resnet, Settings, Stream, Weights
+from pipeline.config.schema import (
+    Benchmark,
+    Dataset,
+    Evaluated,
+    Method,
+    Model,
+    Resnet,
+    SequenceStream,
+    Settings,
+    Stream,
+    Weights,
+)
 from pipeline.config.strategies import Strategy, StrategySettings
 from pipeline.config.types import Chosen, Held, Strict, given, owners, settings_of
 from pipeline.config.update_rules import TAGSettings, UpdateRule, UpdateRuleSettings
@@ -77,7 +88,7 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
 
     Raises:
         UserError: if the method sets a value that its update rule or strategy does not have, sets both `passes` and
-            `visits`, or has no value for a setting without a default.
+            `visits`, has fewer visits than the stream has tasks, or has no value for a setting without a default.
     """
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     rule = UpdateRuleSettings.by_name(method.optimizer or params.optimizer.name)
@@ -88,6 +99,11 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     if method.passes is not None and method.visits is not None:
         raise UserError(
             f"methods.yaml: {name}.visits: stands in place of passes, and both are given; remove one of them"
+        )
+    if method.visits is not None and method.visits < (tasks := _tasks(benchmark)):
+        raise UserError(
+            f"methods.yaml: {name}.visits: {method.visits} is fewer than the {tasks} tasks of {params.benchmark}, after "
+            "each of which the network is measured; raise it"
         )
     own = given(method, Settings.model_fields)
     override = given(params.optimizer, Settings.model_fields)
@@ -127,6 +143,13 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         training=filled(TrainingPlan, "training", evaluate=None if evaluate == "all" else evaluate),
         model=benchmark.model,
     )
+
+
+def _tasks(benchmark: Benchmark) -> int:
+    """The number of tasks of a benchmark's stream."""
+    if isinstance(benchmark.stream, SequenceStream):
+        return len(benchmark.dataset) if isinstance(benchmark.dataset, list) else 1
+    return benchmark.stream.tasks
 
 
 def resolve_data(configuration: Configuration) -> DataPlan:

@@ -124,6 +124,14 @@ def test_passes_and_visits_together_are_refused(configured: Path) -> None:
         plan(configured, "multitask-visits")
 
 
+def test_fewer_visits_than_tasks_are_refused(configured: Path) -> None:
+    edit(configured / "methods.yaml", "  visits: 100\n", "  visits: 4\n")
+    with pytest.raises(UserError, match=r"multitask-visits\.visits: 4 is fewer than the 5 tasks of .*; raise it"):
+        plan(configured, "multitask-visits")
+    edit(configured / "methods.yaml", "  visits: 4\n", "  visits: 5\n")
+    plan(configured, "multitask-visits")
+
+
 def test_values_without_effect_are_told(configured: Path) -> None:
     assert without_effect(read_configuration(configured)) == []
     edit(configured / "params.yaml", "  - tag\n", "")
