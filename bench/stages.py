@@ -15,7 +15,7 @@ left out.
 
 `graph` gives the project itself so many methods and seeds, with its own parameters, dependencies, outputs and metrics, but
 trainings, eigenspectra, tables and figures whose commands only write a line: the seconds of `plan`, until the first
-training begins, of everything, and of a run that finds nothing to do.
+training begins, of everything, and of a run that finds nothing to do, and the memory of the largest process.
 
 Processor seconds are those of all processes together: they say what two busy cores would need.
 """
@@ -229,12 +229,13 @@ def graph(methods: int, seeds: int, jobs: int) -> None:
         wall, processor = both_clocks(pipeline, folder)
         first = min(path.stat().st_mtime for path in (folder / "models").glob("*/*/made")) - begun
         again, again_processor = both_clocks(pipeline, folder)
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # KiB on Linux
     count = 2 * methods * seeds + 5
     print(
         f"{count} stages, {methods} methods with {seeds} seeds: plan {plan:.1f} s; the first training after {first:.1f} s"
     )
     print(f"all of them {wall:.0f} s, {wall / count:.2f} s and {processor / count:.2f} processor seconds a stage")
-    print(f"nothing to do: {again:.1f} s, {again_processor:.1f} processor seconds")
+    print(f"nothing to do: {again:.1f} s, {again_processor:.1f} processor seconds; largest process {largest:.0f} MiB")
 
 
 def trivial(stages: dict[str, Any], folder: Path) -> None:
