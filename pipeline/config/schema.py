@@ -109,7 +109,7 @@ class Figures(Strict):
     )
     stable: str = Field(description="one of the two methods that the figure of three rows sets side by side")
     plastic: str = Field(description="the other one")
-    reference: str = Field(description="the method that the report compares the others with, seed by seed")
+    reference: str = Field(description="the method that report and figures compare the others with, seed by seed")
 
 
 class Compute(Strict):

@@ -41,6 +41,7 @@ class Experiment(Strict):
         eigenspectrum: Whether eigenspectra are part of the experiment.
         as_published: Whether its methods have the settings of the published rows. The rows of an experiment that has
             other settings on purpose are compared one by one, but kept out of the verdict over all rows.
+        reference: The method that the others are compared with; None: plastic, or else the first one.
         missing: What the runs that are not there lack, in one line, such as "the images of CUB".
         set: Name of a method -> values that replace its own in this experiment.
         tables: The paper's tables.
@@ -53,6 +54,7 @@ class Experiment(Strict):
     epochs: Count | None = None
     eigenspectrum: bool = False
     as_published: bool = True
+    reference: Name | None = None
     missing: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] | None = None
     set: dict[str, Settings] = Field(default_factory=dict)
     tables: Annotated[list[PaperTable], Field(min_length=1)]
@@ -84,6 +86,9 @@ def read_experiments(folder: str | Path = ".") -> dict[str, Experiment]:
         if experiment.benchmark not in configuration.benchmarks:
             near = nearest(experiment.benchmark, configuration.benchmarks)
             raise UserError(f"{FILE}: {name}.benchmark: benchmarks.yaml has no '{experiment.benchmark}'; {near}")
+        if experiment.reference not in (None, *experiment.methods):
+            near = nearest(str(experiment.reference), experiment.methods)
+            raise UserError(f"{FILE}: {name}.reference: '{experiment.reference}' is not in its tables; {near}")
         for method in [*experiment.methods, *experiment.set]:
             if method not in configuration.methods:
                 near = nearest(method, configuration.methods, 40)
@@ -115,7 +120,7 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
     roles = {
         "stable": "stable" if "stable" in experiment.methods else first,
         "plastic": "plastic" if "plastic" in experiment.methods else first,
-        "reference": "plastic" if "plastic" in experiment.methods else first,
+        "reference": experiment.reference or ("plastic" if "plastic" in experiment.methods else first),
     }
     params = base.params.model_copy(
         update={

@@ -45,6 +45,8 @@ CAPTIONS = {
     "average_accuracy": "Average accuracy of the tasks learnt so far. Lines: means over the seeds; bands: one standard "
     "deviation.",
     "accuracy_and_forgetting": "Average accuracy and forgetting. Bars: means; dots: single runs.",
+    "paired_differences": "Average accuracy and forgetting less those of the reference, paired by seed. Dots: single seeds; "
+    "diamonds: means with their 95 % intervals.",
     "accuracy_of_tasks": "Accuracy of each task over the stream.",
     "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds.",
     "stable_plastic": "Accuracy of each task, the largest Hessian eigenvalues of each task right after it was learnt, and "

@@ -110,6 +110,7 @@ def test_what_a_person_sets_in_params_does_not_change_the_papers_rows() -> None:
             "[stabel]",
             "methods.yaml has no 'stabel'; did you mean 'stable'",
         ),
+        ("reference: tag", "reference: tga", "reference: 'tga' is not in its tables; did you mean 'tag'"),
         ("epochs: 5", "epoch: 5", "epoch: unknown key"),
         ("lr_decay: 0.65", "lr_decay: 1.65", "lr_decay"),
         ("paper: TAG", "paper: GAT", "paper"),
