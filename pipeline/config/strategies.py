@@ -123,7 +123,8 @@ class MASSettings(StrategySettings):
     mas_lambda: Weight = setting("weight of the penalty λ Σ Ω (θ − θ*)²", 0.1)
     mas_examples: Count | None = setting("training examples of a task that Ω is taken on; null: all", None)
     published: Flag = setting(
-        "true: Ω of the last task replaces that of earlier ones, as in the code of A-GEM's authors; else it is added",
+        "true: as in the code of A-GEM's authors, Ω of the last task replaces that of earlier ones, to which it is else "
+        "added, and is the mean over groups of ten examples, whose gradients cancel in part",
         None,
     )
 

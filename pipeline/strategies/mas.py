@@ -13,6 +13,9 @@ from pipeline.strategies.fisher import evaluating
 from pipeline.strategies.penalty import Penalised, weights
 from pipeline.strategies.per_example import sums_of_absolute_gradients
 
+#: Examples whose gradients A-GEM's authors add up before they take the absolute value.
+PUBLISHED_BATCH = 10
+
 
 class MAS(Penalised):
     """The gradient of the loss, plus that of a penalty on moving weights to which the outputs of earlier tasks react.
@@ -21,8 +24,9 @@ class MAS(Penalised):
         Omega_i = sum over tasks of  mean_x | d ||z(x)||^2 / d theta_i |     z the task's own logits
 
     The mean is over the training examples x of a task, or over `mas_examples` of them, after its last step; labels are not
-    used. With `published: true` only the task learnt last counts, as in the code of A-GEM's authors, which sets Omega to
-    zero before it takes that of a task.
+    used. `published: true` computes what the code of A-GEM's authors computes, which differs in two ways. Only the task
+    learnt last counts: Omega is set to zero before that of a task is taken. And the absolute value is that of the gradient
+    of ten examples together, whose signs cancel in part (`sensitivity`'s `together`), so that Omega is smaller.
 
     Args:
         plan: the settings.
@@ -47,7 +51,8 @@ class MAS(Penalised):
         if count is not None and count < len(task):
             chosen = self.stream.generator.choice(len(task), count, replace=False)
             images = images[torch.from_numpy(chosen).to(images.device)]
-        new = sensitivity(model, images, task.task, self.stream.classes[task.task])
+        together = PUBLISHED_BATCH if self.plan.published else 1
+        new = sensitivity(model, images, task.task, self.stream.classes[task.task], together)
         if self.importance and not self.plan.published:
             torch._foreach_add_(new, self.importance)
         self.importance, self.anchor = new, weights(model)
@@ -62,16 +67,17 @@ class MAS(Penalised):
         self.stream.generator.bit_generator.state = state["generator"]
 
 
-def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int]) -> list[Tensor]:
+def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int], together: int = 1) -> list[Tensor]:
     """How much the squared norm of a task's logits reacts to each parameter.
 
-        mean_x | d sum_{o in outputs} z_o(x)^2 / d theta_i |
+        1/n sum over groups of  | d sum_{x in the group} sum_{o in outputs} z_o(x)^2 / d theta_i |
 
     Args:
         model: the network; it is put in eval mode for the computation.
-        images: the examples x.
+        images: the n examples x.
         task: the number of their task.
         outputs: the indices of the network's outputs that stand for its classes.
+        together: examples in a group, which follow each other in `images`. One gives MAS's Omega.
 
     Returns:
         One tensor per trained parameter, zeros for a parameter that these outputs do not use.
@@ -83,6 +89,6 @@ def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int])
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with evaluating(model):
-        total = sums_of_absolute_gradients(model, parameters, squared_norms, images)
+        total = sums_of_absolute_gradients(model, parameters, squared_norms, images, together)
     torch._foreach_div_(total, float(len(images)))
     return total

@@ -20,11 +20,15 @@ BUDGET, EXAMPLES = 2**24, 64
 
 
 def sums_of_absolute_gradients(
-    model: nn.Module, parameters: list[nn.Parameter], value: Callable[[Tensor], Tensor], images: Tensor
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    value: Callable[[Tensor], Tensor],
+    images: Tensor,
+    together: int = 1,
 ) -> list[Tensor]:
-    """Add up the absolute gradients of single examples.
+    """Add up the absolute gradients of single examples, or of groups of them.
 
-        sum_x | d value(x) / d theta |
+        sum over groups | d sum_{x in the group} value(x) / d theta |
 
     Linear layers, convolutions in two dimensions and batch normalisation take many examples at a time. A network with
     parameters in any other layer takes one after the other, which gives the same but for rounding.
@@ -34,6 +38,7 @@ def sums_of_absolute_gradients(
         parameters: the theta, of `model`.
         value: maps images to one number per image, (n,), through `model`.
         images: the examples x.
+        together: how many examples that follow each other make a group; the last one may have fewer.
 
     Returns:
         One tensor per parameter, zeros for a parameter that `value` does not use.
@@ -42,13 +47,13 @@ def sums_of_absolute_gradients(
     layers = [
         module for module in model.modules() if any(id(own) in totals for own in module.parameters(recurse=False))
     ]
-    if all(_known(layer) for layer in layers):
+    if together == 1 and all(_known(layer) for layer in layers):
         largest = max((parameter.numel() for parameter in parameters), default=1)
         for part in images.split(max(1, min(EXAMPLES, BUDGET // largest))):  # type: ignore[no-untyped-call]
             _add_in_one_pass(layers, value, part, totals)
     else:
-        for image in images.split(1):  # type: ignore[no-untyped-call]
-            gradients = torch.autograd.grad(value(image).sum(), parameters, allow_unused=True)
+        for group in images.split(together):  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(value(group).sum(), parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     totals[id(parameter)] += gradient.abs()

@@ -295,10 +295,23 @@ def test_mas_by_hand() -> None:
     torch.testing.assert_close(found, [torch.tensor([[20.0]])])
 
 
+def test_mas_of_groups_by_hand() -> None:
+    """z = w x with w = 2 and -1 for two inputs: d z^2 / dw = 2 z x, whose signs cancel within a group."""
+    model = TaskModel(nn.Linear(2, 1, bias=False), [[0]], "shared")
+    with torch.no_grad():
+        next(model.parameters()).copy_(torch.tensor([[2.0, -1.0]]))
+    images = torch.tensor([[1.0, 1.0], [1.0, 3.0], [0.0, 2.0]])  # z = 1, -1, -2
+    # the gradients 2 z x: (2, 2), (-2, -6), (0, -8)
+    torch.testing.assert_close(sensitivity(model, images, 0, [0]), [torch.tensor([[4.0, 16.0]]) / 3])
+    torch.testing.assert_close(sensitivity(model, images, 0, [0], 2), [torch.tensor([[0.0, 12.0]]) / 3])
+    torch.testing.assert_close(sensitivity(model, images, 0, [0], 3), [torch.tensor([[0.0, 12.0]]) / 3])
+
+
 @pytest.mark.parametrize("published", [None, True])
 def test_mas_adds_the_tasks_and_as_published_keeps_the_last(published: bool | None) -> None:
     own, model = penalised("mas", published=published), network()
-    single = [sensitivity(model, random_task(n).images, n, OWN[n]) for n in range(2)]
+    together = 10 if published else 1
+    single = [sensitivity(model, random_task(n).images, n, OWN[n], together) for n in range(2)]
     for number in range(2):
         own.end_task(model, random_task(number))
     wanted = single[1] if published else [a + b for a, b in zip(*single, strict=True)]
