@@ -11,10 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from pipeline.config.strategies import StrategySettings
+from pipeline.config.update_rules import UpdateRuleSettings
 from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone, processes
+from tests.configuration import project
 from tests.waiting import wait_for_versions, wait_until
 
 
@@ -51,16 +55,21 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone) -
 
 #: Every strategy and every update rule.
 METHODS = (
+    "gem", "er-ring", "si", "mas", "online-ewc", "derpp", "lwf",
     "tag-er", "naive", "stable-agem", "multitask", "tag-adam", "ewc", "adagrad", "tag-agem", "rmsprop-er", "adam",
     "multitask-passes", "tag-ewc", "tag-adagrad", "rmsprop",
 )  # fmt: skip
-#: Seeded moments for each stage.
-KILLS = 20
+
+
+def test_none_is_missing_from_those_that_are_killed() -> None:
+    rows = [project().methods[name] for name in METHODS]
+    assert {row.strategy for row in rows} == set(get_args(StrategySettings.names()))
+    assert {row.optimizer or "sgd" for row in rows} == set(get_args(UpdateRuleSettings.names()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "most"), [("train", 10), ("eigenspectrum", 1)])  # states kept before a kill
-def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, stage: str, most: int) -> None:
+def test_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, stage: str, most: int) -> None:
     """The command, the worker that runs DVC for it, or the whole group, killed while `tag-pipeline repro` runs the stage."""
     clone = fresh_clone(tmp_path)
     clone.edit("params.yaml", "  - naive\n  - stable-ewc\n", "".join(f"  - {name}\n" for name in METHODS))
@@ -72,8 +81,8 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
     moments = random.Random(11)
     environment = {**ENVIRONMENT, "TAG_SAVE_SECONDS": "0.05"}
     gone_on = 0
-    for kill in range(KILLS):
-        method, who = METHODS[kill % len(METHODS)], ("command", "worker", "group")[kill % 3]
+    for kill, method in enumerate(METHODS):
+        who = ("command", "worker", "group")[kill % 3]
         wanted = everything(clone, method)
         log = tmp_path / "logs" / stage / f"{method}-1.json"
         outputs = [f"models/{method}/1", f"metrics/runs/{method}/1.json"]
@@ -106,8 +115,8 @@ def test_twenty_kills_of_every_strategy_and_update_rule_in_turn(tmp_path: Path, 
         gone_on += json.loads(log.read_text(encoding="utf-8"))["resumed"]
         assert everything(clone, method) == wanted, (kill, method, who)
         assert not list((tmp_path / "scratch" / stage / f"{method}-1").iterdir())
-    print(f"{stage}: {gone_on} of {KILLS} went on from a kept state")
-    assert gone_on >= KILLS // 4  # otherwise the moments missed
+    print(f"{stage}: {gone_on} of {len(METHODS)} went on from a kept state")
+    assert gone_on >= len(METHODS) // 4  # otherwise the moments missed
 
 
 def working(clone: Clone, stage: str = "train") -> list[int]:
