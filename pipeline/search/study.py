@@ -9,8 +9,9 @@ would draw on from where its random state is, which a kill loses; here each tria
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -128,8 +129,11 @@ def _storage(path: Path) -> Iterator[optuna.storages.RDBStorage]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        # Looked at first, because Optuna leaves its connection open where this fails.
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-    except SQLAlchemyError as error:
+    except (sqlite3.Error, SQLAlchemyError) as error:
         raise UserError(f"{path}: cannot be read ({type(error).__name__}); delete {path.parent}") from None
     try:
         yield storage

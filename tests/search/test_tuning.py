@@ -236,10 +236,10 @@ def test_a_clearly_bad_trial_is_pruned_after_the_first_task_that_tells(folder: P
     assert bad["ended"].tolist() == ["pruned"]  # its second seed was not run
     assert bad["average_accuracy"].isna().all()
     with opened_of(folder) as study:
-        trial = study.get_trials()[3]
+        trial, best = study.get_trials()[3], study.best_trial
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert len(trial.intermediate_values) == 2  # the first task tells nothing: nothing can have been forgotten
-    assert len(study.best_trial.intermediate_values) == 4
+    assert len(best.intermediate_values) == 4
 
 
 class opened_of:  # noqa: N801 - used as a function
