@@ -175,7 +175,13 @@ def best(
         list[str] | None,
         typer.Argument(metavar="METHOD", help="(default: all methods of the experiments)", autocompletion=METHODS),
     ] = None,
-    metric: Annotated[str, typer.Option(help="The metric to compare by.")] = "average_accuracy",
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="average_accuracy, forgetting, learning_accuracy or largest_eigenvalue.",
+            autocompletion=values.words(("average_accuracy", "forgetting", "learning_accuracy", "largest_eigenvalue")),
+        ),
+    ] = "average_accuracy",
     evaluation: Annotated[
         str,
         typer.Option(

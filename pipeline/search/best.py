@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from pipeline.analysis.summary import METRICS
+from pipeline.analysis.summary import COMPARED
 from pipeline.config import read_configuration, resolve_data, resolve_run
 from pipeline.handover.runs import MethodMeasures
 from pipeline.parallel.dvc import experiments
@@ -27,8 +27,8 @@ from pipeline.support.errors import UserError, nearest
 from pipeline.support.git import git_or_none
 
 CONFIGURATION = ("params.yaml", "benchmarks.yaml", "methods.yaml")
-#: Metrics of which the lowest value is best; of all others it is the highest.
-LOWER = ("forgetting", "forgetting_paper", "largest_eigenvalue", "movement_overlap")
+#: Those of COMPARED of which the lowest value is best; of the others it is the highest.
+LOWER = ("forgetting", "largest_eigenvalue")
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ def best(methods: Sequence[str], metric: str = "average_accuracy", evaluation: s
 
     Args:
         methods: Names of methods; none means all methods of the experiments.
-        metric: Name of the metric to compare by.
+        metric: Name of the metric to compare by, of COMPARED: an experiment keeps no others.
         evaluation: The images that the experiments must have been judged on, validation or test.
 
     Raises:
         UserError: if the metric is unknown, or if no finished experiment matches.
     """
-    if metric not in METRICS:
-        raise UserError(f"--metric {metric}: unknown; {nearest(metric, METRICS)}")
+    if metric not in COMPARED:
+        raise UserError(f"--metric {metric}: unknown; {nearest(metric, COMPARED)}")
     every = [entry for pair in experiments() for entry in read_experiment(*pair)]
     if missing := set(methods) - {entry.method for entry in every}:
         raise UserError(f"no experiment here holds {', '.join(sorted(missing))}; see 'dvc exp list', or run some")
@@ -159,6 +159,11 @@ def best(methods: Sequence[str], metric: str = "average_accuracy", evaluation: s
             f"no finished experiment was judged on {evaluation} images; run some with "
             "-S benchmarks.yaml:BENCHMARK.evaluation=validation (docs/running.md, Searching)"
         )
+    if not any(metric in entry.metrics for entry in fitting):
+        raise UserError(f"--metric {metric}: none of the experiments measured it")
     for method in dict.fromkeys(entry.method for entry in fitting):
-        table = compare([entry for entry in fitting if entry.method == method], metric)
+        of_method = [entry for entry in fitting if entry.method == method and metric in entry.metrics]
+        if not of_method:
+            continue
+        table = compare(of_method, metric)
         print(f"\n{method}: the best of {len(table)}\n{table.to_string(index=False)}")

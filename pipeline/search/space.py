@@ -16,6 +16,7 @@ from pipeline.support.errors import UserError, nearest
 Point = dict[str, Any]
 #: The largest number of points that a grid may have.
 MOST = 100_000
+WORDS = {"true": True, "false": False, "null": None}
 HOW = "write KEY=VALUE,VALUE as in lr=0.1,0.2 or KEY=LOW..HIGH as in dropout=0..0.5 or lr=0.001..0.1:log"
 
 
@@ -78,7 +79,9 @@ def _values(assignment: str, text: str) -> Values:
 def _range(assignment: str, text: str) -> Range:
     ends, _, scale = text.partition(":")
     low, high = (_value(word) for word in ends.split("..", 1))
-    numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high))
+    numbers = all(
+        isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in (low, high)
+    )
     if not numbers or scale not in ("", "log") or (":" in text and not scale):
         raise UserError(f"'{assignment}': {HOW}")
     if low >= high or (scale and low <= 0):
@@ -87,7 +90,9 @@ def _range(assignment: str, text: str) -> Range:
 
 
 def _value(word: str) -> Any:
-    """A word as an int or a float, if it is one."""
+    """A word as an int, a float, or what YAML has for true, false and null, if it is one of them."""
+    if word in WORDS:
+        return WORDS[word]
     for kind in (int, float):
         try:
             return kind(word)

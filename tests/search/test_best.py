@@ -60,4 +60,7 @@ def test_of_forgetting_the_least_is_best(searched: Clone) -> None:
 
 def test_mistakes_are_lines(searched: Clone) -> None:
     assert "--metric accuracy: unknown; did you mean" in one_line(best(searched, "--metric", "accuracy", status=2))
+    # known to a run's summary, but no experiment keeps it
+    assert "stability_gap: unknown" in one_line(best(searched, "--metric", "stability_gap", status=2))
+    assert "none of the experiments measured it" in one_line(best(searched, "--metric", "largest_eigenvalue", status=2))
     assert "no experiment here holds tag" in one_line(best(searched, "tag", status=2))

@@ -35,6 +35,7 @@ def test_a_range_is_of_whole_numbers_where_its_ends_are() -> None:
         ("lr=1,1.0", "a value stands twice"),
         ("lr=1..", "KEY=LOW..HIGH"),
         ("lr=a..b", "KEY=LOW..HIGH"),
+        ("lr=true..5", "KEY=LOW..HIGH"),
         ("lr=0.1..inf", "KEY=LOW..HIGH"),
         ("lr=0.1..nan", "KEY=LOW..HIGH"),
         ("lr=0.1..0.2:lin", "KEY=LOW..HIGH"),
@@ -57,8 +58,13 @@ def test_a_setting_stands_once() -> None:
         grid({key: Values(tuple(range(400))) for key in ("lr", "b")})
 
 
-def test_values_of_one_setting_are_text_or_numbers() -> None:
-    assert read_space(["base=adam,rmsprop", "lr=1,1e-3"]) == {
+def test_values_of_one_setting_are_text_numbers_or_what_yaml_has_words_for() -> None:
+    space = read_space(["base=adam,rmsprop", "lr=1,1e-3", "memory_batch=10,null", "one_pass=true,false"])
+    assert space == {
         "base": Values(("adam", "rmsprop")),
         "lr": Values((1, 0.001)),
+        "memory_batch": Values((10, None)),
+        "one_pass": Values((True, False)),
     }
+    one_pass = space["one_pass"]
+    assert isinstance(one_pass, Values) and one_pass.values[0] is True
