@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -49,8 +48,8 @@ class _Head(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__(inputs, outputs)
-        self.dropout = dropout
+        self.dropout = nn.Dropout(dropout)  # a module, which evaluation with `dropout_at_test` finds
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""
-        return super().forward(F.dropout(features, self.dropout, self.training))
+        return super().forward(self.dropout(features))

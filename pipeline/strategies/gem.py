@@ -134,8 +134,17 @@ def multipliers(gram: NDArray[np.float64], products: NDArray[np.float64], margin
     from scipy.linalg import solve_triangular
     from scipy.optimize import nnls
 
-    matrix = (gram + gram.T) / 2 + RIDGE * np.eye(len(gram))
-    lower = np.linalg.cholesky(matrix)
+    gram = (gram + gram.T) / 2
+    ridge = RIDGE
+    while True:
+        matrix = gram + ridge * np.eye(len(gram))
+        try:
+            lower = np.linalg.cholesky(matrix)
+            break
+        except (
+            np.linalg.LinAlgError
+        ):  # G G^T is rounded to float32: long references in one plane can outweigh the ridge
+            ridge *= 10
     target = solve_triangular(lower, products + matrix.sum(axis=1) * margin, lower=True)
     above, _ = nnls(lower.T, -target)
     return np.asarray(margin + above, dtype=np.float64)

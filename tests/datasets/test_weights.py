@@ -11,8 +11,9 @@ import torch
 
 from pipeline.config.schema import Resnet
 from pipeline.datasets import local, weights
-from pipeline.models import build_model
+from pipeline.models import TaskTensors, build_model
 from pipeline.support.errors import UserError
+from pipeline.training.evaluation import evaluate
 
 MODEL = Resnet(name="resnet18", outputs="task", pixels="imagenet", weights="imagenet")
 
@@ -53,6 +54,14 @@ def test_a_published_checkpoint_becomes_the_start_of_all_but_the_last_layer(
     again.load_state_dict(model.state_dict())
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(model.eval()(images, 1), again.eval()(images, 1))
+
+
+def test_dropout_before_the_last_layer_can_stay_on_at_test() -> None:
+    model = build_model(MODEL, (32, 32, 3), [[0, 1], [2, 3]], dropout=0.5)
+    task = TaskTensors(0, torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    assert len({evaluate(model, task, dropout=True)[1] for _ in range(3)}) == 3
+    assert len({evaluate(model, task)[1] for _ in range(3)}) == 1
+    assert {"fc.weight", "fc.bias"} < set(model.network.state_dict())
 
 
 def test_another_file_than_the_published_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

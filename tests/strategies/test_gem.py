@@ -116,6 +116,23 @@ def test_references_that_are_equal_are_no_trouble() -> None:
     torch.testing.assert_close(found, torch.tensor([0.5, -0.5]), rtol=0, atol=1e-3)
 
 
+def test_long_references_nearly_in_one_plane_are_no_trouble() -> None:
+    """Rounding to float32 makes their Gram matrix indefinite by more than the ridge."""
+    generator = torch.Generator().manual_seed(0)
+    refused = 0
+    for _ in range(20):
+        plane = torch.randn(2, 200, generator=generator)
+        references = torch.nn.functional.normalize(torch.randn(8, 2, generator=generator) @ plane, dim=1) * 1000
+        gradient = torch.randn(200, generator=generator)
+        gram = (references @ references.T).double().numpy()
+        refused += np.linalg.eigvalsh((gram + gram.T) / 2).min() < -RIDGE
+        found = project(gradient, references, 0.0)
+        assert found is None or bool(torch.isfinite(found).all())
+        if found is not None:
+            assert float((references @ found).min()) > -1e-3 * 1000 * float(gradient.norm())
+    assert refused > 0  # otherwise this tests nothing
+
+
 def gem(tasks: int, classes: list[list[int]] = OWN) -> GEM:
     """GEM in task `tasks` (from 0), before its first step."""
     own, model = strategy(PLANS["gem"], classes), network(classes)
