@@ -22,7 +22,8 @@ class ER(Remembering[Memory]):
     all examples so far, with `memory: ring` it holds the last examples of each class, and only those of earlier tasks are
     drawn. Every batch is offered to it once its gradient was computed. The memory batch has `memory_batch` examples, or
     as many as the batch. It goes through the network in a separate pass, so that batch normalisation does not mix the
-    two; with `one_pass` both go through it together, and the gradient is that of the mean loss over all their examples.
+    two; with `one_pass` both go through it together, and the gradient is that of the mean loss over all their examples. A
+    reservoir is then replayed from the second step of the stream on, within the first task too, as the paper's code does.
 
     Args:
         plan: the settings.
@@ -44,7 +45,7 @@ class ER(Remembering[Memory]):
         Returns:
             The loss of the batch alone, detached.
         """
-        if self.plan.one_pass and self.task > 0:
+        if self.plan.one_pass and self._recalls_in_one_pass:
             both = joined(batch, self.recall())
             losses = F.cross_entropy(model(both.images, both.task), both.labels, reduction="none")
             torch.autograd.backward(losses.mean())
@@ -52,10 +53,14 @@ class ER(Remembering[Memory]):
         else:
             loss = cross_entropy(model, batch)
             torch.autograd.backward(loss)
-            if self.task > 0:
+            if self.task > 0 and not self.plan.one_pass:
                 torch.autograd.backward(cross_entropy(model, self.recall()))
         self.memory.add(batch)
         return loss.detach()
+
+    @property
+    def _recalls_in_one_pass(self) -> bool:
+        return self.memory.seen > 0 if isinstance(self.memory, Reservoir) else self.task > 0
 
 
 def memory_of(plan: ERSettings, stream: Stream) -> Memory:

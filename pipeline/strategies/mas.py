@@ -26,7 +26,8 @@ class MAS(Penalised):
     The mean is over the training examples x of a task, or over `mas_examples` of them, after its last step; labels are not
     used. `published: true` computes what the code of A-GEM's authors computes, which differs in two ways. Only the task
     learnt last counts: Omega is set to zero before that of a task is taken. And the absolute value is that of the gradient
-    of ten examples together, whose signs cancel in part (`sensitivity`'s `together`), so that Omega is smaller.
+    of ten examples together, whose signs cancel in part (`sensitivity`'s `together`), so that Omega is smaller. Those ten
+    are of mixed classes, so the examples, which a task holds class by class, are shuffled first.
 
     Args:
         plan: the settings.
@@ -47,8 +48,8 @@ class MAS(Penalised):
             model: the network.
             task: the training data of the task.
         """
-        images, count = task.images, self.plan.mas_examples
-        if count is not None and count < len(task):
+        images, count = task.images, min(self.plan.mas_examples or len(task), len(task))
+        if count < len(task) or self.plan.published:
             chosen = self.stream.generator.choice(len(task), count, replace=False)
             images = images[torch.from_numpy(chosen).to(images.device)]
         together = PUBLISHED_BATCH if self.plan.published else 1
