@@ -25,7 +25,7 @@ MARGIN = NEAR_WITH_INTERVAL
 #: (Schuirmann 1987).
 EQUIVALENCE_LEVEL = 0.90
 
-Standing = Literal["shown equal", "not shown different", "different", "one seed"]
+Standing = Literal["shown equal", "not shown different", "different", "no interval"]
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def standing(comparison: Comparison) -> Standing:
 
     Returns:
         "shown equal" if the interval at `EQUIVALENCE_LEVEL` lies within `MARGIN` of 0; otherwise "different" if the
-        interval at `LEVEL` leaves 0 out, and "not shown different" if it holds it: too few seeds to say. "one seed" if
-        there is no interval.
+        interval at `LEVEL` leaves 0 out, and "not shown different" if it holds it: too few seeds to say. "no interval" if
+        there is none: one seed, or no published deviation.
     """
     interval, d = equivalence_interval(comparison), comparison.difference
     if interval is None or d.low is None or d.high is None:
-        return "one seed"
+        return "no interval"
     if interval[0] > -MARGIN and interval[1] < MARGIN:
         return "shown equal"
     return "not shown different" if d.low <= 0 <= d.high else "different"

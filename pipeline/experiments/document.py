@@ -91,7 +91,7 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
         elif beside:
             cells += ["", "", ""]
         forgetting, learning = (found.row.forgetting, found.row.learning_accuracy) if found else (None, None)
-        for name, value in (("forgetting_paper", forgetting), ("learning_accuracy", learning)):
+        for name, value in ((_forgetting(experiment), forgetting), ("learning_accuracy", learning)):
             published = f" (published {_brief(value)})" if value else ""
             cells.append(_mean(of_method[name]) + published)
         if eigenvalues:
@@ -101,6 +101,11 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
             cells.append("; ".join(sorted({source for sources in told for source in sources.values()})))
         rows.append(cells)
     return Table(headings, rows)
+
+
+def _forgetting(experiment: Experiment) -> str:
+    """The metric that the experiment's paper calls forgetting."""
+    return "forgetting" if experiment.paper == "A-GEM" else "forgetting_paper"
 
 
 def _brief(value: Estimate, digits: int = 1) -> str:

@@ -148,8 +148,8 @@ def _counts(rows: Sequence[Row]) -> str:
     """How many rows stand where, such as "17 are shown equal, 10 not shown different, 0 different"."""
     found = [standing(row.comparison) for row in rows]
     words = [f"{found.count(name)} {'are ' if not number else ''}{name}" for number, name in enumerate(STANDINGS[:3])]
-    alone = found.count("one seed")
-    return ", ".join(words) + (f", and {alone} cannot be told with one seed" if alone else "")
+    alone = found.count("no interval")
+    return ", ".join(words) + (f", and {alone} cannot be told: one seed, or no published deviation" if alone else "")
 
 
 #: From the surest row to the least sure.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -28,11 +28,13 @@ LOOKS: dict[Standing, tuple[str, str]] = {
     "shown equal": ("#0072B2", "o"),
     "not shown different": ("#E69F00", "s"),
     "different": ("#D55E00", "D"),
-    "one seed": ("#7F7F7F", "x"),
+    "no interval": ("#7F7F7F", "x"),
 }
 OURS, PUBLISHED, MEAN = "#0072B2", "#000000", "#000000"
 #: Inches of a row, and of all that is around the rows.
 LINE, AROUND = 0.175, 1.1
+#: Points on either side of 0 beyond which an interval of a difference is cut off: that of two seeds can be very wide.
+REACH = 12.0
 #: Place of the published mean below ours, in rows.
 BESIDE = 0.28
 
@@ -65,8 +67,10 @@ def draw(rows: Sequence[Row]) -> Figure:
         places.append(lines - 1)
         labels.append(f"mean of {together.rows} rows")
     _bands(differences)
+    cut = _cut(differences, dict(zip(places, rows, strict=False)))
     differences.set_xlabel(
         f"ours less published (points)\nthin: {100 * LEVEL:.0f} % interval, thick: {100 * EQUIVALENCE_LEVEL:.0f} %"
+        + ("; ◂ ▸ goes on" if cut else "")
     )
     accuracies.set_xlabel(f"average accuracy (%)\nwith {100 * LEVEL:.0f} % interval")
     accuracies.set_yticks(places, labels)
@@ -111,6 +115,22 @@ def _interval(axes: Axes, place: float, value: Estimate, **look: Any) -> None:
     if value.low is not None and value.high is not None:
         axes.plot([value.low, value.high], [place, place], color=look["color"], linewidth=1.1, solid_capstyle="butt")
     axes.plot(value.mean, place, linestyle="", markersize=3.6, markeredgewidth=0.9, **look)
+
+
+def _cut(axes: Axes, rows: Mapping[int, Row]) -> bool:
+    """Bound the axis so that one wide interval does not squeeze the others, and mark the intervals that go on beyond it."""
+    differences = {place: row.comparison.difference for place, row in rows.items()}
+    reach = max(REACH, *(1.2 * abs(value.mean) for value in differences.values()))
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -reach), min(high, reach))
+    cut = False
+    for place, value in differences.items():
+        colour = LOOKS[standing(rows[place].comparison)][0]
+        for end, edge, marker in ((value.low, -reach, "<"), (value.high, reach, ">")):
+            if end is not None and abs(end) > reach and end * edge > 0:
+                axes.plot(edge, place, marker=marker, color=colour, markersize=4, markeredgewidth=0, clip_on=False)
+                cut = True
+    return cut
 
 
 def _bands(axes: Axes) -> None:

@@ -238,24 +238,26 @@ _RUNS = Column("text", blank=True)
 #: sequence, and those of the A-GEM papers' protocol.
 PUBLISHED_STRATEGIES = (
     "finetune", "agem", "er", "stable", "ewc", "multitask",
-    "online-ewc", "si", "mas-published", "gem", "agem-256", "er-ring", "er-reservoir", "multitask-joint",
+    "online-ewc", "si", "mas-published", "gem", "agem-256", "agem-1300", "er-ring", "er-reservoir", "multitask-joint",
 )  # fmt: skip
 
 #: published.csv: the results of TAG's experiments and of the A-GEM papers' protocol; see `pipeline.analysis.published`.
 PUBLISHED = Table(
     {
+        "paper": Column("text"),
         "benchmark": Column("name"),
         "epochs": Column("whole", 1),
         "row": Column("text"),
         "optimizer": Column("text", words=get_args(TunedRule)),
         "strategy": Column("text", words=PUBLISHED_STRATEGIES),
-        "lr": _SIZE,
+        "lr": replace(_SIZE, blank=True),
         "lr_decay": _FRACTION,
         "dropout": _FRACTION,
         "batch_size": Column("whole", 1),
         "b": replace(_ANY, blank=True),
         "ewc_lambda": replace(_SIZE, blank=True),
         "memory_per_class": Column("number", 1, blank=True),
+        "settings": Column("text", blank=True),  # of the strategy: key=value, with spaces between
         "runs": Column("whole", 1),
         "acc_mean": _PERCENT,
         "acc_std": replace(_PERCENT, blank=True),

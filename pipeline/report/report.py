@@ -246,6 +246,7 @@ def _listed(values: Mapping[str, Any]) -> str:
 def _published(
     runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, published: pd.DataFrame
 ) -> Section | None:
+    compared = compare(runs, plans, benchmark, published)
     rows = [
         [
             found.method,
@@ -254,18 +255,19 @@ def _published(
             _shown(found.row.accuracy, 1),
             difference_shown(found.difference),
             found.verdict,
-            _beside(runs[runs["method"] == found.method], "forgetting_paper", found.row.forgetting),
+            _beside(runs[runs["method"] == found.method], found.row.forgetting_metric, found.row.forgetting),
             _beside(runs[runs["method"] == found.method], "learning_accuracy", found.row.learning_accuracy),
             "; ".join(found.row.differs) or "as published",
         ]
-        for found in compare(runs, plans, benchmark, published)
+        for found in compared
     ]
     if not rows:
         return None
+    included = "included" if compared[0].row.forgetting_metric == "forgetting_paper" else "left out"
     text = [
         "Average accuracy in percent. d is our mean less the published one, with Welch's 95 % interval. Reproduced where |d| "
         "is at most 1.5 points, or where the interval holds 0 and |d| is at most 3; higher or lower otherwise: one rule for "
-        "all rows. Forgetting as the papers count it, from the best accuracy at any time, the last included."
+        f"all rows. Forgetting as the paper counts it, from the best accuracy at any time, the last {included}."
     ]
     return Section(
         "Beside the published",

@@ -138,7 +138,7 @@ def test_shown_equal_is_what_two_one_sided_tests_say(shift: float, scale: float)
         (60 + SPREAD, "not shown different"),
         (63.5 + 0.1 * SPREAD, "different"),
         (56.5 + 0.1 * SPREAD, "different"),
-        ([60.0], "one seed"),
+        ([60.0], "no interval"),
     ],
 )
 def test_where_a_row_stands(ours: Sequence[float] | np.ndarray, told: Standing) -> None:

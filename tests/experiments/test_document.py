@@ -85,7 +85,7 @@ def test_rows_without_a_run_are_named_with_what_they_lack() -> None:
     cub, described = made("tag-split-cub-5-epochs", []), made("tag-split-cifar100-as-described", [])
     _, told, cells = without_runs([cub, described])
     assert told.startswith(
-        "7 of 141 published rows"
+        "7 of 142 published rows"
     )  # those that other settings were run for are counted where they belong
     first, second = table(cells)
     assert first[:2] == ["tag-split-cub-5-epochs", "7"]
@@ -105,7 +105,7 @@ def test_all_rows_are_judged_together_but_those_with_other_settings() -> None:
     found = [made("tag-split-cifar100", of_cifar), made("tag-split-cifar100-as-described", [apart])]
     title, first, verdict, mean, picture, _, equivalence, cells = judged(found)
     assert title == "### All rows together"
-    assert first.startswith("Of 141 published rows 4 have runs here, 2 of them so far with fewer seeds than planned.")
+    assert first.startswith("Of 142 published rows 4 have runs here, 2 of them so far with fewer seeds than planned.")
     assert "tag-split-cifar100-as-described has other settings on purpose and is not counted" in first
     assert verdict.startswith("**Over all rows, ours differ from the published more than seeds do.**")
     assert "over the 3 rows with two seeds or more" in verdict
@@ -116,11 +116,11 @@ def test_all_rows_are_judged_together_but_those_with_other_settings() -> None:
     )
     assert PICTURE in picture
     assert equivalence.endswith(
-        "1 are shown equal, 1 not shown different, 1 different, and 1 cannot be told with one seed."
+        "1 are shown equal, 1 not shown different, 1 different, and 1 cannot be told: one seed, or no published deviation."
     )
     assert [entry[0] for entry in table(cells)] == ["er (ER)", "tag-er (TAG-ER)", "er-2 (ER-2)", "tag (TAG)"]
     assert table(cells)[0] == ["er (ER)", "tag-split-cifar100", "3 of 5", "+0.0", "[-0.3, +0.3]", "shown equal so far"]
-    assert table(cells)[3][2:] == ["1 of 5", "-2.0", "", "one seed so far"]
+    assert table(cells)[3][2:] == ["1 of 5", "-2.0", "", "no interval so far"]
 
 
 def test_rows_that_differ_by_chance_alone_pass() -> None:

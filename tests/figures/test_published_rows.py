@@ -43,7 +43,7 @@ def test_every_row_is_labelled_with_its_name_and_seeds_below_its_experiment() ->
 def test_differences_have_both_intervals_and_the_look_of_where_they_stand() -> None:
     accuracies, differences = drawn(ROWS).axes
     standings = [standing(entry.comparison) for entry in ROWS]
-    assert standings == ["shown equal", "not shown different", "different", "one seed"]
+    assert standings == ["shown equal", "not shown different", "different", "no interval"]
     looks = [published_rows.LOOKS[standing(entry.comparison)] for entry in ROWS]
     assert len(set(looks)) == 4
     places = dict(zip(accuracies.get_yticks(), [*ROWS, None], strict=True))
@@ -56,6 +56,23 @@ def test_differences_have_both_intervals_and_the_look_of_where_they_stand() -> N
     d = ROWS[0].comparison.difference
     assert of_first[0] == [d.low, d.high]
     assert d.low is not None and d.low < of_first[2][0] < 0, f"the {EQUIVALENCE_LEVEL} interval is the shorter one"
+
+
+def test_an_interval_that_is_very_wide_is_cut_off_and_marked() -> None:
+    wide = row(60 + 20 * SPREAD, 60 + SPREAD, method="agem", planned=3)
+    low, high = wide.comparison.difference.low, wide.comparison.difference.high
+    assert low is not None and high is not None and high > published_rows.REACH > -published_rows.REACH > low
+    _, differences = drawn([*ROWS, wide]).axes
+    assert differences.get_xlim() == (-published_rows.REACH, published_rows.REACH)
+    marks = {
+        (line.get_marker(), float(np.asarray(line.get_xdata())[0]))
+        for line in differences.lines
+        if line.get_marker() in {"<", ">"}
+    }
+    assert {("<", -published_rows.REACH), (">", published_rows.REACH)} <= marks
+    assert "goes on" in differences.get_xlabel()
+    _, differences = drawn(ROWS[:1]).axes
+    assert "goes on" not in differences.get_xlabel()
 
 
 def test_margins_are_shown_and_explained() -> None:
