@@ -32,7 +32,9 @@ class Regime(Strict):
     """
 
     lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
-        "factor of the learning rate per task", 1.0, of_optimizer_section=True
+        f"factor of the learning rate per task: task t has max(lr · lr_decay^t, {MIN_LR:g}), the first, t = 1, lr · lr_decay",
+        1.0,
+        of_optimizer_section=True,
     )
     min_lr: LearningRate | None = None
     dropout: Fraction = setting("probability of dropout", 0.0)

@@ -56,7 +56,7 @@ def _missing(experiment: Experiment, runs: pd.DataFrame) -> Counter[str]:
 def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> str:
     """How many published rows are reproduced: of those with all their runs, and of those with only some of them."""
     if not compared:
-        return "none published in figures"
+        return "the paper prints no numbers"
     lacking = _missing(experiment, runs)
     whole = [found.verdict for method, found in compared.items() if not lacking[method]]
     begun = [found.verdict for method, found in compared.items() if lacking[method]]
