@@ -19,9 +19,13 @@ from pipeline.config.plan import RunPlan
 from pipeline.handover.tables import PUBLISHED, read_table
 from pipeline.support.errors import UserError
 
-#: How a paper's code counts forgetting, where it is not `forgetting`: TAG's has the best accuracy of all, that at the end
-#: included; that of A-GEM's authors leaves the end out.
-FORGETTING = {"arXiv:2105.05155": "forgetting_paper"}
+#: How the code of each paper counts forgetting: TAG's has the best accuracy of all, that at the end included; that of
+#: A-GEM's authors leaves the end out.
+FORGETTING = {
+    "arXiv:2105.05155": "forgetting_paper",
+    "arXiv:1812.00420": "forgetting",
+    "arXiv:1902.10486": "forgetting",
+}
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,12 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
         for key, value in ours.items()
         if value is not None and not pd.isna(row[key]) and float(row[key]) != float(value)
     ]
-    differs += [
-        f"{key} {_word(plan.strategy.value_of(key))}, not {published}"
-        for key, published in _pairs(row["settings"])
-        if _word(plan.strategy.value_of(key)) != published
-    ]
+    place = f"published.csv: row '{row['row']}' of {benchmark}"
+    for key, published in _pairs(row["settings"], place):
+        if key not in type(plan.strategy).model_fields:
+            raise UserError(f"{place}: settings: {strategy} has no '{key}'; restore the file")
+        if not _same(own := _word(plan.strategy.value_of(key)), published):
+            differs.append(f"{key} {own}, not {published}")
 
     def value(name: str, factor: float = 1.0) -> Estimate | None:
         # The standard deviations in the logs have the divisor n, and some rows lack the values of single runs.
@@ -173,10 +178,10 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
 
     accuracy = value("acc")
     if accuracy is None:
-        raise UserError(f"published.csv: row '{row['row']}' of {benchmark} has no accuracy; restore the file")
-    metric = FORGETTING.get(str(row["paper"]), "forgetting")
+        raise UserError(f"{place} has no accuracy; restore the file")
+    metric = FORGETTING[str(row["paper"])]
     told = str(row["row"]), accuracy, value("forgetting", 100), value("la"), tuple(differs)
-    return Published(*told, _by_run(row, f"published.csv: row '{row['row']}' of {benchmark}"), metric)
+    return Published(*told, _by_run(row, place), metric)
 
 
 def _strategy(plan: RunPlan) -> str:
@@ -199,9 +204,20 @@ def _strategy(plan: RunPlan) -> str:
     return f"{name}-published" if strategy.value_of("published") else name
 
 
-def _pairs(settings: Any) -> list[list[str]]:
-    """The settings of a strategy in a published row, such as [["si_c", "0.1"]]; empty if none are told."""
-    return [] if pd.isna(settings) else [pair.split("=", 1) for pair in str(settings).split()]
+def _pairs(settings: Any, place: str) -> list[tuple[str, str]]:
+    """The settings of a strategy in a published row, such as [("si_c", "0.1")]; empty if none are told."""
+    found = [] if pd.isna(settings) else [pair.partition("=") for pair in str(settings).split()]
+    if any(not value for _, _, value in found):
+        raise UserError(f"{place}: settings: must be key=value with spaces between, is '{settings}'; restore the file")
+    return [(key, value) for key, _, value in found]
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two settings are the same, numbers however they are written."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other
 
 
 def _word(value: Any) -> str:

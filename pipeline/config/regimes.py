@@ -32,7 +32,7 @@ class Regime(Strict):
     """
 
     lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
-        f"factor of the learning rate per task: task t has max(lr · lr_decay^t, {MIN_LR:g}), the first, t = 1, lr · lr_decay",
+        f"factor of the learning rate per task; below 1, task t (from 1) has max(lr · lr_decay^t, {MIN_LR:g}), or lr if less",
         1.0,
         of_optimizer_section=True,
     )

@@ -83,7 +83,8 @@ class ERSettings(StrategySettings):
     )
     one_pass: Flag = setting(
         "true: the batch and the memory's go through the network as one, and the loss is the mean over both, as in the "
-        "authors' code; else two passes, and the sum of two means",
+        "authors' code, and a reservoir is replayed from the second step of the stream on; else two passes, and the sum "
+        "of two means",
         None,
     )
     memory_batch: Count | None = MEMORY_BATCH
@@ -124,7 +125,7 @@ class MASSettings(StrategySettings):
     mas_examples: Count | None = setting("training examples of a task that Ω is taken on; null: all", None)
     published: Flag = setting(
         "true: as in the code of A-GEM's authors, Ω of the last task replaces that of earlier ones, to which it is else "
-        "added, and is the mean over groups of ten examples, whose gradients cancel in part",
+        "added, and is made of the absolute gradients of ten examples together, which cancel in part, over their number",
         None,
     )
 

@@ -56,7 +56,7 @@ def _missing(experiment: Experiment, runs: pd.DataFrame) -> Counter[str]:
 def _held(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Comparison]) -> str:
     """How many published rows are reproduced: of those with all their runs, and of those with only some of them."""
     if not compared:
-        return "the paper prints no numbers"
+        return "none in published.csv"
     lacking = _missing(experiment, runs)
     whole = [found.verdict for method, found in compared.items() if not lacking[method]]
     begun = [found.verdict for method, found in compared.items() if lacking[method]]
@@ -104,7 +104,7 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
 
 
 def _forgetting(experiment: Experiment) -> str:
-    """The metric that the experiment's paper calls forgetting."""
+    """The metric that the code of the experiment's paper computes; see `pipeline.analysis.published.FORGETTING`."""
     return "forgetting" if experiment.paper == "A-GEM" else "forgetting_paper"
 
 

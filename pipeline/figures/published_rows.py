@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -67,10 +67,12 @@ def draw(rows: Sequence[Row]) -> Figure:
         places.append(lines - 1)
         labels.append(f"mean of {together.rows} rows")
     _bands(differences)
-    cut = _cut(differences, dict(zip(places, rows, strict=False)))
+    estimates = [row.comparison.difference for row in rows] + ([together.mean] if together else [])
+    colours = [LOOKS[standing(row.comparison)][0] for row in rows] + ([MEAN] if together else [])
+    cut = _cut(differences, list(zip(places, estimates, colours, strict=True)))
     differences.set_xlabel(
         f"ours less published (points)\nthin: {100 * LEVEL:.0f} % interval, thick: {100 * EQUIVALENCE_LEVEL:.0f} %"
-        + ("; ◂ ▸ goes on" if cut else "")
+        + ("; ◂ ▸: goes on beyond" if cut else "")
     )
     accuracies.set_xlabel(f"average accuracy (%)\nwith {100 * LEVEL:.0f} % interval")
     accuracies.set_yticks(places, labels)
@@ -117,15 +119,21 @@ def _interval(axes: Axes, place: float, value: Estimate, **look: Any) -> None:
     axes.plot(value.mean, place, linestyle="", markersize=3.6, markeredgewidth=0.9, **look)
 
 
-def _cut(axes: Axes, rows: Mapping[int, Row]) -> bool:
-    """Bound the axis so that one wide interval does not squeeze the others, and mark the intervals that go on beyond it."""
-    differences = {place: row.comparison.difference for place, row in rows.items()}
-    reach = max(REACH, *(1.2 * abs(value.mean) for value in differences.values()))
+def _cut(axes: Axes, intervals: Sequence[tuple[float, Estimate, str]]) -> bool:
+    """Bound the axis so that one wide interval does not squeeze the others, and mark those that go on beyond it.
+
+    Args:
+        axes: The panel of differences.
+        intervals: Line, difference and colour of each.
+
+    Returns:
+        Whether any goes on beyond the axis.
+    """
+    reach = max(REACH, *(1.2 * abs(value.mean) for _, value, _ in intervals))
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -reach), min(high, reach))
     cut = False
-    for place, value in differences.items():
-        colour = LOOKS[standing(rows[place].comparison)][0]
+    for place, value, colour in intervals:
         for end, edge, marker in ((value.low, -reach, "<"), (value.high, reach, ">")):
             if end is not None and abs(end) > reach and end * edge > 0:
                 axes.plot(edge, place, marker=marker, color=colour, markersize=4, markeredgewidth=0, clip_on=False)

@@ -241,10 +241,13 @@ PUBLISHED_STRATEGIES = (
     "online-ewc", "si", "mas-published", "gem", "agem-256", "agem-1300", "er-ring", "er-reservoir", "multitask-joint",
 )  # fmt: skip
 
+#: TAG, A-GEM, and tiny episodic memories.
+PUBLISHED_PAPERS = ("arXiv:2105.05155", "arXiv:1812.00420", "arXiv:1902.10486")
+
 #: published.csv: the results of TAG's experiments and of the A-GEM papers' protocol; see `pipeline.analysis.published`.
 PUBLISHED = Table(
     {
-        "paper": Column("text"),
+        "paper": Column("text", words=PUBLISHED_PAPERS),
         "benchmark": Column("name"),
         "epochs": Column("whole", 1),
         "row": Column("text"),

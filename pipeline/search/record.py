@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.search.space import Point, identity
+from pipeline.search.space import Point, identity, word
 from pipeline.search.trials import MEASURES, Outcome
 from pipeline.support.errors import UserError
 
@@ -29,14 +29,21 @@ def tabulate(trials: Iterable[tuple[Point, Sequence[Outcome]]], pruned: bool) ->
     rows: dict[tuple[str, int], dict[str, object]] = {}  # of values that were tried twice, one
     for point, outcomes in trials:
         for outcome in outcomes:
-            row = {**point, "seed": outcome.seed, **outcome.measures, ENDED: outcome.ended}
+            row = {
+                **{key: word(value) for key, value in point.items()},
+                "seed": outcome.seed,
+                **outcome.measures,
+                ENDED: outcome.ended,
+            }
             rows[identity(point), outcome.seed] = row
         keys = list(point)
     columns = [*keys, "seed", *MEASURES, *([ENDED] if pruned else [])]  # all of them, even if every run diverged
     table = pd.DataFrame(list(rows.values()), columns=columns)
     score = table.groupby(keys)["average_accuracy"].transform(lambda values: values.mean(skipna=False))
     order = table.assign(score=score).sort_values(
-        ["score", *keys, "seed"], ascending=[False, *[True] * len(keys), True]
+        ["score", *keys, "seed"],
+        ascending=[False, *[True] * len(keys), True],
+        key=lambda column: column.map(str) if column.dtype == object else column,  # numbers beside a null
     )
     return order.drop(columns="score").reset_index(drop=True)
 
@@ -92,6 +99,7 @@ def refuse_another_search(path: Path, keys: Iterable[str], points: Iterable[Poin
 
 def _plain(value: object) -> str:
     """Text of a value to compare by: the same for a number whether it is written as 1 or as 1.0."""
+    value = word(value)
     try:
         return repr(float(value))  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -101,6 +101,11 @@ def _value(word: str) -> Any:
     return word
 
 
+def word(value: Any) -> Any:
+    """A value as it is written: what YAML has for true, false and null; any other as it is."""
+    return next((text for text, meant in WORDS.items() if meant is value), value)
+
+
 def identity(point: Point) -> str:
     """Return a text that two points have in common only if they have the same values."""
     return json.dumps(point, sort_keys=True)

@@ -116,3 +116,31 @@ def test_ours_are_kept_by_seed() -> None:
     (found,) = compare(runs, {"tag": plan("split-cifar100", "tag")}, "split-cifar100", TABLE)
     assert found.by_seed == {4: 62.0, 2: 64.0}
     assert (found.ours.n, found.ours.mean) == (2, 63.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("fisher", "settings: must be key=value with spaces between, is 'fisher'"),
+        ("fishr=published", "settings: ewc has no 'fishr'"),
+    ],
+)
+def test_damaged_settings_are_named(settings: str, told: str) -> None:
+    damaged = TABLE.copy()
+    damaged.loc[damaged["row"] == "EWC", "settings"] = settings
+    with pytest.raises(UserError, match=rf"row 'EWC' of split-cifar100: {told}; restore the file"):
+        published_row(damaged, "split-cifar100", plan("split-cifar100", "ewc"))
+
+
+def test_a_setting_is_the_same_however_it_is_written_and_told_where_it_differs() -> None:
+    def differs(**settings: object) -> tuple[str, ...]:
+        own = plan("split-cifar100-chaudhry", "si")
+        changed = own.model_copy(update={"strategy": own.strategy.model_copy(update=settings)})
+        found = published_row(table, "split-cifar100-chaudhry", changed)
+        assert found is not None and found.forgetting_metric == "forgetting"
+        return found.differs
+
+    table = TABLE.copy()
+    table.loc[table["row"] == "SI", "settings"] = "si_c=1e-1 damping=1e-3"
+    assert differs() == ()
+    assert differs(si_c=2.0) == ("si_c 2.0, not 1e-1",)
