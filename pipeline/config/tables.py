@@ -75,9 +75,9 @@ def params() -> Iterator[Row]:
 
 def benchmarks() -> Iterator[Row]:
     """Yield the rows of the table of benchmarks.yaml, the header first: every key except the tuned values."""
-    yield "key", "of", "meaning", "values"
+    yield "key", "of", "meaning", "values", "default"
     for key, meaning, allowed in _rows("", Benchmark):
-        yield key, "", meaning, allowed
+        yield key, "", meaning, allowed, _left_out(Benchmark, key)
     parts: list[tuple[str, str, type[Strict]]] = [
         ("dataset.", "one's own folder", Folder),
         *(("stream.", name, stream) for name, stream in STREAMS.items()),
@@ -89,7 +89,7 @@ def benchmarks() -> Iterator[Row]:
     for prefix, of, model in parts:
         shared = Network.model_fields if of in NETWORKS else {}
         for key, meaning, allowed in _rows(prefix, model, without=shared):
-            yield key, of, meaning, allowed
+            yield key, of, meaning, allowed, _left_out(model, key)
 
 
 def methods() -> Iterator[Row]:
@@ -104,6 +104,13 @@ def methods() -> Iterator[Row]:
             having = owners([*UpdateRuleSettings.choices, *StrategySettings.choices], key)
             of = ", ".join(having) if len(having) < len(UpdateRuleSettings.choices) and having else "all"
             yield f"`{key}`", of, str(field.description), values(field), _default(models, key)
+
+
+def _left_out(model: type[Strict], key: str) -> str:
+    """What a key, as the table writes it, has where it is left out; "required" if it may not be."""
+    field = model.model_fields[key.strip("`").rpartition(".")[2]]
+    default = field.get_default()
+    return "required" if field.is_required() else "" if default is None else str(default)
 
 
 def _default(models: Iterable[type[BaseModel]], key: str) -> str:
