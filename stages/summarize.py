@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pipeline.analysis.summary import COMPARED, read_runs, summarize, summary_table, tables
 from pipeline.config import read_configuration
-from pipeline.handover.tables import PLOTS, SUMMARY, check_table
+from pipeline.handover.plots import PLOTS, SUMMARY
+from pipeline.handover.tables import check_table
 from pipeline.support.errors import run_stage
 from pipeline.support.files import as_json, whole_file, whole_folder, write_json
 

@@ -16,7 +16,8 @@ import pandas as pd
 
 from pipeline.analysis.intervals import Estimate, described, estimate, verdict, welch_difference
 from pipeline.config.plan import RunPlan
-from pipeline.handover.tables import PUBLISHED, read_table
+from pipeline.handover.published import PUBLISHED
+from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
 
 #: How the code of each paper counts forgetting: TAG's has the best accuracy of all, that at the end included; that of
@@ -185,7 +186,7 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
 
 
 def _strategy(plan: RunPlan) -> str:
-    """The strategy of a plan as published.csv names it; see `pipeline.handover.tables.PUBLISHED_STRATEGIES`.
+    """The strategy of a plan as published.csv names it; see `pipeline.handover.published.PUBLISHED_STRATEGIES`.
 
     What TAG's experiments call multi-task is passes over the tasks in sequence, what the A-GEM papers call so is joint
     batches; their replay is from a ring or a reservoir in one pass with the batch, and their memory batches of A-GEM are

@@ -30,7 +30,8 @@ from pipeline.figures import (
     stable_plastic,
 )
 from pipeline.figures.style import STYLE
-from pipeline.handover.tables import PLOTS, check_plots, read_table
+from pipeline.handover.plots import PLOTS, check_plots
+from pipeline.handover.tables import read_table
 
 FIX = "run 'dvc repro summarize'"
 Tables = Mapping[str, pd.DataFrame]

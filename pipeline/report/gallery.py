@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.handover.tables import SUMMARY, read_table
+from pipeline.handover.plots import SUMMARY
+from pipeline.handover.tables import read_table
 from pipeline.report.report import Table, markdown_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import marked, whole_file, write_text

@@ -21,7 +21,8 @@ from pipeline.figures import FIGURES, cost
 from pipeline.figures.style import STYLE
 from pipeline.handover.documents import read_document
 from pipeline.handover.logs import Log
-from pipeline.handover.tables import PLOTS, read_table
+from pipeline.handover.plots import PLOTS
+from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_folder, write_json
 from pipeline.support.git import git_or_none

@@ -32,9 +32,10 @@ from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import read_tables
 from pipeline.handover.documents import Document, read_document
 from pipeline.handover.logs import Log
+from pipeline.handover.plots import SUMMARY
 from pipeline.handover.runs import Record, Trained
 from pipeline.handover.spectra import Spectra
-from pipeline.handover.tables import SUMMARY, read_table
+from pipeline.handover.tables import read_table
 from pipeline.models import build_model, load_checkpoint, save_checkpoint
 from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
