@@ -77,6 +77,8 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
     headings += ["forgetting (points)", "learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
     unverified = any(record.get("sources") for record in records.values())
     headings += ["images from"] if unverified else []
+    # The papers count forgetting in two ways; an experiment's rows are all of papers that count alike.
+    kind = next((found.row.forgetting_metric for found in compared.values()), "forgetting_paper")
     rows = []
     for method in experiment.methods:
         of_method = runs[runs["method"] == method]
@@ -91,7 +93,7 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
         elif beside:
             cells += ["", "", ""]
         forgetting, learning = (found.row.forgetting, found.row.learning_accuracy) if found else (None, None)
-        for name, value in ((_forgetting(experiment), forgetting), ("learning_accuracy", learning)):
+        for name, value in ((kind, forgetting), ("learning_accuracy", learning)):
             published = f" (published {_brief(value)})" if value else ""
             cells.append(_mean(of_method[name]) + published)
         if eigenvalues:
@@ -101,11 +103,6 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
             cells.append("; ".join(sorted({source for sources in told for source in sources.values()})))
         rows.append(cells)
     return Table(headings, rows)
-
-
-def _forgetting(experiment: Experiment) -> str:
-    """The metric that the code of the experiment's paper computes; see `pipeline.analysis.published.FORGETTING`."""
-    return "forgetting" if experiment.paper == "A-GEM" else "forgetting_paper"
 
 
 def _brief(value: Estimate, digits: int = 1) -> str:
