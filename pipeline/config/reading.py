@@ -178,7 +178,7 @@ def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: st
     faults = error.errors(include_url=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path, owner = _key_path(model, fault["loc"])
-    key = f"{where}{path}" if where.endswith(".") else f"{where} {path}"
+    key = where.rstrip(":.") if not path else f"{where}{path}" if where.endswith(".") else f"{where} {path}"
     value = fault["input"]
     kind = fault["type"]
     if kind == "extra_forbidden":
@@ -198,7 +198,9 @@ def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: st
     message = (
         fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace(" should ", " must ")
     )
-    return f"{key}: {message[0].lower()}{message[1:]}, is {_shown(value)}; {fix or 'fix it there'}"
+    # A rule that several keys break together names them itself; all of their values would hide it.
+    told = "" if kind == "value_error" and isinstance(value, dict) else f", is {_shown(value)}"
+    return f"{key}: {message[0].lower()}{message[1:]}{told}; {fix or 'fix it there'}"
 
 
 def _key_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
