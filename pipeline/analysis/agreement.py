@@ -129,7 +129,7 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
     for experiment in dict.fromkeys(row.experiment for row in rows):
         of_experiment = [row.comparison for row in rows if row.experiment == experiment]
         parts.append(_variance_of_sum([found.by_seed for found in of_experiment]))
-        told = [dict(enumerate(found.row.by_run)) for found in of_experiment if found.row.by_run]
+        told = [found.row.by_run for found in of_experiment if found.row.by_run]
         parts += [_variance_of_sum(told)] if told else []
         for accuracy in (found.row.accuracy for found in of_experiment if not found.row.by_run):
             parts.append((accuracy.std**2 / accuracy.n if accuracy.std else 0.0, accuracy.n - 1))

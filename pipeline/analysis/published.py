@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class Published:
         forgetting: The forgetting in percentage points; None if it was not published.
         learning_accuracy: The learning accuracy in percent; None if it was not published.
         differs: The settings of our method that differ from those of the row, such as "lr 0.1, not 0.05".
-        by_run: The average accuracy of each run in percent, in the order of the seeds; empty if only their mean was
-            published.
+        by_run: The average accuracy in percent of each run that `accuracy` is the mean of, by its number in the order of
+            the seeds, from 1; empty if only the mean was published.
         forgetting_metric: Which of our metrics `forgetting` is: `forgetting_paper` or `forgetting`, see
             `pipeline.analysis.metrics`.
     """
@@ -50,7 +50,7 @@ class Published:
     forgetting: Estimate | None
     learning_accuracy: Estimate | None
     differs: tuple[str, ...]
-    by_run: tuple[float, ...] = ()
+    by_run: Mapping[int, float] = field(default_factory=dict)
     forgetting_metric: str = "forgetting_paper"
 
 
@@ -226,13 +226,17 @@ def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _by_run(row: pd.Series, place: str) -> tuple[float, ...]:
-    """The average accuracy of each run of a published row; empty if it is not there."""
+def _by_run(row: pd.Series, place: str) -> dict[int, float]:
+    """The average accuracy of each run of a published row; empty if it is not there.
+
+    A dash stands for a run of the logs that the row's mean leaves out: for two rows of TAG-EWC the logs have five runs, and
+    the mean that they tell is that of the last three or two.
+    """
     words = [] if pd.isna(row["acc_runs"]) else str(row["acc_runs"]).split()
     try:
-        found = tuple(float(word) for word in words)
+        found = {number: float(word) for number, word in enumerate(words, start=1) if word != "-"}
     except ValueError as error:
         raise UserError(f"{place}: acc_runs: {error}; restore the file") from None
-    if found and len(found) != row["runs"]:
+    if words and len(found) != row["runs"]:
         raise UserError(f"{place}: {row['runs']} runs, but acc_runs has {len(found)}; restore the file")
     return found

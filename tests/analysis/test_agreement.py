@@ -33,7 +33,7 @@ def row(
     values, runs = [float(value) for value in ours], [float(value) for value in published]
     mean, theirs = estimate(values), estimate(runs)
     difference = welch_difference(mean, theirs)
-    beside = Published(method.upper(), theirs, None, None, (), tuple(runs) if told else ())
+    beside = Published(method.upper(), theirs, None, None, (), dict(enumerate(runs, start=1)) if told else {})
     by_seed = dict(enumerate(values, start=1))
     return Row(experiment, Comparison(method, beside, mean, difference, verdict(difference), by_seed), planned)
 

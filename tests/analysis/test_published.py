@@ -38,7 +38,7 @@ def test_the_presets_hold_the_published_settings_of_every_row(benchmark: str) ->
         quirk = {"EWC": ("fisher batch, not published",), "A-GEM": ("extra_forward null, not true",)}
         wanted = [told for end, told in quirk.items() if name.endswith(end)]
         assert found.differs == (wanted[0] if wanted else ()), method
-        assert found.accuracy.n >= 3
+        assert found.accuracy.n >= 2
 
 
 def test_a_row_is_found_by_its_memory() -> None:
@@ -80,22 +80,28 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         read_published(tmp_path / "none.csv")
 
 
-def test_means_are_those_of_the_runs() -> None:
+def test_means_and_deviations_are_those_of_the_runs() -> None:
     told = TABLE[TABLE["acc_runs"].notna()]
     assert len(told) > 118
     for _, row in told.iterrows():
-        values = pd.Series([float(value) for value in str(row["acc_runs"]).split()])
-        assert len(values) == row["runs"]
-        assert values.mean() == pytest.approx(row["acc_mean"], abs=0.4)  # one row has a run of another search
+        # Percent with two digits and fractions with four, as the logs have them; their deviations have the divisor n.
+        for name, digits in (("acc", 2e-3), ("forgetting", 1e-4), ("la", 2e-3)):
+            values = pd.Series([float(word) for word in str(row[f"{name}_runs"]).split() if word != "-"])
+            assert len(values) == row["runs"]
+            assert values.mean() == pytest.approx(row[f"{name}_mean"], abs=digits)
+            assert values.std(ddof=0) == pytest.approx(row[f"{name}_std"], abs=digits)
 
 
 def test_the_runs_of_a_row_come_with_it_where_they_were_published() -> None:
     found = published_row(TABLE, "split-cifar100", plan("split-cifar100", "tag"))
     assert found is not None
-    assert found.by_run == (62.65, 62.4, 62.95, 62.69, 63.24)
+    assert found.by_run == {1: 62.65, 2: 62.4, 3: 62.95, 4: 62.69, 5: 63.24}
+    partly = published_row(TABLE, "split-cifar100", plan("split-cifar100", "tag-ewc"))
+    assert partly is not None
+    assert (partly.accuracy.n, partly.by_run) == (3, {3: 63.74, 4: 64.87, 5: 63.32})
     only_mean = published_row(TABLE, "split-cifar100", plan("split-cifar100", "multitask-passes"))
     assert only_mean is not None
-    assert only_mean.by_run == ()
+    assert only_mean.by_run == {}
 
 
 @pytest.mark.parametrize(
