@@ -56,7 +56,7 @@ CAPTIONS = {
     "weights since task 1 that lies in its top eigenvectors.",
     "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
     "model of the loss (left) and the bound of the Stable SGD paper (right). A dot: two tasks of a run; the line: "
-    "equality; in brackets the 95 % bootstrap interval over runs.",
+    "equality; in brackets the 95 % interval over runs.",
     "loss_along_line": "Loss of task 1 on the straight line from its own weights to those at the end of the stream, mean "
     "and one standard deviation over the seeds. Dashes: the quadratic model.",
     "eigenvalues_of_layers": "Largest eigenvalue, by magnitude, of the block of each layer, from input to output: mean and "
@@ -311,7 +311,7 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
         [
             f"Of {len(table)} pairs of a task and a later one, the quadratic model g·Δw + ½ Δw·HΔw of the task's loss "
             f"predicts the rise of that loss with a rank correlation of {model}, its quadratic term alone with one of "
-            f"{form}, the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman, with the 95 % bootstrap interval over runs).",
+            f"{form}, the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman, with the 95 % interval over runs).",
             f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
             f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
             f"{table['bound'].median():.3g}.",
