@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -43,6 +44,7 @@ class BatchOperator(ABC, Generic[Graph]):
         examples: number of examples in all batches.
         bytes_per_example: what the graphs of one example keep.
         retained: the share of the examples whose graph is kept.
+        bytes_retained: what these graphs take together.
     """
 
     def __init__(
@@ -70,16 +72,33 @@ class BatchOperator(ABC, Generic[Graph]):
         self._batches = [piece for batch in batches for piece in _cut(batch, most)]
         self._weights = [len(batch[0]) / self.examples for batch in self._batches]
         self._graphs: list[Graph | None] = [None] * len(self._batches)
-        kept = 0
+        self._fits = 0
         if retain:
             # While a batch without a kept graph is in use, its graph takes memory beside the kept ones.
-            fits = memory if self.examples * self.bytes_per_example <= memory else memory * 3 // 4
-            for number, batch in enumerate(self._batches):
-                if (kept + len(batch[0])) * self.bytes_per_example > fits:
-                    break
-                self._graphs[number] = self._graph(batch)
-                kept += len(batch[0])
+            self._fits = memory if self.examples * self.bytes_per_example <= memory else memory * 3 // 4
+        self._retain()
+
+    def _retain(self) -> None:
+        """Build and keep as many graphs as fit."""
+        kept = 0
+        for number, batch in enumerate(self._batches):
+            if (kept + len(batch[0])) * self.bytes_per_example > self._fits:
+                break
+            self._graphs[number] = self._graph(batch)
+            kept += len(batch[0])
+        self.bytes_retained = kept * self.bytes_per_example
         self.retained = kept / self.examples
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let go of all graphs while the block runs, so that another operator can have the memory.
+
+        They are built again after it, from the parameters as they are then. Products within the block build their own.
+        """
+        self._graphs = [None] * len(self._batches)
+        self.bytes_retained, self.retained = 0, 0.0
+        yield
+        self._retain()
 
     @abstractmethod
     def _graph(self, batch: Sequence[Tensor]) -> Graph:

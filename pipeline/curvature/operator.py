@@ -111,10 +111,12 @@ class HessianOperator(BatchOperator[list["Tensor | None"]]):
         )
 
     def gradient(self) -> Tensor:
-        """dL / d theta, (n,), without a graph."""
+        """dL / d theta, (n,), without a graph; of batches whose graph is kept it costs nothing."""
         total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
-        for batch, weight in zip(self._batches, self._weights, strict=True):
-            with torch.enable_grad():
-                pieces = torch.autograd.grad(self._loss(*batch), self._parameters, allow_unused=True)
+        for kept, batch, weight in zip(self._graphs, self._batches, self._weights, strict=True):
+            pieces: Sequence[Tensor | None] | None = kept
+            if pieces is None:
+                with torch.enable_grad():
+                    pieces = torch.autograd.grad(self._loss(*batch), self._parameters, allow_unused=True)
             total.add_(self._flat(pieces, None), alpha=weight)
         return total

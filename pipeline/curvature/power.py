@@ -56,8 +56,9 @@ def deflated_power_iteration(
         operator: whatever `as_operator` accepts, (n, n).
         k: number of eigenpairs, in 1..n.
         tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
-        max_products: products to spend on each pair; those that start and verify it, and the search for larger ones
-            after it, come on top. A pair that needs more is returned as not converged.
+        max_products: products to spend on each pair, those that begin with `start` together on as many times as much;
+            those that start and verify it, and the search for larger ones after it, come on top. A pair that needs more
+            is returned as not converged.
         which: the largest by "magnitude", or the "algebraic" largest.
         seed: seed of the start vectors.
         start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and
@@ -81,10 +82,11 @@ def deflated_power_iteration(
     search = _Search(operator, tolerance, which, seed)
     if start is not None:
         search.begin_with(start[:, :k])
-    for pair in range(max(0, search.vectors.shape[1] - 1), k):
+    started = search.vectors.shape[1]
+    for pair in range(max(0, started - 1), k):
         if search.vectors.shape[1] == pair:
             search.add_pair()
-        search.improve(max_products, partial(report, pair))
+        search.improve(max_products * (started if pair == started - 1 else 1), partial(report, pair))
     for _ in range(k):
         missed = search.missed()
         if missed is None:

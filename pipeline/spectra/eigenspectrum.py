@@ -23,7 +23,6 @@ from pipeline.curvature import (
     FisherOperator,
     GaussNewtonOperator,
     HessianOperator,
-    SymmetricOperator,
     deflated_power_iteration,
     density_moments,
     hutchinson,
@@ -36,6 +35,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.files import significant
 from pipeline.support.scratch import Scratch
+from pipeline.training.evaluation import evaluate
 
 #: Eigensolvers by the name that `eigenspectrum.solver` gives them.
 SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
@@ -133,27 +133,38 @@ class Examiner:
             found.distances.append(
                 significant(float(torch.linalg.vector_norm((self.weights(number) - first).double())))
             )
-            self.restore(number)
-            name, examples = f"task {number + 1}", self.examples(number)
-            # On a model of its own: the weights of other tasks are restored while its graphs are in use.
-            model = copy.deepcopy(self.model)
-            operator = self.operator(model, examples)
-            entry, result = self.spectrum(number, operator, examples, name)
-            if number + 1 < len(self.tasks):
-                entry["movement"] = list(self.movement(number, result, operator, examples, name))
+            entry, vectors = self.when_learnt(number)
             found.entries.append(entry)
             if self.settings.save_vectors:
-                found.vectors.append(result.eigenvectors.cpu())
+                found.vectors.append(vectors.cpu())
             finish()
         if self.settings.end_of_stream:
             self.restore(len(self.tasks) - 1)
             for number in range(len(found.end_of_stream), len(self.tasks)):
-                examples = self.examples(number)
-                operator = self.operator(self.model, examples)
-                entry, _ = self.spectrum(number, operator, examples, f"task {number + 1} at the end")
-                found.end_of_stream.append(entry)
+                found.end_of_stream.append(self.at_the_end(number))
                 finish()
         return found
+
+    def when_learnt(self, number: int) -> tuple[dict[str, Any], Tensor]:
+        """Compute the spectrum of a task (from 0) right after it was learnt, and how the weights moved from there.
+
+        Returns:
+            An entry for JSON, and the eigenvectors, (n, k).
+        """
+        self.restore(number)
+        name, examples = f"task {number + 1}", self.examples(number)
+        # On a model of its own: the weights of other tasks are restored while its graphs are in use.
+        operator = self.operator(copy.deepcopy(self.model), examples)
+        entry, result = self.spectrum(number, operator, examples, name)
+        if number + 1 < len(self.tasks):
+            entry["movement"] = list(self.movement(number, result, operator, examples, name))
+        return entry, result.eigenvectors
+
+    def at_the_end(self, number: int) -> dict[str, Any]:
+        """Compute the spectrum of a task (from 0) at the weights of `model`, those at the end of the stream."""
+        examples = self.examples(number)
+        entry, _ = self.spectrum(number, self.operator(self.model, examples), examples, f"task {number + 1} at the end")
+        return entry
 
     def weights(self, task: int) -> Tensor:
         """All weights after a task (from 0), (n,)."""
@@ -205,6 +216,7 @@ class Examiner:
                 settings.density_probes,
                 settings.density_steps,
                 seed=settings.seed,
+                memory=self.memory - operator.bytes_retained,
                 report=lambda product: self.tell(f"{name}, density, product {product}"),
             )
             entry["density"] = {
@@ -221,7 +233,8 @@ class Examiner:
             )
             entry["moments"] = moments_entry(moments)
         if settings.blocks:
-            entry["blocks"] = list(self.blocks(examples, name))
+            with operator.released():
+                entry["blocks"] = list(self.blocks(examples, name))
         return entry, result
 
     def blocks(self, examples: TaskTensors, name: str) -> Iterator[dict[str, Any]]:
@@ -271,11 +284,13 @@ class Examiner:
         result = solver(operator, k, tolerance=tolerance, **options)
         if not settings.polish:
             return result
-        double = self.operator(copy.deepcopy(self.model).double(), examples)
-        # The power iteration starts from all given vectors; Lanczos starts from one.
-        polished = deflated_power_iteration(
-            double, k, tolerance=settings.tolerance, start=result.eigenvectors.double(), **options
-        )
+        with operator.released():
+            double = self.operator(copy.deepcopy(self.model).double(), examples)
+            # The power iteration starts from all given vectors; Lanczos starts from one.
+            polished = deflated_power_iteration(
+                double, k, tolerance=settings.tolerance, start=result.eigenvectors.double(), **options
+            )
+            del double
         return EigenResult(
             polished.eigenvalues,
             polished.eigenvectors,
@@ -321,7 +336,7 @@ class Examiner:
         return TaskTensors(task.task, task.images[chosen], task.labels[chosen])
 
     def movement(
-        self, number: int, result: EigenResult, operator: SymmetricOperator, examples: TaskTensors, name: str
+        self, number: int, result: EigenResult, operator: CurvatureOperator, examples: TaskTensors, name: str
     ) -> Iterator[dict[str, Any]]:
         """How the weights move while later tasks are learnt, relative to the curvature of a task once it was learnt.
 
@@ -345,8 +360,8 @@ class Examiner:
         largest = float(result.eigenvalues.max())
         predicted = self.settings.prediction
         if predicted:
-            start = state_of(self.model)
-            gradient = self.gradient(examples)
+            start, at_start = state_of(self.model), evaluate(self.model, examples)
+            gradient = self.gradient(operator, examples)
         for later in range(number + 1, len(self.tasks)):
             moved = self.weights(later).double() - after
             square = float(moved @ moved)
@@ -360,19 +375,19 @@ class Examiner:
             if predicted:
                 self.tell(f"{name}, prediction for task {later + 1}")
                 entry |= terms(operator, gradient, moved)
-                entry |= line(self.model, examples, start, state_of(self.model))
+                entry |= line(self.model, examples, start, state_of(self.model), at_start)
             yield entry
 
-    def gradient(self, examples: TaskTensors) -> Tensor:
-        """The gradient of the mean cross-entropy of examples at the present weights, (n,) float64."""
-        hessian = HessianOperator(
-            _loss(self.model, examples),
-            self.model.parameters(),
-            [(examples.images, examples.labels)],
-            retain=False,
-            memory=self.memory,
-        )
-        return hessian.gradient().double()
+    def gradient(self, operator: CurvatureOperator, examples: TaskTensors) -> Tensor:
+        """The gradient of the mean cross-entropy of examples at the present weights, those of the operator, (n,) float64."""
+        if isinstance(operator, HessianOperator):
+            return operator.gradient().double()
+        batches = [(examples.images, examples.labels)]
+        with operator.released():
+            hessian = HessianOperator(
+                _loss(self.model, examples), self.model.parameters(), batches, retain=False, memory=self.memory
+            )
+            return hessian.gradient().double()
 
 
 def _loss(model: TaskModel, examples: TaskTensors) -> Callable[[Tensor, Tensor], Tensor]:

@@ -44,7 +44,11 @@ def terms(operator: SymmetricOperator, gradient: Tensor, moved: Tensor) -> dict[
 
 
 def line(
-    model: TaskModel, examples: TaskTensors, start: Mapping[str, Tensor], end: Mapping[str, Tensor]
+    model: TaskModel,
+    examples: TaskTensors,
+    start: Mapping[str, Tensor],
+    end: Mapping[str, Tensor],
+    at_start: tuple[float, float],
 ) -> dict[str, list[float]]:
     """Evaluate a task at equal distances along the line between two states of the model, both ends included.
 
@@ -56,18 +60,20 @@ def line(
         examples: the examples to evaluate on.
         start: the state of the model at the first point.
         end: that at the last point.
+        at_start: accuracy and loss at the first point, as `evaluate` gives them: they are those of many lines.
 
     Returns:
         `line_loss`, the mean cross-entropies in nats, and `line_accuracy`, fractions, of `POINTS` points.
     """
-    losses, accuracies = [], []
-    for point in range(POINTS):
+    found = [at_start]
+    for point in range(1, POINTS):
         share = point / (POINTS - 1)
         model.load_state_dict({name: _between(value, end[name], share) for name, value in start.items()})
-        accuracy, loss = evaluate(model, examples)
-        losses.append(significant(loss))
-        accuracies.append(round(accuracy, 6))
-    return {"line_loss": losses, "line_accuracy": accuracies}
+        found.append(evaluate(model, examples))
+    return {
+        "line_loss": [significant(loss) for _, loss in found],
+        "line_accuracy": [round(accuracy, 6) for accuracy, _ in found],
+    }
 
 
 def state_of(model: TaskModel) -> dict[str, Tensor]:

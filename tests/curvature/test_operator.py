@@ -178,6 +178,20 @@ def test_the_gradient_is_that_of_the_mean_loss() -> None:
     assert torch.allclose(operator.gradient(), torch.cat([piece.flatten() for piece in gradient]), atol=1e-12)
 
 
+def test_released_graphs_are_built_again_after_the_block() -> None:
+    module, images, labels = small(), torch.randn(20, 5).double(), torch.randint(4, (20,))
+    operator = HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), [(images, labels)])
+    v = torch.randn(operator.shape[0]).double()
+    before, held, gradient = operator.matvec(v), operator.bytes_retained, operator.gradient()
+    assert held == 20 * operator.bytes_per_example
+    with operator.released():
+        assert (operator.bytes_retained, operator.retained) == (0, 0)
+        assert torch.equal(operator.matvec(v), before)
+        assert torch.equal(operator.gradient(), gradient)
+    assert (operator.bytes_retained, operator.retained) == (held, 1)
+    assert torch.equal(operator.matvec(v), before)
+
+
 @pytest.mark.parametrize(("share", "retained"), [(2.0, 1.0), (0.5, 0.375), (1e-4, 0.0)])
 def test_a_bound_on_memory_cuts_batches_and_changes_no_product(share: float, retained: float) -> None:
     module, images, labels = small(), torch.randn(400, 5).double(), torch.randint(4, (400,))

@@ -103,6 +103,14 @@ def test_a_warm_start_saves_products() -> None:
     assert warm.matvecs < cold.matvecs / 2
 
 
+def test_a_warm_start_has_the_products_of_all_pairs_that_it_starts() -> None:
+    operator = DenseOperator(torch.diag(torch.linspace(1, 2, 400, dtype=torch.float64) ** 6))
+    cold = deflated_power_iteration(operator, 10, tolerance=1e-9, max_products=100)
+    start = cold.eigenvectors.float().double()  # rounded, as those of a search in float32
+    warm = deflated_power_iteration(operator, 10, tolerance=1e-9, max_products=100, start=start)
+    assert cold.converged.all() and warm.converged.all()
+
+
 def test_a_warm_start_may_hold_fewer_vectors_or_dependent_ones() -> None:
     operator = with_spectrum([5.0, -4.0, 3.0])
     start = torch.ones(60, 2, dtype=torch.float64)

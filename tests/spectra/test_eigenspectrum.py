@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config.schema import Eigenspectrum, Mlp
+from pipeline.curvature.batches import BatchOperator
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 from pipeline.spectra.eigenspectrum import Examiner
 from pipeline.streams.reader import Tasks
@@ -35,6 +37,30 @@ def examiner(tasks: Tasks, tell: Callable[[str], None] = lambda text: None, **ch
 
     settings = Eigenspectrum.model_validate(SETTINGS | changes)
     return Examiner(model, tasks, "task", settings, restore, 1 << 30, tell)
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss-newton"])
+def test_the_graphs_of_all_operators_together_keep_to_the_bound(
+    two_tasks: Tasks, monkeypatch: pytest.MonkeyPatch, matrix: str
+) -> None:
+    alive: weakref.WeakSet[BatchOperator[Any]] = weakref.WeakSet()
+    together = []
+    retain = BatchOperator._retain
+
+    def retained(operator: BatchOperator[Any]) -> None:
+        alive.add(operator)
+        retain(operator)
+        together.append(sum(operator.bytes_retained for operator in alive))
+
+    monkeypatch.setattr(BatchOperator, "_retain", retained)
+    examined = examiner(
+        two_tasks, matrix=matrix, polish=True, blocks=True, prediction=True, end_of_stream=True, density_probes=2
+    )
+    examined.memory = 300_000
+    found = examined.run()
+    assert len(found.entries) == len(found.end_of_stream) == 2
+    assert len(together) > 20
+    assert 100_000 < max(together) <= 300_000
 
 
 def exact_hessian(model: TaskModel, images: Tensor, labels: Tensor, task: int) -> Tensor:

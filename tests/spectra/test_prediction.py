@@ -105,7 +105,8 @@ def test_running_statistics_move_along_the_line() -> None:
                 value.fill_(10 * step)
         states.append(state_of(model))
     examples = TaskTensors(0, torch.randn(30, 1, 2, 3), torch.randint(3, (30,)))
-    found = line(model, examples, states[0], states[1])
+    model.load_state_dict(states[0])
+    found = line(model, examples, states[0], states[1], evaluate(model, examples))
     for state, point in ((states[0], 0), (states[1], -1)):
         model.load_state_dict(state)
         accuracy, loss = evaluate(model, examples)
