@@ -63,6 +63,8 @@ def forgetting(a: Rows) -> float:
 
     F = mean_{j<T} ( max_{1<=i<T} a[i, j] - a[T, j] )     (Chaudhry et al. 2018, eq. 3)
 
+    Rows before a task's turn count where they were evaluated: multi-task learns it from the first row on.
+
     Args:
         a: (T + 1, T) accuracies as fractions; row 0 is the untrained network and is not counted.
 

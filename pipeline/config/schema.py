@@ -313,7 +313,8 @@ class Training(Strict):
     evaluate: Literal["all", "next"] = Field(
         "all",
         description="after each task evaluate `all` tasks, or `next`: those learnt and the next one, which is all "
-        "that the metrics need and saves nearly half of the evaluation on a long stream",
+        "that the metrics need (but for forgetting in [multi-task](metrics.md)) and saves nearly half of the "
+        "evaluation on a long stream",
     )
     evaluate_every: Count | None = Field(None, description=EVALUATE_EVERY)
     evaluate_images: Count | None = Field(None, description=EVALUATE_IMAGES)

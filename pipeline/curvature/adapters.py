@@ -68,8 +68,9 @@ def as_operator(thing: Any) -> SymmetricOperator:
     """Turn a matrix or an object with products into an operator.
 
     Args:
-        thing: an (n, n) tensor or NumPy array, a SciPy LinearOperator, or any object with `shape` and `matvec`. If an
-            object's dtype is one of torch's, its vectors are tensors on its `device` (on the CPU if it has none).
+        thing: an (n, n) tensor or NumPy array, one of whole numbers taken as float64; a SciPy LinearOperator; or any
+            object with `shape` and `matvec`. If an object's dtype is one of torch's, its vectors are tensors on its
+            `device` (on the CPU if it has none).
             Otherwise they are NumPy arrays, and products are taken as float32 if that is its dtype, else as float64.
 
     Returns:
@@ -77,12 +78,14 @@ def as_operator(thing: Any) -> SymmetricOperator:
 
     Raises:
         ValueError: if `thing` is not square.
-        TypeError: if `thing` has no products, or if its dtype is neither torch's nor NumPy's.
+        TypeError: if `thing` has no products, if it is complex, or if its dtype is neither torch's nor NumPy's.
     """
     if isinstance(thing, Tensor | np.ndarray):
         matrix = torch.as_tensor(thing)
         _square(tuple(matrix.shape))
-        return DenseOperator(matrix)
+        if matrix.is_complex():
+            raise TypeError("a matrix must be real, this one is complex")
+        return DenseOperator(matrix if matrix.is_floating_point() else matrix.double())
     if not hasattr(thing, "shape") or not hasattr(thing, "matvec"):
         raise TypeError(f"neither a matrix nor an operator with shape and matvec: {type(thing).__name__}")
     _square(tuple(thing.shape))

@@ -43,7 +43,8 @@ class Key:
     @classmethod
     def of(cls, plan: RunPlan, data: DataPlan, eigenspectrum: Eigenspectrum | None) -> Key:
         """Compute the key of a run from its resolved plans; `eigenspectrum` is None if it has no eigenspectrum."""
-        # The name of a method, and evaluating more tasks than the metrics need, change no number.
+        # The name of a method changes no number, and evaluating tasks long before their turn none but forgetting where a
+        # task was best then, which takes that it was learnt before its turn: multi-task, by a fraction of a point.
         value = plan.model_dump(exclude_none=True, exclude={"method": True, "training": {"evaluate"}})
         return cls(
             _hash(value),

@@ -62,7 +62,7 @@ def test_a_matrix_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_tasks_neither_learnt_nor_next_need_no_evaluation() -> None:
-    """Forgetting alone looks at them, and sees one only where a task was done better before it was learnt."""
+    """Forgetting alone looks at them, and counts one only where a task was best before its turn, as in multi-task."""
     seen = [[value if i == 0 or j <= i else None for j, value in enumerate(row)] for i, row in enumerate(A)]
     assert seen[1] == [0.9, 0.3, None]
     assert metrics.all_metrics(seen) == pytest.approx(metrics.all_metrics(A))

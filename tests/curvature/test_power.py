@@ -130,7 +130,14 @@ def test_any_operator_will_do() -> None:
     assert single.dtype == torch.float32
 
 
+@pytest.mark.parametrize("solver", [deflated_power_iteration, lanczos])
+def test_a_matrix_of_whole_numbers_will_do(solver: Any) -> None:
+    assert solver(np.diag([3, 2, -5]), 2).eigenvalues.tolist() == pytest.approx([-5, 3])
+
+
 def test_what_is_no_operator_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be real"):
+        as_operator(torch.eye(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"must be square, this one is \(2, 3\)"):
         as_operator(torch.ones(2, 3))
     with pytest.raises(TypeError, match="neither a matrix nor an operator with shape and matvec: list"):
