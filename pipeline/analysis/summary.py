@@ -40,7 +40,17 @@ TABLES: dict[str, tuple[str, ...]] = {
     "average_accuracy": ("tasks_learnt", "average_accuracy"),
     "accuracy": ("tasks_learnt", "task", "accuracy"),
     "train_loss": ("tasks", "train_loss"),
-    "eigenvalues": ("task", "rank", "eigenvalue", "relative_residual", "converged", "moment"),
+    "eigenvalues": (
+        "task",
+        "rank",
+        "eigenvalue",
+        "relative_residual",
+        "converged",
+        "moment",
+        "matrix",
+        "images",
+        "examples",
+    ),
     "largest_eigenvalue": ("task", "largest_eigenvalue"),
     "distance": ("task", "distance"),
     "movement": ("task", "tasks_learnt", "distance", "overlap", "lambda_distance_squared", "forgetting", "loss_rise"),
@@ -128,7 +138,8 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
     - accuracy: the accuracy matrix, by number of tasks learnt (0 for the untrained network) and task.
     - train_loss: the training loss over the stream; the position is given in tasks.
     - eigenvalues: of each task, rank 1 being the largest by magnitude; `moment` is "learnt" (right after the task) or
-      "end" (of the stream).
+      "end" (of the stream), `matrix` what they are of, `images` and `examples` what images of the task its loss is over
+      and how many.
     - largest_eigenvalue: of each task, right after it was learnt.
     - distance: of the weights after each task from those after task 1.
     - movement: the distance ||dw|| that the weights have moved since a task was learnt, the share of ||dw||^2
@@ -215,7 +226,7 @@ def _position(task: int, point: int, points: Sequence[Any]) -> float:
 def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, TableRows]:
     spectra = eigenspectrum["tasks"]
     return {
-        "eigenvalues": _pairs(spectra, "learnt") + _pairs(eigenspectrum.get("end_of_stream", ()), "end"),
+        "eigenvalues": _pairs(eigenspectrum, "tasks", "learnt") + _pairs(eigenspectrum, "end_of_stream", "end"),
         "largest_eigenvalue": [
             {"task": spectrum["task"], "largest_eigenvalue": max(spectrum["eigenvalues"])} for spectrum in spectra
         ],
@@ -267,7 +278,7 @@ def _curvature_rows(eigenspectrum: Mapping[str, Any], train: Mapping[str, Any]) 
     }
 
 
-def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> TableRows:
+def _pairs(eigenspectrum: Mapping[str, Any], part: str, moment: str) -> TableRows:
     """The rows of the eigenvalues of several tasks, all taken at one moment of the stream."""
     return [
         {
@@ -277,8 +288,11 @@ def _pairs(spectra: Sequence[Mapping[str, Any]], moment: str) -> TableRows:
             "relative_residual": spectrum["relative_residuals"][rank],
             "converged": spectrum["converged"][rank],
             "moment": moment,
+            "matrix": eigenspectrum.get("matrix", "hessian"),
+            "images": eigenspectrum["images"],
+            "examples": spectrum["examples"],
         }
-        for spectrum in spectra
+        for spectrum in eigenspectrum.get(part, ())
         for rank, value in enumerate(spectrum["eigenvalues"])
     ]
 

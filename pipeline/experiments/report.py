@@ -58,7 +58,7 @@ def write_results(
     }
     number = len(next(iter(records.values()))["accuracy"][0])
     params = configuration.params
-    options = {"reference": params.figures.reference, "seeds": planned(experiment), "device": params.compute.device}
+    options = {"reference": params.figures.reference, "seeds": planned(experiment), "device": None}
     with whole_files(RESULTS / name, [f"{figure}.png" for figure in FIGURES]) as folder:
         listed.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
         table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Figure: the largest Hessian eigenvalue of each task's loss right after it was learnt, with a line for each method."""
+"""Figure: the largest eigenvalue of each task's Hessian right after it was learnt, with a line for each method."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from pipeline.figures.style import (
     line_with_band,
     mark_doubtful,
     marker,
+    matrix_name,
     new_figure,
     whole_numbers,
 )
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Draw the mean over the seeds, with bands of one standard deviation.
+    """Draw the mean over the seeds, with bands of one standard deviation, as in the table `largest_eigenvalue`.
 
-    A cross marks each eigenvalue of a single run that did not converge.
+    It is the largest with its sign of those found. A cross marks each one of a single run that did not converge.
 
     Returns:
         The figure; None if no run has eigenvalues.
@@ -31,7 +32,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     table = tables["eigenvalues"]
     if table.empty:
         return None
-    table = table[(table["rank"] == 1) & (table["moment"] == "learnt")]
+    table = table[table["moment"] == "learnt"]
+    table = table.loc[table.groupby(["method", "seed", "task"], sort=False)["eigenvalue"].idxmax()]
     methods = list(table["method"].unique())
     figure, grid = new_figure(COLUMN, 2.3)
     axes = grid[0, 0]
@@ -40,7 +42,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         line_with_band(axes, rows, "task", "eigenvalue", method, color=colour(method), marker=marker(method, methods))
         mark_doubtful(axes, rows, colour(method))
     axes.set_xlabel("task")
-    axes.set_ylabel("largest Hessian eigenvalue")
+    axes.set_ylabel(f"largest {matrix_name(table)} eigenvalue")
     whole_numbers(axes)
     legend_above(figure, axes)
     return figure

@@ -14,6 +14,7 @@ from pipeline.figures.style import (
     colour,
     legend_above,
     line_with_band,
+    mark_doubtful,
     marker,
     new_figure,
     plain_log_scale,
@@ -25,6 +26,8 @@ NARROW = 8
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     """Draw, from input to output, the mean over tasks and seeds, with bands of one standard deviation.
+
+    A cross marks each eigenvalue of a single run that did not converge.
 
     Returns:
         The figure; None if no run has the blocks of its layers.
@@ -40,6 +43,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     for method in methods:
         rows = table[table["method"] == method]
         line_with_band(axes, rows, "layer", "size", method, color=colour(method), marker=marker(method, methods))
+        mark_doubtful(axes, rows, colour(method), "layer", "size")
     if (table["size"] > 0).all():
         plain_log_scale(axes)
     axes.set_xticks(list(names.index), list(names), rotation=45 if len(names) <= NARROW else 90, ha="right")

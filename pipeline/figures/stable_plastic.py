@@ -8,7 +8,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, legend_above, line_with_band, mark_doubtful, new_figure, shades, whole_numbers
+from pipeline.figures.style import (
+    PAGE,
+    legend_above,
+    line_with_band,
+    mark_doubtful,
+    matrix_name,
+    new_figure,
+    shades,
+    whole_numbers,
+)
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
@@ -44,7 +53,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         bottom.set_xlabel("tasks learnt")
         whole_numbers(bottom)
     grid[0, 0].set_ylabel("accuracy (%)")
-    grid[1, 0].set_ylabel("Hessian eigenvalues")
+    grid[1, 0].set_ylabel(f"{matrix_name(tables['eigenvalues'])} eigenvalues")
     grid[2, 0].set_ylabel("distance from\nweights after task 1")
     grid[1, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
     legend_above(figure, grid[0, 0])

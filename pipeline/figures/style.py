@@ -108,11 +108,18 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
         )
 
 
-def mark_doubtful(axes: Axes, spectrum: pd.DataFrame, colour: str) -> None:
-    """Draw a cross at every eigenvalue that did not converge."""
+def mark_doubtful(axes: Axes, spectrum: pd.DataFrame, colour: str, x: str = "task", y: str = "eigenvalue") -> None:
+    """Draw a cross at every eigenvalue that did not converge; `x` and `y` are the columns that are drawn."""
     doubtful = spectrum[~spectrum["converged"].astype(bool)]
     if len(doubtful):
-        axes.plot(doubtful["task"], doubtful["eigenvalue"], "x", color=colour, markersize=6)
+        axes.plot(doubtful[x], doubtful[y], "x", color=colour, markersize=6)
+
+
+def matrix_name(spectrum: pd.DataFrame) -> str:
+    """Return what to call the matrix that the table `eigenvalues` is about, such as "Hessian"."""
+    names = {"hessian": "Hessian", "gauss-newton": "Gauss-Newton", "fisher": "Fisher"}
+    found = spectrum["matrix"].unique()
+    return names[found[0]] if len(found) == 1 else "curvature"
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:

@@ -22,6 +22,7 @@ from pipeline.analysis.intervals import Estimate, estimate, paired_difference
 from pipeline.analysis.prediction import FOLLOWS_NATS, described, model_holds_until, rank_correlation
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
+from pipeline.figures.style import matrix_name
 
 #: Column of the runs -> heading, factor, number of decimals.
 MEASURES = {
@@ -49,9 +50,10 @@ CAPTIONS = {
     "diamonds: means with their 95 % intervals.",
     "accuracy_of_tasks": "Accuracy of each task over the stream.",
     "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds.",
-    "stable_plastic": "Accuracy of each task, the largest Hessian eigenvalues of each task right after it was learnt, and "
-    "the distance of the weights from those after task 1.",
-    "eigenvalues": "Largest Hessian eigenvalue of each task right after it was learnt. A cross: not converged in some run.",
+    "stable_plastic": "Accuracy of each task, the largest eigenvalues of each task's Hessian (or the matrix that stands for "
+    "it) right after it was learnt, and the distance of the weights from those after task 1. A cross: not converged.",
+    "eigenvalues": "Largest eigenvalue of each task's Hessian (or the matrix that stands for it) right after it was learnt. "
+    "A cross: not converged in some run.",
     "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
     "weights since task 1 that lies in its top eigenvectors.",
     "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
@@ -60,8 +62,9 @@ CAPTIONS = {
     "loss_along_line": "Loss of task 1 on the straight line from its own weights to those at the end of the stream, mean "
     "and one standard deviation over the seeds. Dashes: the quadratic model.",
     "eigenvalues_of_layers": "Largest eigenvalue, by magnitude, of the block of each layer, from input to output: mean and "
-    "one standard deviation over tasks and seeds.",
-    "spectral_density": "Spectral density of each task's Hessian right after it was learnt.",
+    "one standard deviation over tasks and seeds. A cross: not converged in some run.",
+    "spectral_density": "Spectral density of each task's Hessian (or the matrix that stands for it) right after it was "
+    "learnt.",
     "alpha_heat_map": "TAG's α(t, τ), mean over tensors, steps and seeds.",
     "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks, over the stream.",
 }
@@ -115,12 +118,12 @@ def report(
             tasks, also `drawn`, for each seed the classes of each task, first the seed of the contact sheet.
         published: The table of published results.
         options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
-            each method; and `device`, as configured.
+            each method; and `device`, as configured, None where the runs are of other machines.
         drawn: Names of the figures that were drawn.
     """
     runs = tables["runs"]
     sections = [
-        Section("What was run", _what(runs, data, options)),
+        Section("What was run", _what(runs, data, options) + _curvature(tables["eigenvalues"])),
         _methods(runs, plans, str(options["reference"]), options["seeds"]),
         Section("Settings", ["As resolved for each method; what a method does not use is left out."], _settings(plans)),
     ]
@@ -144,12 +147,28 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
         for name, source in (data.get("sources") or {}).items()
     ]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    device = options["device"]
     return [
         f"Benchmark {data['benchmark']}: {data['tasks']} tasks of {', '.join(names)}, a {data['stream']['name']} stream "
         f"({stream}), judged on {judged}.",
         *sources,
-        f"Seeds {', '.join(map(str, seeds))}. Device {options['device']}, {platform.machine()}, {platform.system()}.",
-        f"Packages: {versions}.",  # not Python's version: constraints.txt does not pin it, and the report is a record
+        f"Seeds {', '.join(map(str, seeds))}."
+        + (f" Device {device}, {platform.machine()}, {platform.system()}." if device else ""),
+        # Not Python's version: constraints.txt does not pin it, and the report is a record.
+        *([f"Packages: {versions}."] if device else []),
+    ]
+
+
+def _curvature(spectrum: pd.DataFrame) -> list[str]:
+    """What the eigenvalues are of, and how many did not converge."""
+    if spectrum.empty:
+        return []
+    few, many = spectrum["examples"].min(), spectrum["examples"].max()
+    examples, images = str(few) if few == many else f"{few} to {many}", " or ".join(sorted(spectrum["images"].unique()))
+    missed = int((~spectrum["converged"].astype(bool)).sum())
+    return [
+        f"Eigenvalues: of the {matrix_name(spectrum)} matrix of each task's mean cross-entropy (nats) over {examples} of its "
+        f"{images} images; {missed or 'none'} of {len(spectrum)} did not reach the tolerance."
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 
 from pipeline.analysis.summary import RunMetrics, tables
 from pipeline.config.schema import Figures
-from pipeline.figures import FIGURES, contact_sheet, draw, draw_all, read_tables
+from pipeline.figures import (
+    FIGURES,
+    contact_sheet,
+    draw,
+    draw_all,
+    eigenvalues,
+    eigenvalues_of_layers,
+    read_tables,
+    stable_plastic,
+)
 from pipeline.figures.style import colour
 from pipeline.support.errors import UserError
 
@@ -54,6 +64,7 @@ def runs(methods: int, seeds: int, tasks: int, extras: bool = True) -> list[RunM
                     "eigenvalues": [9.0 + t + m, 3.0, -1.0],
                     "relative_residuals": [0.001] * 3,
                     "converged": [t != 1, True, True],
+                    "examples": 60,
                     "movement": [
                         {
                             "task": later + 1,
@@ -72,7 +83,9 @@ def runs(methods: int, seeds: int, tasks: int, extras: bool = True) -> list[RunM
                 for t in range(tasks)
             ]
             distances = [float(t) for t in range(tasks)]
-            made.append(RunMetrics(name, seed, train, {"tasks": spectra, "distance_from_task_1": distances}))
+            made.append(
+                RunMetrics(name, seed, train, {"images": "test", "tasks": spectra, "distance_from_task_1": distances})
+            )
     return made
 
 
@@ -125,6 +138,27 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest
         for kind in ("png", "svg", "pdf"):
             first, again = (tmp_path / folder / f"{name}.{kind}" for folder in ("a", "b"))
             assert first.read_bytes() == again.read_bytes()
+
+
+def test_the_largest_eigenvalue_is_drawn_with_its_sign_and_named_after_its_matrix() -> None:
+    made = tables(runs(1, 1, 3))
+    spectrum = made["eigenvalues"].assign(matrix="fisher")
+    spectrum["eigenvalue"] = spectrum["rank"].map({1: -9.0, 2: 3.0, 3: -1.0})
+    figure = eigenvalues.draw(made | {"eigenvalues": spectrum}, OPTIONS)
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "largest Fisher eigenvalue"
+    assert all((np.asarray(line.get_ydata()) == 3).all() for line in axes.get_lines())
+
+
+@pytest.mark.parametrize("figure", [eigenvalues, eigenvalues_of_layers, stable_plastic], ids=lambda m: m.__name__)
+def test_what_did_not_converge_has_a_cross(figure: ModuleType) -> None:
+    made = tables(runs(2, 1, 3))
+    for converged in (True, False):
+        changed = {name: made[name].assign(converged=converged) for name in ("eigenvalues", "layers")}
+        drawn = figure.draw(made | changed, OPTIONS)
+        marked = [line for axes in drawn.axes for line in axes.get_lines() if line.get_marker() == "x"]
+        assert bool(marked) != converged
 
 
 def test_missing_tables_say_what_to_run(tmp_path: Path) -> None:

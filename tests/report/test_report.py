@@ -30,7 +30,8 @@ def runs(**accuracy: dict[int, float]) -> dict[str, pd.DataFrame]:
         for method, by_seed in accuracy.items()
         for seed, value in by_seed.items()
     ]
-    return {"runs": pd.DataFrame(rows), "prediction": pd.DataFrame(), "line": pd.DataFrame()}
+    empty = {name: pd.DataFrame() for name in ("prediction", "line", "eigenvalues")}
+    return {"runs": pd.DataFrame(rows), **empty}
 
 
 def sections(
@@ -152,6 +153,17 @@ def test_numbers_are_finite_in_what_is_shown() -> None:
     assert "nan" not in " ".join(row(methods, "naive"))
 
 
+def test_what_the_eigenvalues_are_of_is_told_with_how_many_did_not_converge() -> None:
+    spectrum = pd.DataFrame(
+        {"matrix": "gauss-newton", "images": "train", "examples": [50, 60, 60], "converged": [True, False, True]}
+    )
+    made = sections(runs(naive={1: 0.5}) | {"eigenvalues": spectrum}, plans("split-cifar100", "naive"), seeds=1)
+    assert made["What was run"].text[-1] == (
+        "Eigenvalues: of the Gauss-Newton matrix of each task's mean cross-entropy (nats) over 50 to 60 of its train "
+        "images; 1 of 3 did not reach the tolerance."
+    )
+
+
 def test_what_curvature_predicted_is_told_in_numbers() -> None:
     """Ten pairs of three runs each, which the model orders perfectly and the bound the wrong way round."""
     pairs = [
@@ -176,8 +188,8 @@ def test_what_curvature_predicted_is_told_in_numbers() -> None:
     tables = runs(naive=NAIVE) | {"prediction": pd.DataFrame(pairs), "line": pd.DataFrame(points)}
     text = " ".join(sections(tables, plans("split-cifar100", "naive"))["Curvature and forgetting"].text)
     assert "Of 30 pairs of a task and a later one" in text
-    assert "rank correlation of 1.00 [1.00, 1.00], its quadratic term alone with one of 1.00" in text
-    assert "with one of -1.00 [-1.00, -1.00]" in text
+    assert "rank correlation of 1.00, its quadratic term alone with one of 1.00" in text
+    assert "with one of -1.00 (" in text
     assert "within half of the rise for 30 of 30 pairs" in text
     assert "over 50 % of the way" in text
     assert "For 21 of 30 pairs" in text
