@@ -72,7 +72,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     cut = _cut(differences, list(zip(places, estimates, colours, strict=True)))
     differences.set_xlabel(
         f"ours less published (points)\nintervals: thin {100 * LEVEL:.0f} %, thick {100 * EQUIVALENCE_LEVEL:.0f} %"
-        + ("; ◂ ▸: goes on" if cut else "")
+        + ("\n◂ ▸: goes on" if cut else "")
     )
     accuracies.set_xlabel(f"average accuracy (%)\nwith {100 * LEVEL:.0f} % interval")
     accuracies.set_yticks(places, labels)
