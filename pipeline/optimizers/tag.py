@@ -23,8 +23,8 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from pipeline.optimizers.eager import EagerOptimizer
-from pipeline.optimizers.roots import sqrt_
+from .eager import EagerOptimizer
+from .roots import sqrt_
 
 #: The update rule that TAG follows within a single task.
 Base = Literal["rmsprop", "adagrad", "adam"]
