@@ -51,15 +51,15 @@ The package imports only torch and numpy (`lanczos` also SciPy, when it is calle
 project.
 """
 
-from pipeline.curvature.adapters import DenseOperator, as_operator
-from pipeline.curvature.density import SpectralDensity, spectral_density
-from pipeline.curvature.gauss_newton import FisherOperator, GaussNewtonOperator
-from pipeline.curvature.lanczos import lanczos
-from pipeline.curvature.operator import HessianOperator, SymmetricOperator
-from pipeline.curvature.power import deflated_power_iteration
-from pipeline.curvature.published import published_power_iteration
-from pipeline.curvature.result import EigenResult
-from pipeline.curvature.trace import Moments, density_moments, hutchinson
+from .adapters import DenseOperator, as_operator
+from .density import SpectralDensity, spectral_density
+from .gauss_newton import FisherOperator, GaussNewtonOperator
+from .lanczos import lanczos
+from .operator import HessianOperator, SymmetricOperator
+from .power import deflated_power_iteration
+from .published import published_power_iteration
+from .result import EigenResult
+from .trace import Moments, density_moments, hutchinson
 
 __all__ = [
     "DenseOperator",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.curvature.operator import SymmetricOperator
+from .operator import SymmetricOperator
 
 
 class DenseOperator:

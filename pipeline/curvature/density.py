@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.curvature.adapters import as_operator
-from pipeline.curvature.operator import SymmetricOperator, products
+from .adapters import as_operator
+from .operator import SymmetricOperator, products
 
 #: Default bound, in bytes, for the Krylov vectors of the probes that run together.
 MEMORY = 1 << 30

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.curvature.batches import MEMORY, BatchOperator
+from .batches import MEMORY, BatchOperator
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.curvature.adapters import as_operator
-from pipeline.curvature.operator import SymmetricOperator, products
-from pipeline.curvature.power import deflated_power_iteration
-from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged
+from .adapters import as_operator
+from .operator import SymmetricOperator, products
+from .power import deflated_power_iteration
+from .result import EigenResult, Report, Which, check_request, judged
 
 #: Krylov vectors between restarts: SciPy's default, and enough for a few well separated pairs.
 BASIS = 20

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from pipeline.curvature.batches import MEMORY, BatchOperator
+from .batches import MEMORY, BatchOperator
 
 
 @runtime_checkable

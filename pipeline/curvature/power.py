@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.curvature.adapters import as_operator
-from pipeline.curvature.operator import SymmetricOperator, products
-from pipeline.curvature.published import published_power_iteration
-from pipeline.curvature.result import EigenResult, Report, Which, check_request, judged, relative_residuals, rounding
+from .adapters import as_operator
+from .operator import SymmetricOperator, products
+from .published import published_power_iteration
+from .result import EigenResult, Report, Which, check_request, judged, relative_residuals, rounding
 
 #: Steps, at most, of the search for larger eigenvalues than those found. It ends when the Ritz values at the ends of the
 #: spectrum have a relative residual of SETTLED.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.curvature.operator import SymmetricOperator, products
-from pipeline.curvature.result import EigenResult, Report, judged
+from .operator import SymmetricOperator, products
+from .result import EigenResult, Report, judged
 
 #: Most products per pair, as in the published code.
 STEPS = 18

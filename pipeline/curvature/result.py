@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.curvature.operator import SymmetricOperator
+from .operator import SymmetricOperator
 
 #: Which eigenvalues are the largest: by absolute value, or with their sign.
 Which = Literal["magnitude", "algebraic"]

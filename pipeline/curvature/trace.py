@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pipeline.curvature.adapters import as_operator
-from pipeline.curvature.density import SpectralDensity
+from .adapters import as_operator
+from .density import SpectralDensity
 
 
 @dataclass(frozen=True)

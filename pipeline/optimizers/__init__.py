@@ -38,9 +38,9 @@ the same gradients (docs/portable.md says what was tried). The package imports o
 into another project.
 """
 
-from pipeline.optimizers.build import build_optimizer
-from pipeline.optimizers.rmsprop import RMSprop
-from pipeline.optimizers.tag import TAG
-from pipeline.optimizers.tasks import begin_task
+from .build import build_optimizer
+from .rmsprop import RMSprop
+from .tag import TAG
+from .tasks import begin_task
 
 __all__ = ["TAG", "RMSprop", "begin_task", "build_optimizer"]

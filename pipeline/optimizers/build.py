@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.optimizers.eager import SGD, Adagrad, Adam
-from pipeline.optimizers.rmsprop import RMSprop
-from pipeline.optimizers.tag import TAG
+from .eager import SGD, Adagrad, Adam
+from .rmsprop import RMSprop
+from .tag import TAG
 
 #: Update rules by name. What a plan leaves out keeps PyTorch's default values (TAG: the paper's), as in TAG's
 #: experiments.

@@ -9,8 +9,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from pipeline.optimizers.eager import EagerOptimizer
-from pipeline.optimizers.roots import sqrt_
+from .eager import EagerOptimizer
+from .roots import sqrt_
 
 
 class RMSprop(EagerOptimizer):

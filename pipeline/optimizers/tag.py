@@ -23,8 +23,8 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from pipeline.optimizers.eager import EagerOptimizer
-from pipeline.optimizers.roots import sqrt_
+from .eager import EagerOptimizer
+from .roots import sqrt_
 
 #: The update rule that TAG follows within a single task.
 Base = Literal["rmsprop", "adagrad", "adam"]
@@ -33,6 +33,14 @@ BETA2 = {"rmsprop": 0.99, "adagrad": 1.0, "adam": 0.999}
 
 #: Entries of a parameter's state that keep their own dtype when a state is loaded.
 _MOMENTS = ("direction", "second_moment", "past_directions", "past_second_moments", "step")
+
+#: Of these, a parameter that has had a gradient keeps all but "step", which only base "adam" has.
+_ALWAYS_KEPT = frozenset(_MOMENTS) - {"step"}
+
+#: Keys of a parameter group that are no values of TAG: PyTorch's own, those that its schedulers write, and a label.
+_OTHER_KEYS = frozenset(
+    ("params", "param_names", "name", "initial_lr", "min_lr", "max_lr", "swa_lr", "base_momentum", "max_momentum")
+)
 
 #: A somewhat larger b makes exp(b) overflow float32, and infinity times a second moment of 0 is NaN.
 _LARGEST_B = 80
@@ -71,8 +79,8 @@ class TAG(EagerOptimizer):
     makes the banks longer.
 
     Args:
-        params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps and
-            maximize.
+        params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps, maximize
+            and bank_dtype. There is no weight decay.
         lr: learning rate, a float of at least 0 or a tensor without dimensions.
         base: the update rule for a single task: "rmsprop", "adagrad" or "adam".
         b: sharpness of alpha, from -80 to 80; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on
@@ -85,7 +93,8 @@ class TAG(EagerOptimizer):
             of the state, which is float64 for float64 parameters and float32 for all others.
 
     Raises:
-        ValueError: if a value is out of its range, or if a parameter is not of a real floating-point dtype.
+        ValueError: if a value is out of its range, if a group has a key that TAG does not know or another base, or if a
+            parameter is not of a real floating-point dtype.
     """
 
     def __init__(
@@ -102,8 +111,6 @@ class TAG(EagerOptimizer):
     ) -> None:
         if base not in BETA2:
             raise ValueError(f"base must be one of {', '.join(BETA2)}, is {base!r}")
-        if bank_dtype is not None and not bank_dtype.is_floating_point:
-            raise ValueError(f"bank_dtype must be a floating-point dtype, is {bank_dtype}")
         defaults = {
             "lr": lr,
             "b": b,
@@ -123,14 +130,26 @@ class TAG(EagerOptimizer):
         Parameters that are added late have no moments of earlier tasks, as though they had not seen them.
 
         Args:
-            param_group: "params", and the values that the group sets for itself: lr, b, betas, eps, maximize.
+            param_group: "params", and the values that the group sets for itself: lr, b, betas, eps, maximize, bank_dtype.
 
         Raises:
-            ValueError: if a value is out of its range, or if a parameter is not of a real floating-point dtype.
+            ValueError: if a value is out of its range, if the group has a key that TAG does not know or another base, or
+                if a parameter is not of a real floating-point dtype.
         """
+        unknown = sorted(map(str, param_group.keys() - self.defaults.keys() - _OTHER_KEYS))
+        if unknown:
+            raise ValueError(
+                f"TAG has no {', '.join(unknown)}: remove it from the parameter group, which may set lr, b, betas, eps, "
+                "maximize and bank_dtype (there is no weight decay)"
+            )
         if self.param_groups:
             param_group.setdefault("tasks", self.tasks)
         group = {**self.defaults, **param_group}
+        if group["base"] != self.defaults["base"]:
+            raise ValueError(
+                f"all parameter groups have the base of the optimizer, {self.defaults['base']!r}: remove the group's own, "
+                f"{group['base']!r}, and give it as TAG(..., base=...), or make two optimizers"
+            )
         lr = group["lr"]
         if lr.dim() > 0 if isinstance(lr, Tensor) else not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number of at least 0 or a tensor without dimensions, is {lr!r}")
@@ -141,6 +160,11 @@ class TAG(EagerOptimizer):
             raise ValueError(f"betas must be in [0, 1), are {group['betas']!r}")
         if not group["eps"] >= 0:
             raise ValueError(f"eps must be at least 0, is {group['eps']!r}")
+        bank_dtype = group["bank_dtype"]
+        if bank_dtype is not None and not (isinstance(bank_dtype, torch.dtype) and bank_dtype.is_floating_point):
+            raise ValueError(
+                f"bank_dtype must be a floating-point dtype such as torch.bfloat16, or None, is {bank_dtype!r}"
+            )
         super().add_param_group(param_group)
         for param in self.param_groups[-1]["params"]:
             if not param.is_floating_point():
@@ -268,7 +292,14 @@ class TAG(EagerOptimizer):
 
         Args:
             state_dict: what `state_dict` of a TAG optimizer over parameters of the same shapes returned.
+
+        Raises:
+            ValueError: if it is not the state of a TAG optimizer, or of one with other groups; nothing is changed then.
         """
+        if not self._is_own(state_dict):
+            raise ValueError(
+                "this is not a state of TAG (of another optimizer, or of a model?): load what TAG's state_dict() returned"
+            )
         super().load_state_dict(state_dict)
         saved = (number for group in state_dict["param_groups"] for number in group["params"])
         own = (param for group in self.param_groups for param in group["params"])
@@ -276,6 +307,15 @@ class TAG(EagerOptimizer):
             for key, value in state_dict["state"].get(number, {}).items():
                 if key in _MOMENTS:
                     self.state[param][key] = value.to(device=param.device, copy=True)
+
+    def _is_own(self, state_dict: dict[str, Any]) -> bool:
+        """Whether a saved state has all that a step and `begin_task` will look up."""
+        if not {"state", "param_groups"} <= state_dict.keys():
+            return False
+        groups, states = state_dict["param_groups"], state_dict["state"].values()
+        return all(self.defaults.keys() <= group.keys() for group in groups) and all(
+            state.keys() >= _ALWAYS_KEPT for state in states if state
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copied, unpickled or loaded optimizer: everything but the alphas of its last step."""

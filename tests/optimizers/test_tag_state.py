@@ -217,14 +217,72 @@ def test_sparse_gradients_are_refused() -> None:
         ({"eps": -1e-8}, "eps"),
         ({"eps": math.nan}, "eps"),
         ({"bank_dtype": torch.int8}, "bank_dtype"),
+        ({"bank_dtype": "bfloat16"}, r"such as torch\.bfloat16, or None, is 'bfloat16'"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_by_name(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         TAG(make_params(), **({"lr": 0.1} | arguments))
-    if not arguments.keys() & {"base", "bank_dtype"}:
-        with pytest.raises(ValueError, match=named):
-            TAG([{"params": make_params(), **arguments}], lr=0.1)
+    with pytest.raises(ValueError, match=named):
+        TAG([{"params": make_params(), **arguments}], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"weight_decay": 0.5}, "TAG has no weight_decay: remove it"),
+        ({"momentum": 0.9, "weight_decay": 0.5}, "TAG has no momentum, weight_decay: remove it"),
+        ({"base": "adam"}, r"base of the optimizer, 'rmsprop': remove the group's own, 'adam', and give it as TAG\("),
+        ({"base": "addam"}, "remove the group's own, 'addam'"),
+    ],
+)
+def test_a_group_cannot_bring_what_would_be_ignored(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        TAG([{"params": make_params(), **values}], lr=0.1)
+    optimizer = TAG(make_params(), lr=0.1)
+    with pytest.raises(ValueError, match=told):
+        optimizer.add_param_group({"params": make_params(), **values})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda rule: torch.optim.lr_scheduler.ExponentialLR(rule, 0.5),
+        lambda rule: torch.optim.lr_scheduler.OneCycleLR(rule, 0.1, total_steps=9),
+        lambda rule: torch.optim.lr_scheduler.CyclicLR(rule, 0.01, 0.1),
+        lambda rule: torch.optim.swa_utils.SWALR(rule, 0.05),
+    ],
+)
+def test_groups_that_a_scheduler_has_written_to_make_another_optimizer_and_go_through_a_file(schedule: Any) -> None:
+    optimizer = TAG([("weight", torch.zeros(3))], 0.1)
+    schedule(optimizer)
+    other = TAG([{"name": "body", **group} for group in optimizer.param_groups], 0.1)
+    assert other.param_groups[0].keys() == optimizer.param_groups[0].keys() | {"name"}
+    other.load_state_dict(saved_and_loaded(other.state_dict()))
+    assert other.param_groups[0].keys() == optimizer.param_groups[0].keys() | {"name"}
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adam])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_state_of_another_optimizer_is_refused_before_anything_changes(rule: Any, steps: int) -> None:
+    params = make_params()
+    gradients = make_gradients(params, 2, 2)
+    optimizer = TAG(params, 0.01)
+    run(optimizer, params, gradients)
+    before = copy.deepcopy(optimizer.state_dict())
+    others = make_params()
+    other = rule(others, 0.1)
+    for _ in range(steps):
+        feed(other, others, gradients[0][0])
+    disguised = {
+        "state": {0: {"square_avg": torch.zeros(3)}},
+        "param_groups": optimizer.state_dict()["param_groups"],
+    }
+    for foreign in (other.state_dict(), nn.Linear(2, 2).state_dict(), disguised):
+        with pytest.raises(ValueError, match="not a state of TAG"):
+            optimizer.load_state_dict(foreign)
+        assert repr(optimizer.state_dict()) == repr(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
