@@ -14,6 +14,8 @@ from pipeline.commands import values
 from pipeline.support.errors import UserError, nearest, run_stage
 
 PROGRAM = "tag-pipeline"
+#: What Typer makes of Ctrl-C while it parses arguments.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name=PROGRAM,
@@ -243,9 +245,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not chosen.startswith("-") and chosen not in parser.commands:
             raise UserError(f"unknown command '{chosen[:80]}'; {nearest(chosen, parser.commands)}")
         try:
-            parser.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+            code = parser.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         except typer.TyperException as error:
             raise UserError(_told(error, known)) from None
+        # Typer returns the status with which it would have ended the process; commands themselves return nothing.
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if isinstance(code, int) and code:
+            sys.exit(code)
 
     known = chosen if chosen in parser.commands else None
     run_stage(known or PROGRAM, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from pipeline.parallel.dvc import experiment_ref, read_lock
 from pipeline.parallel.lockfile import LOCK
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json, write_text
-from pipeline.support.git import git, git_or_none, uncommitted
+from pipeline.support.git import environment, git, git_or_none, uncommitted
 
 #: The folder of the clones, one for each experiment.
 FOLDER = Path("scratch/reproduce")
@@ -92,11 +91,11 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
     """
     stages = ["train", "eigenspectrum"] if eigenspectrum else ["train"]
     targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
-    environment = dict(os.environ)
-    if given := environment.get(DATASETS):
-        environment[DATASETS] = str(Path(given).resolve())
+    variables = environment()
+    if given := variables.get(DATASETS):
+        variables[DATASETS] = str(Path(given).resolve())
     command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
-    return subprocess.run(command, cwd=folder, env=environment).returncode  # noqa: S603 - this project
+    return subprocess.run(command, cwd=folder, env=variables).returncode  # noqa: S603 - this project
 
 
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:

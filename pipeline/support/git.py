@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from pipeline.support.errors import UserError
@@ -13,7 +15,8 @@ def git(*arguments: str, folder: Path | None = None) -> str:
 
     Args:
         arguments: The subcommand and its arguments.
-        folder: Where to run it; None for the current folder.
+        folder: Where to run it; None for the current folder. The repository is that of this folder, whatever the
+            environment says (see `environment`).
 
     Raises:
         UserError: if the command fails, or Git cannot be run.
@@ -43,10 +46,33 @@ def uncommitted(*leave_out: str) -> str:
     return ", ".join(line[2:].strip() for line in changed.splitlines())
 
 
+def environment() -> dict[str, str]:
+    """Return this process's environment without what ties Git to one repository, such as GIT_DIR and GIT_INDEX_FILE.
+
+    In a linked worktree Git sets GIT_DIR for aliases, hooks and `rebase --exec`. A command that is run in another folder
+    would then act on that repository. Configuration given by variables stays, as where Git itself calls Git elsewhere.
+    """
+    tied = _tied() - {"GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"}
+    return {name: value for name, value in os.environ.items() if name not in tied}
+
+
+@cache
+def _tied() -> frozenset[str]:
+    """The variables that mean one repository."""
+    command = ["git", "rev-parse", "--local-env-vars"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git
+    except FileNotFoundError:  # `_run` tells of it
+        return frozenset()
+    return frozenset(listed.stdout.split())
+
+
 def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
     command = ["git", *arguments]
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")  # noqa: S603 - Git
+        return subprocess.run(  # noqa: S603 - Git
+            command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
+        )
     except FileNotFoundError:
         where = "" if folder is None or folder.is_dir() else f" in {folder}, which is not a folder"
         return subprocess.CompletedProcess(command, 127, "", f"cannot be run{where}; install Git, or put it on PATH")

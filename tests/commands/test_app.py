@@ -135,6 +135,29 @@ def test_what_a_command_raises_is_told_under_its_name(
         door.main(["gallery"])
 
 
+def test_an_interrupt_and_a_status_while_arguments_are_parsed_are_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(text: str, what: str) -> int:
+        raise KeyboardInterrupt
+
+    from pipeline.config import arguments
+
+    monkeypatch.setattr(arguments, "jobs", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        door.main(["repro", "--jobs", "2"])
+    assert ended.value.code == 130
+    assert one_line(capsys.readouterr().err).startswith("repro: interrupted")
+
+    def refused(text: str, what: str) -> int:
+        raise typer.Exit(3)
+
+    monkeypatch.setattr(arguments, "jobs", refused)
+    with pytest.raises(SystemExit) as ended:
+        door.main(["repro", "--jobs", "2"])
+    assert ended.value.code == 3
+
+
 def test_names_are_completed_from_the_files_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     complete = values.keys_of("methods.yaml")
     monkeypatch.chdir(ROOT)

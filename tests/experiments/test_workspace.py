@@ -1,0 +1,43 @@
+"""The clone that an experiment runs in is made of the project, and leaves the project alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import read_configuration
+from pipeline.experiments.workspace import prepare
+from pipeline.support.git import git
+from tests.clones import Clone
+from tests.paths import ROOT
+
+
+def project(folder: Path) -> Clone:
+    """The least that can be cloned: a commit, DVC's folder and the files that a clone has its own of."""
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").touch()
+    (folder / ".dvc/.gitignore").write_text("config.local\n/tmp\n/cache\n", encoding="utf-8")
+    (folder / ".gitignore").write_text("/scratch\n", encoding="utf-8")
+    for name in ("params", "benchmarks", "methods"):
+        (folder / f"{name}.yaml").write_text("{}\n", encoding="utf-8")
+    clone = Clone(folder)
+    clone.run("git", "init", "--quiet")
+    clone.commit("base")
+    return clone
+
+
+def test_the_clone_of_a_call_from_a_hook_is_what_is_checked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a linked worktree Git gives hooks, aliases and `rebase --exec` its GIT_DIR."""
+    mine = project(tmp_path / "mine")
+    mine.run("git", "worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"))
+    monkeypatch.chdir(tmp_path / "linked")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "mine/.git/worktrees/linked"))
+    for _ in range(2):  # made, and brought up to date
+        folder = prepare("small", read_configuration(ROOT))
+    monkeypatch.delenv("GIT_DIR")
+    assert git("symbolic-ref", "HEAD") == "refs/heads/linked"
+    assert git("status", "--porcelain") == ""
+    assert git("rev-parse", "--abbrev-ref", "HEAD", folder=folder) == "HEAD"
