@@ -91,3 +91,27 @@ def test_the_readme_is_short_and_its_commands_are_known() -> None:
     assert len(text.splitlines()) <= 120
     for command, _ in blocks(README):
         assert command.split()[0] in ("make", "source", "dvc", "git", "tag-pipeline"), command
+
+
+@pytest.mark.parametrize("page", [README, TOUR])
+def test_going_back_takes_back_what_a_run_writes_and_nothing_else(tmp_path: Path, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"git checkout \.(?!\w)", text)
+    found = re.search(r"(git checkout [^\n&]+)(?:\n| && )(git clean [^\n&]+?)(?:\n| && )dvc checkout", text)
+    assert found
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    written = ["params.yaml", "dvc.lock", "metrics/methods/naive.json"]
+    own = ["methods.yaml", "benchmarks.yaml", "pipeline/strategies/naive.py"]
+    for name in written + own:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("as committed", encoding="utf-8")
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "All"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    new = ["pipeline/strategies/mine.py", "my-images/owl/0.png", "metrics/notes.txt"]
+    for name in [*written, "metrics/methods/mine.json", *own, *new]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("changed", encoding="utf-8")
+    subprocess.run(["bash", "-euc", f"{found[1]} && {found[2]}"], cwd=tmp_path, check=True)
+    assert {(tmp_path / name).read_text(encoding="utf-8") for name in written} == {"as committed"}
+    assert not (tmp_path / "metrics/methods/mine.json").exists()
+    assert {(tmp_path / name).read_text(encoding="utf-8") for name in own + new} == {"changed"}
