@@ -172,7 +172,11 @@ class TAG(EagerOptimizer):
 
     @property
     def tasks(self) -> int:
-        """The number of tasks begun so far."""
+        """The number of tasks begun so far.
+
+        A saved state has it, so that a loop which resumes within a task knows not to begin that task again:
+        `if optimizer.tasks == number: optimizer.begin_task()`, with `number` counted from 0.
+        """
         return max(int(group["tasks"]) for group in self.param_groups)
 
     @torch.no_grad()
@@ -210,10 +214,13 @@ class TAG(EagerOptimizer):
             of NaN.
 
         Raises:
-            RuntimeError: if no step was taken since `begin_task`.
+            RuntimeError: if no step with gradients was taken since `begin_task`, since a state was loaded, or since the
+                optimizer was copied.
         """
         if not self._pieces:
-            raise RuntimeError("no step was taken since begin_task(): there are no alphas yet")
+            raise RuntimeError(
+                "no step with gradients was taken since begin_task(), load_state_dict() or a copy: there are no alphas yet"
+            )
         first = self._pieces[0].alphas
         if len(first) == sum(len(group["params"]) for group in self.param_groups):
             return first  # the common case: every tensor took part, in one update
