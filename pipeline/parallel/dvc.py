@@ -34,6 +34,9 @@ PATIENCE = 10.0
 #: What DVC prints about a stage that it runs, restores from its run-cache, or finds unchanged.
 RUNNING, RESTORED, UNCHANGED = "Running stage", "is cached - skipping run", "didn't change, skipping"
 
+#: What is printed about files that another DVC process uses, and about a run that another process works on (`Scratch`).
+IN_USE = ("is busy, it is being blocked by:", ": another process is working on it (")
+
 Outcome = Literal["ran", "restored", "unchanged"]
 
 
@@ -164,6 +167,11 @@ def outcome(output: str) -> Outcome:
     if RESTORED in output:
         return "restored"
     return "unchanged" if UNCHANGED in output else "ran"
+
+
+def in_use(output: str) -> bool:
+    """Tell from the output of a failed `dvc repro --single-item` whether another process was at work on the stage."""
+    return any(words in output for words in IN_USE)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from pipeline.config.arguments import cores
 from pipeline.parallel.clones import Source, own_clone
-from pipeline.parallel.dvc import Outcome, outcome
+from pipeline.parallel.dvc import PATIENCE, Outcome, in_use, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
 
 #: The Dask topic on which workers announce each stage that they begin.
 TOPIC = "tag-pipeline"
+#: Seconds between two attempts to run a stage on which another process is at work.
+INTERVAL = 0.5
 #: The processes in which this process runs DVC.
 PROCESSES = DvcProcesses()
 _FREE_GPUS: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -91,7 +93,14 @@ def perform(request: Request, jobs: int) -> Result:
             inputs = request.source.inputs
             commands = [["pull", "--force", *inputs]] if inputs else []
             commands += [repro, ["push", "--run-cache", request.stage]]
-        status, output = stack.enter_context(PROCESSES.one(folder)).do(commands, environment)
+        process = stack.enter_context(PROCESSES.one(folder))
+        status, output = process.do(commands, environment)
+        # A worker that was killed leaves its DVC process and the stage behind, which end a few seconds after it. To wait
+        # here, and not within DVC, leaves DVC's own lock to them, which they need to end.
+        deadline = time.monotonic() + PATIENCE
+        while status and in_use(output) and time.monotonic() < deadline:
+            time.sleep(INTERVAL)
+            status, output = process.do(commands, environment)
     if status:
         raise StageFailedError(request.stage, tail(output))
     return Result(time.perf_counter() - start, outcome(output))

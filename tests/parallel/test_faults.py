@@ -19,7 +19,7 @@ import pytest
 
 from tests.clones import ENVIRONMENT, Clone
 from tests.cluster import Cluster, cluster
-from tests.parallel.test_side_by_side import side_by_side
+from tests.parallel.test_side_by_side import engine, side_by_side, trivial
 from tests.waiting import LIMIT, wait_until
 
 COUNT = 12
@@ -135,6 +135,22 @@ def test_a_worker_killed_in_mid_stage(tmp_path: Path) -> None:
         told, _ = engine.communicate(timeout=LIMIT)
     assert engine.returncode == 0, told
     work.check("a worker killed in mid-stage", "another worker takes its stage", interrupted=1)
+
+
+def test_a_worker_killed_in_mid_stage_while_another_is_idle(tmp_path: Path) -> None:
+    repository, begun = tmp_path / "repository", tmp_path / "begun"
+    repository.mkdir()
+    slow = f"echo $WORKER >> {begun} && sleep 5"
+    clone = trivial(repository, {"q1": ("sleep 2", []), "q2": ("sleep 2", []), "slow": (slow, ["q1", "q2"])})
+    with cluster(tmp_path / "dask", 2) as dask:
+        command = [sys.executable, "-m", "pipeline", "repro", "--scheduler", dask.address]
+        with engine(command, repository) as running:
+            wait(running, lambda: begun.exists() and bool(begun.read_text(encoding="utf-8").strip()))
+            dask.kill(f"worker-{begun.read_text(encoding='utf-8').strip()}")  # the other one has its DVC imported
+            _, told = running.communicate(timeout=LIMIT)
+    assert running.returncode == 0, told
+    assert sorted(begun.read_text(encoding="utf-8").split()) == ["0", "1"]
+    assert clone.repro() == set()
 
 
 def test_a_scheduler_killed_and_started_again(tmp_path: Path) -> None:
