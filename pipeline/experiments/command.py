@@ -146,6 +146,9 @@ def _wanted(methods: str | None, seeds: Sequence[int] | None, experiment: Experi
     for method in chosen:
         if method not in experiment.methods:
             raise UserError(f"--methods {method}: not in this experiment; {nearest(method, experiment.methods, 40)}")
+    planned = sorted({seed for _, seed in experiment.runs})
+    if unknown := [seed for seed in seeds or () if seed not in planned]:
+        raise UserError(f"--seeds {unknown[0]}: not in this experiment, whose seeds are {', '.join(map(str, planned))}")
     found = [pair for pair in experiment.runs if pair[0] in chosen and (seeds is None or pair[1] in seeds)]
     if not found:
         raise UserError(

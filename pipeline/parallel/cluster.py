@@ -60,6 +60,11 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         return
     try:
         client = Client(scheduler, timeout=10)
+    except TypeError as error:  # of an encrypted address, where Dask lacks its certificates
+        raise UserError(
+            f"--scheduler {scheduler}: {error}; give Dask its certificates: distributed.comm.tls in its configuration, or "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the like in the environment"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler {scheduler}: no scheduler answers ({error}); start one, or correct the address"

@@ -62,6 +62,8 @@ def test_a_scheduler_that_does_not_answer_is_a_line(clone: Clone) -> None:
     clone.edit("params.yaml", "dpi: 150", "dpi: 80")
     text = one_line(side_by_side(clone, "--scheduler", "tcp://127.0.0.1:9", status=2))
     assert "--scheduler tcp://127.0.0.1:9: no scheduler answers" in text
+    text = one_line(side_by_side(clone, "--scheduler", "tls://127.0.0.1:9", status=2))
+    assert "give Dask its certificates: distributed.comm.tls" in text
 
 
 def trivial(folder: Path, stages: Mapping[str, tuple[str, Sequence[str]]]) -> Clone:
