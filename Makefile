@@ -37,8 +37,9 @@ clean: ## remove every output of the pipeline; the environment and DVC's cache s
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@rm -rf $(VENV) # one that was half made, or whose Python is gone
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+	@# Of an environment that was half made, or whose Python is gone, only what makes it look whole is removed.
+	@test ! -e $(VENV)/pyvenv.cfg || rm -f $(BIN)/python $(BIN)/python3* $(VENV)/*.stamp
+	$(PYTHON) -m venv $(VENV) || { rm -f $(BIN)/python; exit 2; }
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

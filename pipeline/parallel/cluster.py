@@ -60,7 +60,9 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
         return
     try:
         client = Client(scheduler, timeout=10)
-    except TypeError as error:  # of an encrypted address, where Dask lacks its certificates
+    except TypeError as error:
+        if not scheduler.startswith("tls://"):
+            raise
         raise UserError(
             f"--scheduler {scheduler}: {error}; give Dask its certificates: distributed.comm.tls in its configuration, or "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the like in the environment"
