@@ -44,7 +44,7 @@ def prepare(name: str, configuration: Configuration) -> Path:
 
     Raises:
         UserError: if tracked files other than outputs, params.yaml and docs/ differ from the commit, because records
-            name the commit that made them; or if a Git command fails.
+            name the commit that made them; or if Git or DVC fails.
     """
     if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
         raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
@@ -57,10 +57,7 @@ def prepare(name: str, configuration: Configuration) -> Path:
         git("clone", "--quiet", "--no-checkout", ".", str(folder))
     git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
     git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
-    cache = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    write_text(folder / ".dvc/config.local", f"[cache]\n    dir = {Path(cache).resolve()}\n")
+    _share_cache(folder)
     values: tuple[dict[str, Any], ...] = (
         configuration.params.model_dump(),
         _dumped(configuration.benchmarks),
@@ -70,6 +67,19 @@ def prepare(name: str, configuration: Configuration) -> Path:
         with whole_file(folder / f"{file}.yaml") as partial:
             YAML().dump(value, partial)
     return folder
+
+
+def _share_cache(folder: Path) -> None:
+    """Give a clone the project's DVC cache. Raises UserError if DVC does not say where that is."""
+    from configobj import ConfigObj  # with which DVC reads the file: it knows what to quote, such as # and commas
+
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace")  # noqa: S603 - DVC
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if line.strip()), "it gives no reason")
+        raise UserError(f"dvc cache dir: {reason.strip()}; fix .dvc/config or .dvc/config.local and run again")
+    written = ConfigObj({"cache": {"dir": str(Path(done.stdout.strip()).resolve())}})
+    write_text(folder / ".dvc/config.local", "\n".join(written.write()) + "\n")
 
 
 def _dumped(models: Any) -> dict[str, Any]:

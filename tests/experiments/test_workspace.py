@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config import read_configuration
 from pipeline.experiments.workspace import prepare
+from pipeline.support.errors import UserError
 from pipeline.support.git import git
 from tests.clones import Clone
 from tests.paths import ROOT
@@ -41,3 +42,22 @@ def test_the_clone_of_a_call_from_a_hook_is_what_is_checked_out(
     assert git("symbolic-ref", "HEAD") == "refs/heads/linked"
     assert git("status", "--porcelain") == ""
     assert git("rev-parse", "--abbrev-ref", "HEAD", folder=folder) == "HEAD"
+
+
+@pytest.mark.parametrize("name", ["a#b", "a,b", "a #b, 'c'"])
+def test_the_clone_has_the_cache_of_the_project_whatever_its_folder_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = project(tmp_path / name)
+    monkeypatch.chdir(mine.folder)
+    folder = prepare("small", read_configuration(ROOT))
+    told = Clone(mine.folder / folder).run("dvc", "cache", "dir").strip()
+    assert Path(told) == mine.folder / ".dvc/cache"
+
+
+def test_a_broken_configuration_of_dvc_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = project(tmp_path / "mine")
+    (mine.folder / ".dvc/config.local").write_text("[cache\n", encoding="utf-8")
+    monkeypatch.chdir(mine.folder)
+    with pytest.raises(UserError, match=r"dvc cache dir: .+; fix \.dvc/config"):
+        prepare("small", read_configuration(ROOT))
