@@ -7,7 +7,8 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pipeline.config.schema import Settings
 from pipeline.support.errors import UserError, nearest
@@ -29,7 +30,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`, both included: whole ones, if both ends are.
+    """All numbers from `low` to `high`, both included: whole ones, if both ends are of type int.
 
     Attributes:
         log: Whether the logarithm is what is spread evenly.
@@ -63,7 +64,7 @@ def read_space(assignments: Sequence[str]) -> Space:
             raise UserError(f"'{key}': unknown setting; {nearest(key, Settings.model_fields, 40)}")
         if key in space:
             raise UserError(f"'{key}' stands twice; write all its values after one {key}=")
-        space[key] = _range(assignment, text) if ".." in text else _values(assignment, text)
+        space[key] = _range(key, assignment, text) if ".." in text else _values(assignment, text)
     if not space:
         raise UserError(f"nothing to search; {HOW}")
     return space
@@ -76,7 +77,7 @@ def _values(assignment: str, text: str) -> Values:
     return Values(values)
 
 
-def _range(assignment: str, text: str) -> Range:
+def _range(key: str, assignment: str, text: str) -> Range:
     ends, _, scale = text.partition(":")
     low, high = (_value(word) for word in ends.split("..", 1))
     numbers = all(
@@ -86,7 +87,18 @@ def _range(assignment: str, text: str) -> Range:
         raise UserError(f"'{assignment}': {HOW}")
     if low >= high or (scale and low <= 0):
         raise UserError(f"'{assignment}': LOW must be below HIGH, and above 0 with :log")
+    if int not in _types(Settings.model_fields[key].annotation):  # 0..1 of a share is all that is between
+        low, high = float(low), float(high)
     return Range(low, high, bool(scale))
+
+
+def _types(declared: Any) -> set[Any]:
+    """The types that a declaration allows, such as int and None of `Count | None`."""
+    if get_origin(declared) is Annotated:
+        return _types(get_args(declared)[0])
+    if get_origin(declared) in (Union, UnionType):
+        return set().union(*map(_types, get_args(declared)))
+    return {declared}
 
 
 def _value(word: str) -> Any:

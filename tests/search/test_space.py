@@ -15,7 +15,15 @@ def test_a_grid_is_every_combination() -> None:
     ]
 
 
-def test_a_range_is_of_whole_numbers_where_its_ends_are() -> None:
+def test_a_range_is_of_whole_numbers_where_the_setting_is() -> None:
+    """Not where its ends are written as such."""
+    wholes = {
+        assignment: axis.whole
+        for assignment in ("derpp_alpha=0..1", "b=1..10:log", "epochs=1..3", "memory_batch=8..64", "passes=1..2")
+        for axis in read_space([assignment]).values()
+        if isinstance(axis, Range)
+    }
+    assert list(wholes.values()) == [False, False, True, True, True]
     space = read_space(["lr=0.001..0.1:log", "batch_size=8..64", "dropout=0..0.5"])
     assert space == {"lr": Range(0.001, 0.1, True), "batch_size": Range(8, 64, False), "dropout": Range(0, 0.5, False)}
     assert [axis.whole for axis in space.values() if isinstance(axis, Range)] == [False, True, False]
