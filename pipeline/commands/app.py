@@ -145,8 +145,11 @@ def tune(
         ),
     ] = None,
     sampler_seed: Annotated[
-        Any, typer.Option(parser=values.seed("--sampler-seed"), metavar="SEED", help="The seed of the sampler.")
-    ] = "0",
+        int | None,
+        typer.Option(
+            parser=values.seed("--sampler-seed"), metavar="SEED", help="Of the sampler, other than for a grid (0)."
+        ),
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Stop a trial that is below the median of the others after a task.")
     ] = False,

@@ -164,7 +164,7 @@ def tune(
     jobs: int | None = None,
     sampler: str = "grid",
     trials: int | None = None,
-    sampler_seed: int = 0,
+    sampler_seed: int | None = None,
     prune: bool = False,
     batch: int = BATCH,
     record: str | None = None,
@@ -178,7 +178,7 @@ def tune(
         jobs: Trainings at once; None means as many as there are cores.
         sampler: Which values are tried: one of `SAMPLERS`.
         trials: How many trials, other than for a grid; None means `TRIALS`.
-        sampler_seed: The seed of the sampler.
+        sampler_seed: The seed of the sampler, other than for a grid; None means 0.
         prune: Whether a trial is stopped that is below the median of the others.
         batch: How many trials do not look at each other's results.
         record: Name of the record; None means that of the method.
@@ -202,9 +202,11 @@ def tune(
         raise UserError("--record: would be one record for several methods; tune one at a time")
     if sampler == "grid" and trials is not None:
         raise UserError("--trials: a grid has as many trials as points; leave it out, or take --sampler tpe or random")
+    if sampler == "grid" and sampler_seed is not None:
+        raise UserError("--sampler-seed: a grid draws nothing; leave it out, or take --sampler tpe or random")
     searches = [
         Search(
-            configuration, method, space, tuple(seeds or SEEDS), sampler, sampler_seed, trials or TRIALS, prune, batch,
+            configuration, method, space, tuple(seeds or SEEDS), sampler, sampler_seed or 0, trials or TRIALS, prune, batch,
             record or method,
         )
         for method in methods

@@ -75,7 +75,7 @@ CALLS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
         "pipeline.experiments.command", "reproduce", ("a", 3, "tag,er", [1, 2], Path("f"), True, "s")
     ),
     "tune tag lr=1,2": (
-        "pipeline.search.tuning", "tune", (["tag", "lr=1,2"], None, None, None, "grid", None, 0, False, 4, None)
+        "pipeline.search.tuning", "tune", (["tag", "lr=1,2"], None, None, None, "grid", None, None, False, 4, None)
     ),
     "tune tag er b=1..2 --benchmark x --seeds 1,2 -j 3 --sampler tpe --trials 9 --sampler-seed 5 --prune --batch 2 "
     "--record r": (

@@ -92,6 +92,7 @@ def test_a_search_records_every_run_best_first_and_divergence_last(
         (["naive", "lr=1"], {"benchmark": "rotated-digit"}, "did you mean 'rotated-digits'"),
         (["naive", "tag", "lr=1"], {"record": "both"}, "one record for several methods"),
         (["naive", "lr=1"], {"trials": 3}, "a grid has as many trials as points"),
+        (["naive", "lr=1"], {"sampler_seed": 0}, "a grid draws nothing"),
         (["tag", "naive", "b=1,3"], {}, "'b': changes nothing for naive"),  # before tag, the first, runs
     ],
 )
