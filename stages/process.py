@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.support.errors import run_stage
+from pipeline.support.errors import UserError, nearest, run_stage
 
 try:
     import psutil
@@ -26,6 +26,10 @@ except ImportError:  # this is not the Python of the project's environment
 
 #: The environment variable in which DVC gives the commands that it runs the name of their stage.
 STAGE = "DVC_STAGE"
+#: The arguments that a stage takes, where these are not a method and a seed.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "plan": ("--check",), "download": (), "split": (), "summarize": (), "figures": (),
+}  # fmt: skip
 #: Names by which a process that runs DVC is recognised: DVC's command or package, a module of `pipeline.parallel`, and the
 #: process that forks stages for that module, which ends with it.
 DVC = ("dvc", "pipeline.parallel.dvc_process", "stages.forks")
@@ -39,7 +43,8 @@ def begin(module: str) -> None:
     """Prepare this process, if `module` is the one that Python runs. Call it before all other imports of a stage.
 
     It ends the process with status 143 if the DVC that started it is gone, and with a line on stderr and status 2 if
-    the sections of params.yaml that stages read themselves (compute and eigenspectrum) are wrong.
+    an argument is one that the stage does not take, or if the sections of params.yaml that stages read themselves
+    (compute and eigenspectrum) are wrong. With --help alone it prints what the stage does, and ends with status 0.
 
     Args:
         module: The `__name__` of the module that calls it.
@@ -50,7 +55,21 @@ def begin(module: str) -> None:
         run_stage(stage, lambda: _prepare(stage))
 
 
+def _refuse_unknown_arguments(stage: str) -> None:
+    """Raise UserError if a stage is given an argument that it does not take: it would run as if there were none."""
+    words = sys.argv[1:]
+    if words == ["--help"] and (told := sys.modules["__main__"].__doc__):
+        print(told.strip())
+        sys.exit()
+    if stage not in OPTIONS:
+        return
+    for word in words:
+        if word not in OPTIONS[stage]:
+            raise UserError(f"unknown argument '{word[:80]}'; {nearest(word, (*OPTIONS[stage], '--help'))}")
+
+
 def _prepare(stage: str) -> None:
+    _refuse_unknown_arguments(stage)
     if reason := arithmetic()[1]:
         print(f"{stage}: note: {reason}: compute.portable has no effect here", file=sys.stderr)
 

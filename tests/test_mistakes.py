@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,31 @@ def test_a_run_whose_table_cannot_be_written_ends_with_its_outputs_and_a_note(cl
 @pytest.mark.parametrize("arguments", [(), ("naive",), ("naive", "one")])
 def test_wrong_arguments_show_the_usage(arguments: tuple[str, ...]) -> None:
     assert "usage: " in one_line(Clone(ROOT).stage("train", *arguments, status=2))
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "told"),
+    [
+        ("plan", ("--chek",), "plan: unknown argument '--chek'; did you mean '--check'? allowed: --check, --help"),
+        ("plan", ("--check", "x"), "plan: unknown argument 'x'"),
+        ("download", ("--check",), "download: unknown argument '--check'"),
+        ("split", ("x",), "split: unknown argument 'x'; allowed: --help"),
+        ("summarize", ("-h",), "summarize: unknown argument '-h'"),
+        ("figures", ("x",), "figures: unknown argument 'x'"),
+    ],
+)
+def test_an_argument_that_a_stage_does_not_take_is_refused(
+    stage: str, arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    """In a folder without a project, where a stage that began would end with another line."""
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    (tmp_path / "pipeline").symlink_to(ROOT / "pipeline")
+    assert one_line(Clone(tmp_path).stage(stage, *arguments, status=2)).startswith(told)
+
+
+@pytest.mark.parametrize("stage", ["plan", "download", "split", "train", "eigenspectrum", "summarize", "figures"])
+def test_help_of_a_stage_says_what_it_does_and_runs_nothing(stage: str, tmp_path: Path) -> None:
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    (tmp_path / "pipeline").symlink_to(ROOT / "pipeline")
+    assert Clone(tmp_path).stage(stage, "--help").startswith(f"Stage `{stage}`: ")
+    assert {path.name for path in tmp_path.iterdir()} == {"stages", "pipeline"}
