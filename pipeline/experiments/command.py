@@ -47,6 +47,11 @@ def reproduce(
     Raises:
         UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded.
     """
+    if name is None:
+        # Not --jobs: it chooses nothing, and make passes on the JOBS of an environment.
+        of_one = {"--methods": methods, "--seeds": seeds, "--from": origin, "--scheduler": scheduler}
+        if given := [option for option, value in of_one.items() if value is not None]:
+            raise UserError(f"{', '.join(given)}: of which experiment? name one, as in: tag-pipeline reproduce NAME")
     experiments, base = read_experiments(), read_configuration()
     if name is None and report:
         renew_document(outcomes(experiments, base))
@@ -141,17 +146,17 @@ def _records(name: str, experiment: Experiment, configuration: Configuration) ->
 
 
 def _wanted(methods: str | None, seeds: Sequence[int] | None, experiment: Experiment) -> list[tuple[str, int]]:
-    """The runs of the experiment that were asked for. Raises UserError if it has none of them."""
+    """The runs of the experiment that were asked for. Raises UserError for a method or a seed that it does not have."""
     chosen = methods.split(",") if methods is not None else experiment.methods
     for method in chosen:
         if method not in experiment.methods:
             raise UserError(f"--methods {method}: not in this experiment; {nearest(method, experiment.methods, 40)}")
-    planned = sorted({seed for _, seed in experiment.runs})
-    if unknown := [seed for seed in seeds or () if seed not in planned]:
-        raise UserError(f"--seeds {unknown[0]}: not in this experiment, whose seeds are {', '.join(map(str, planned))}")
-    found = [pair for pair in experiment.runs if pair[0] in chosen and (seeds is None or pair[1] in seeds)]
-    if not found:
-        raise UserError(
-            f"--seeds {','.join(map(str, seeds or ()))}: the experiment has none of these for {', '.join(chosen)}"
-        )
-    return found
+    runs = [pair for pair in experiment.runs if pair[0] in chosen]
+    if seeds is None:
+        return runs
+    for seed in seeds:
+        if seed not in (known := {each for _, each in runs}):
+            of = f" for {', '.join(chosen)}" if methods is not None else ""
+            listed = ", ".join(map(str, sorted(known)))
+            raise UserError(f"--seeds {seed}: not in this experiment{of}; it has {listed}")
+    return [pair for pair in runs if pair[1] in seeds]

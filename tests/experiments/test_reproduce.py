@@ -193,7 +193,15 @@ def test_mistakes_are_lines(project: Clone) -> None:
     assert "experiments.yaml has no 'smal'; did you mean 'small'" in one_line(reproduce(project, "smal", status=2))
     assert "--methods er: not in this experiment" in one_line(reproduce(project, "small", "--methods", "er", status=2))
     assert "--seeds 'x': must be a whole number" in one_line(reproduce(project, "small", "--seeds", "x", status=2))
-    assert "--seeds 7: not in this experiment" in one_line(reproduce(project, "small", "--seeds", "1,7", status=2))
+    assert "--seeds 7: not in this experiment; it has 1" in one_line(
+        reproduce(project, "small", "--seeds", "1,7", status=2)
+    )
+    line = one_line(reproduce(project, "small", "--methods", "tag", "--seeds", "7", status=2))
+    assert "--seeds 7: not in this experiment for tag; it has 1" in line
+    for option, value in (("--from", "x"), ("--methods", "zzz"), ("--seeds", "7"), ("--scheduler", "x")):
+        for more in ((), ("--report",)):
+            line = one_line(reproduce(project, option, value, *more, status=2))
+            assert line.startswith(f"reproduce: {option}: of which experiment?")
     record = project.folder / "results/small/runs/naive-1.json"
     kept = record.read_bytes()
     record.write_bytes(kept[:100])
