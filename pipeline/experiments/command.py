@@ -45,7 +45,8 @@ def reproduce(
         scheduler: Address of a running Dask scheduler; None uses this machine alone.
 
     Raises:
-        UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded.
+        UserError: if a file or an argument is wrong, or if runs failed; then the finished ones have been recorded, and
+            results and document renewed if there is one.
     """
     if name is None:
         # Not --jobs: it chooses nothing, and make passes on the JOBS of an environment.
@@ -69,6 +70,7 @@ def reproduce(
     keys = _keys(experiment, configuration)
     wanted = _wanted(methods, seeds, experiment)
     missing = [pair for pair in wanted if read_record(name, *pair, keys[pair]) is None]
+    before = _records(name, experiment, configuration)
     status = 0
     if origin is not None:
         if not (origin / "runs/data.yaml").exists():
@@ -80,6 +82,11 @@ def reproduce(
     records = _records(name, experiment, configuration)
     if not records:
         raise UserError(f"{name}: no run has finished; see above, or docs/datasets.md for where its data come from")
+    if missing and not report and records.keys() == before.keys():  # what is told of them holds still
+        if status:
+            raise UserError(f"{name}: no run was added, see above; fix the cause and run again")
+        print(f"{name}: {state(experiment, records)}; no run was added")
+        return
     compared = write_results(name, experiment, configuration, records)
     renew_document(outcomes(experiments, base))
     held = sum(found.verdict == "reproduced" for found in compared)
@@ -115,8 +122,11 @@ def _run(
     """
     from pipeline.experiments.workspace import FOLDER
 
+    added = 0
     if (FOLDER / name).exists():
-        collect(FOLDER / name, name, {pair: key for pair, key in keys.items() if not read_record(name, *pair, key)})
+        added = collect(
+            FOLDER / name, name, {pair: key for pair, key in keys.items() if not read_record(name, *pair, key)}
+        )
         missing = [pair for pair in missing if not read_record(name, *pair, keys[pair])]
     if not missing:
         return 0
@@ -125,8 +135,9 @@ def _run(
     try:
         return run(folder, missing, experiment.eigenspectrum, jobs, options)
     finally:
-        collect(folder, name, {pair: keys[pair] for pair in missing})
-        if records := _records(name, experiment, configuration):
+        added += collect(folder, name, {pair: keys[pair] for pair in missing})
+        if added:
+            records = _records(name, experiment, configuration)
             save_experiment(folder, name, summarize(tables([as_run(record) for record in records.values()])["runs"]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -176,6 +177,36 @@ def test_an_eigenspectrum_of_other_parameters_or_checkpoints_is_not_taken(
     finally:
         lock.write_text(whole, encoding="utf-8")
         record.write_bytes(kept)
+
+
+def test_where_all_runs_fail_results_and_document_stay(complete: Clone) -> None:
+    """And are renewed by --report. A stand-in for the runs ends with their status."""
+    record = complete.folder / "results/small/runs/tag-1.json"
+    document, table = complete.folder / "docs/reproductions.md", complete.folder / "results/small/report.md"
+    texts = [path.read_bytes() for path in (document, table)]
+    kept = record.read_bytes()
+    workspace = complete.folder / "scratch/reproduce/small"
+    aside = workspace.with_name("aside")
+    workspace.rename(aside)
+    record.unlink()
+    complete.edit("docs/reproductions.md", "two tasks of digits", "mine")
+    mine = document.read_bytes()
+    code = (
+        "import pipeline.experiments.command as command; command.run = lambda *_: 1; "
+        "from pipeline.commands.app import main; main(['reproduce', 'small'])"
+    )
+    try:
+        told = complete.run(sys.executable, "-c", code, status=2)
+        assert "small: no run was added, see above" in one_line(told)
+        assert [path.read_bytes() for path in (document, table)] == [mine, texts[1]]
+        assert "1 of 2 runs" in reproduce(complete, "small", "--report")
+        assert document.read_bytes() not in (mine, texts[0])
+    finally:
+        record.write_bytes(kept)
+        shutil.rmtree(workspace, ignore_errors=True)
+        aside.rename(workspace)
+        reproduce(complete, "small", "--report")
+    assert [path.read_bytes() for path in (document, table)] == texts
 
 
 def test_runs_go_to_the_workers_of_a_scheduler(project: Clone, tmp_path: Path) -> None:
