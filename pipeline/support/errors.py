@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -40,9 +41,10 @@ def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
 def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run the main function of a stage or command, and report errors that the user can fix in one line on stderr.
 
-    UserError, OSError (such as a full disk or missing permission, reported with the path) and lack of memory exit with
-    status 2. Ctrl-C prints a line and exits with status 130. A closed standard output (as with `| head`) exits silently
-    with status 141, as in a shell. Any other exception is a bug of the pipeline and keeps its traceback.
+    UserError, OSError (such as a full disk or missing permission, reported with the path), lack of memory and lack of a
+    home directory exit with status 2. Ctrl-C prints a line and exits with status 130. A closed standard output (as with
+    `| head`) exits silently with status 141, as in a shell. Any other exception is a bug of the pipeline and keeps its
+    traceback.
 
     Args:
         stage: The name with which the line begins.
@@ -64,9 +66,13 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         fix = "free some space or fix the permissions there and run again"
         line = f"cannot read or write{where}: {error.strerror or error}; {fix}"
     except (MemoryError, RuntimeError) as error:
-        if not _memory_ended(error):
+        # pathlib and platformdirs (of DVC) say so where HOME is unset and the user's number has no name
+        homeless = re.search("could not determine (the )?home directory", str(error), re.IGNORECASE)
+        if not homeless and not _memory_ended(error):
             raise
         line = f"not enough memory ({' '.join(str(error).split())[:200]}); choose smaller sizes, or run less at once"
+        if homeless:
+            line = "there is no home directory, for HOME is unset and the user unknown; set HOME to a folder of yours"
     else:
         return
     print(f"{stage}: {line}", file=sys.stderr)

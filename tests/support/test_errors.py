@@ -22,6 +22,11 @@ def failing(error: Exception) -> None:
         (DivergenceError("the loss is nan"), "plan: the loss is nan\n"),
         (OSError(28, "No space left on device", "data/raw"), "data/raw: No space left on device"),
         (OSError("3 requested and 1 written"), "3 requested and 1 written"),
+        (RuntimeError("Could not determine home directory."), "plan: there is no home directory, for HOME is unset"),
+        (
+            RuntimeError("could not determine the home directory for '~/.cache/dvc', set an absolute HOME"),
+            "set HOME to",
+        ),
     ],
 )
 def test_what_a_person_can_fix_is_one_line_and_status_2(
