@@ -23,8 +23,9 @@ from pipeline.handover.spectra import Spectra
 from pipeline.parallel.clones import OUTPUTS
 from pipeline.parallel.dvc import experiment_ref, read_lock
 from pipeline.parallel.lockfile import LOCK
+from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
-from pipeline.support.files import whole_file, whole_folder, write_json, write_text
+from pipeline.support.files import whole_file, whole_folder, write_json
 from pipeline.support.git import environment, git, git_or_none, uncommitted
 
 #: The folder of the clones, one for each experiment.
@@ -71,15 +72,12 @@ def prepare(name: str, configuration: Configuration) -> Path:
 
 def _share_cache(folder: Path) -> None:
     """Give a clone the project's DVC cache. Raises UserError if DVC does not say where that is."""
-    from configobj import ConfigObj  # with which DVC reads the file: it knows what to quote, such as # and commas
-
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace")  # noqa: S603 - DVC
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.strip()), "it gives no reason")
         raise UserError(f"dvc cache dir: {reason.strip()}; fix .dvc/config or .dvc/config.local and run again")
-    written = ConfigObj({"cache": {"dir": str(Path(done.stdout.strip()).resolve())}})
-    write_text(folder / ".dvc/config.local", "\n".join(written.write()) + "\n")
+    write_dvc_config(folder, {"cache": {"dir": str(Path(done.stdout.strip()).resolve())}})
 
 
 def _dumped(models: Any) -> dict[str, Any]:

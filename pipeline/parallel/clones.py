@@ -20,9 +20,10 @@ from filelock import FileLock, Timeout
 from pipeline.parallel.dvc import open_repository
 from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.lockfile import LOCK
+from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
-from pipeline.support.git import git, uncommitted
+from pipeline.support.git import environment, git, uncommitted
 
 #: Environment variable: the folder for a worker's clones and their DVC cache; by default ~/.cache/tag-pipeline.
 VARIABLE = "TAG_CLONES"
@@ -109,9 +110,8 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
     _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", source.url, "+refs/*:refs/origin/*")
     _run(stage, "git", "-C", str(folder), "checkout", "--quiet", "--force", "--detach", source.commit)
     name, url = source.remote
-    write_text(
-        folder / ".dvc" / "config.local",
-        f"[core]\n    remote = {name}\n[cache]\n    dir = {base / 'cache'}\n['remote \"{name}\"']\n    url = {url}\n",
+    write_dvc_config(
+        folder, {"core": {"remote": name}, "cache": {"dir": str(base / "cache")}, f'remote "{name}"': {"url": url}}
     )
     if source.lock:
         write_text(folder / LOCK, source.lock)
@@ -120,7 +120,9 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
 
 
 def _run(stage: str, *command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - Git, with arguments from the client
+    done = subprocess.run(  # noqa: S603 - Git, with arguments from the client
+        command, env=environment(), capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         hint = "; push the commit there first" if "checkout" in command else ""
         raise StageFailedError(stage, tail(f"{' '.join(command)}: {done.stderr.strip()}{hint}"))

@@ -98,6 +98,10 @@ class DvcProcess:
         """Send SIGINT to the process and to everything it runs, as Ctrl-C does."""
         self._signal(signal.SIGINT)
 
+    def kill(self) -> None:
+        """Send SIGKILL to the process and to everything it runs."""
+        self._signal(signal.SIGKILL)
+
     def end(self, patience: float = PATIENCE) -> None:
         """End the process and everything it runs.
 
@@ -107,7 +111,7 @@ class DvcProcess:
             self._requests.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
-        self._signal(signal.SIGKILL)
+        self.kill()
         self._process.wait()
 
     def _signal(self, kind: signal.Signals) -> None:
@@ -166,6 +170,8 @@ class DvcProcesses:
     def end(self, for_good: bool = False) -> None:
         """End all processes and everything they run.
 
+        If this is interrupted, as by a second Ctrl-C, they are killed at once.
+
         Args:
             for_good: Whether to refuse to start others afterwards.
         """
@@ -173,11 +179,18 @@ class DvcProcesses:
             self._ended = self._ended or for_good
             every = [*self._busy, *(process for free in self._free.values() for process in free)]
             self._free.clear()
-        for process in every:
-            process.interrupt()
-        deadline = time.monotonic() + PATIENCE
-        for process in every:
-            process.end(max(0.0, deadline - time.monotonic()))
+        try:
+            for process in every:
+                process.interrupt()
+            deadline = time.monotonic() + PATIENCE
+            for process in every:
+                process.end(max(0.0, deadline - time.monotonic()))
+        except (
+            BaseException
+        ):  # a second Ctrl-C: nobody waits any longer, and a process left alive would keep Dask waiting
+            for process in every:
+                process.kill()
+            raise
 
 
 def tail(output: str) -> str:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.parallel import dvc, worker
+from pipeline.parallel import clones, dvc, worker
 from pipeline.parallel.dvc_process import DvcProcess, DvcProcesses, StageFailedError
 from pipeline.support.errors import UserError
+from pipeline.support.git import git
 from pipeline.support.scratch import Scratch
+from tests.clones import Clone
 from tests.parallel.test_side_by_side import trivial
+from tests.waiting import LIMIT
+
+#: The pipe of a process that has ended is closed when it is collected.
+PIPES = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
 @pytest.fixture
@@ -30,8 +38,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     return ended
 
 
-# The pipe of a process that has ended is closed when it is collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@PIPES
 def test_a_stage_that_another_process_is_at_work_on_is_waited_for(
     tmp_path: Path, attempts: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +73,38 @@ class Ending:
     def sleep(self, seconds: float) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@PIPES
+def test_who_interrupts_the_end_too_waits_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a second Ctrl-C does. The process is halted, so that nothing but SIGKILL ends it."""
+    processes = DvcProcesses()
+    with processes.one(tmp_path) as process:
+        os.kill(process._process.pid, signal.SIGSTOP)
+        with monkeypatch.context() as within, pytest.raises(KeyboardInterrupt):
+            within.setattr(DvcProcess, "end", interrupted)
+            processes.end()
+        assert process._process.wait(LIMIT) == -signal.SIGKILL
+
+
+def interrupted(self: DvcProcess, patience: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_clone_of_a_project_and_a_remote_whatever_their_folders_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a #b, 'c'"
+    here.mkdir()
+    trivial(here, {"a": ("true", [])})
+    shelf = here / "the shelf, or #2"
+    commit = git("rev-parse", "HEAD", folder=here)
+    monkeypatch.setenv(clones.VARIABLE, str(tmp_path / "clones"))
+    monkeypatch.setenv("GIT_DIR", str(here / ".git"))  # as in a hook
+    with clones.own_clone(clones.Source(str(here), commit, ("shelf", str(shelf))), "a") as clone:
+        told = [Clone(clone).run("dvc", "config", key).rstrip("\n") for key in ("core.remote", "remote.shelf.url")]
+        assert git("rev-parse", "HEAD", folder=clone) == commit
+    assert told == ["shelf", str(shelf)]
 
 
 def test_a_run_that_another_process_works_on_is_told_from_other_failures(tmp_path: Path) -> None:
