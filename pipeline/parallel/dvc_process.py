@@ -124,30 +124,35 @@ class DvcProcesses:
 
     def __init__(self) -> None:
         self._free: dict[Path, list[DvcProcess]] = {}
-        self._busy: set[DvcProcess] = set()
+        self._busy: dict[DvcProcess, str] = {}
         self._guard = threading.Lock()
         self._ended = False
+        self._gone: set[str] = set()
 
     @contextlib.contextmanager
-    def one(self, folder: Path) -> Iterator[DvcProcess]:
+    def one(self, folder: Path, client: str = "") -> Iterator[DvcProcess]:
         """Yield a process that works in `folder` and that nobody else uses during the block.
 
+        Args:
+            folder: The folder.
+            client: Whom it works for meanwhile, if others use this pool too; see `end_those_of`.
+
         Raises:
-            RuntimeError: if `end(for_good=True)` was called before.
+            RuntimeError: if `end(for_good=True)` or `end_those_of(client)` was called before.
         """
         with self._guard:
-            if self._ended:
+            if self._ended or client in self._gone:
                 raise RuntimeError("interrupted")
             free = self._free.setdefault(folder, [])
             process = free.pop() if free else None
             if process is None or not process.alive():
                 process = DvcProcess(folder)
-            self._busy.add(process)
+            self._busy[process] = client
         try:
             yield process
         finally:
             with self._guard:
-                self._busy.discard(process)
+                del self._busy[process]
                 if process.alive() and not self._ended:
                     free.append(process)
 
@@ -179,18 +184,30 @@ class DvcProcesses:
             self._ended = self._ended or for_good
             every = [*self._busy, *(process for free in self._free.values() for process in free)]
             self._free.clear()
-        try:
-            for process in every:
-                process.interrupt()
-            deadline = time.monotonic() + PATIENCE
-            for process in every:
-                process.end(max(0.0, deadline - time.monotonic()))
-        except (
-            BaseException
-        ):  # a second Ctrl-C: nobody waits any longer, and a process left alive would keep Dask waiting
-            for process in every:
-                process.kill()
-            raise
+        _end(every)
+
+    def end_those_of(self, client: str) -> None:
+        """End the processes that work for one client, and everything they run, and start none for it any more.
+
+        If this is interrupted, they are killed at once.
+        """
+        with self._guard:
+            self._gone.add(client)
+            its = [process for process, whose in self._busy.items() if whose == client]
+        _end(its)
+
+
+def _end(processes: Sequence[DvcProcess]) -> None:
+    try:
+        for process in processes:
+            process.interrupt()
+        deadline = time.monotonic() + PATIENCE
+        for process in processes:
+            process.end(max(0.0, deadline - time.monotonic()))
+    except BaseException:  # a second Ctrl-C: nobody waits any longer, and a process left alive would keep Dask waiting
+        for process in processes:
+            process.kill()
+        raise
 
 
 def tail(output: str) -> str:

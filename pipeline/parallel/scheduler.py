@@ -109,7 +109,7 @@ class Scheduler:
             source = self.source.to(tuple(graph.inputs[name]))
         return self.client.submit(
             work,
-            Request(name, Path.cwd(), gpu, source),
+            Request(name, Path.cwd(), gpu, source, self.client.id),
             key=f"{name} {time.time_ns()}",  # unique: another client of the scheduler may run a stage of the same name
             pure=False,
             retries=0,

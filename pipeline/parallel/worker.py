@@ -35,12 +35,14 @@ class Request:
         folder: Folder in which to run it.
         gpu: Whether it takes a GPU of its own.
         source: What the worker clones to run the stage there instead of in `folder`; None runs it in `folder`.
+        client: Id of the Dask client that asks, of which a scheduler may have several; "" if there are no others.
     """
 
     stage: str
     folder: Path
     gpu: bool = False
     source: Source | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def perform(request: Request, jobs: int) -> Result:
             inputs = request.source.inputs
             commands = [["pull", "--force", *inputs]] if inputs else []
             commands += [repro, ["push", "--run-cache", request.stage]]
-        process = stack.enter_context(PROCESSES.one(folder))
+        process = stack.enter_context(PROCESSES.one(folder, request.client))
         status, output = process.do(commands, environment)
         # A worker that was killed leaves its DVC process and the stage behind, which end a few seconds after it. To wait
         # here, and not within DVC, leaves DVC's own lock to them, which they need to end.
@@ -106,9 +108,9 @@ def perform(request: Request, jobs: int) -> Result:
     return Result(time.perf_counter() - start, outcome(output))
 
 
-def end_processes() -> None:
-    """End the DVC processes of this process, and everything they run."""
-    PROCESSES.end()
+def end_processes(client: str) -> None:
+    """End the DVC processes that work for a Dask client in this process, and everything they run."""
+    PROCESSES.end_those_of(client)
 
 
 def gpus() -> list[str]:

@@ -153,6 +153,23 @@ def test_a_worker_killed_in_mid_stage_while_another_is_idle(tmp_path: Path) -> N
     assert clone.repro() == set()
 
 
+def test_a_failure_ends_no_stage_of_another_client(tmp_path: Path) -> None:
+    mine, yours, begun = tmp_path / "mine", tmp_path / "yours", tmp_path / "begun"
+    mine.mkdir()
+    yours.mkdir()
+    wait_for_it = f"until [ -e {begun} ]; do sleep 0.1; done"
+    failing = trivial(mine, {"bad": (f"{wait_for_it}; false", [])})
+    other = trivial(yours, {"slow": (f"echo once >> {begun} && sleep 8", [])})
+    with cluster(tmp_path / "dask", 2) as dask:
+        command = [sys.executable, "-m", "pipeline", "repro", "--scheduler", dask.address]
+        with engine(command, yours) as running:
+            assert "failed: bad" in failing.run(*command, status=2)
+            _, told = running.communicate(timeout=LIMIT)
+    assert running.returncode == 0, told
+    assert begun.read_text(encoding="utf-8").split() == ["once"]
+    assert other.repro() == set()
+
+
 def test_a_scheduler_killed_and_started_again(tmp_path: Path) -> None:
     work = Work(tmp_path / "work")
     with cluster(tmp_path / "dask", 4) as dask:
