@@ -281,6 +281,10 @@ class Mlp(Network):
     hidden: Annotated[list[Width], Field(max_length=100)] = Field(description="widths of the hidden layers")
 
 
+#: The least height and width of images for the reduced ResNet-18, of which smaller ones leave nothing to pool.
+LEAST_SIDE = 25
+
+
 class ReducedResnet(Network):
     """The reduced ResNet-18 of the continual-learning experiments, for images of at least 25 pixels a side."""
 
@@ -357,6 +361,20 @@ class Benchmark(Strict):
     regimes: dict[RegimeName, Settings] = Field(default_factory=dict)
     combinations: dict[Combination, Settings] = Field(default_factory=dict)
     searched: Searched | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _images_large_enough(cls, model: Model, others: ValidationInfo) -> Model:
+        """Tell of small images of one's own here, and not after hours of other stages. The network itself checks all."""
+        for images in (others.data.get("stream"), others.data.get("dataset")):
+            if isinstance(images, ImageShape) and isinstance(model, ReducedResnet):
+                if min(images.height, images.width) < LEAST_SIDE:
+                    raise ValueError(
+                        f"resnet18-reduced needs images of at least {LEAST_SIDE}x{LEAST_SIDE} pixels, and these are brought "
+                        f"to {images.height}x{images.width}"
+                    )
+                break  # a sequence brings all to one shape
+        return model
 
 
 # --- methods.yaml

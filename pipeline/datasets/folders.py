@@ -81,9 +81,12 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     names = ("train", "test") if source.test_fraction is None else ("all",)
     numbers: _Numbers = {split: {} for split in names}
     tops: set[str] = set()
+    folders: set[str] = set()
     with quiet():
         for member in tqdm(members(source.path), desc=source.path.name, unit=" files", disable=None):
             place = _place(source, member)
+            if member.is_folder and place is None and _shown(member):
+                folders.add("/".join(_shown(member)))
             if place is None:
                 continue
             top, split, name = place
@@ -94,8 +97,20 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
             of_class = numbers[split].setdefault(name, [])
             if not member.is_folder and member.name.rpartition("/")[2] not in source.broken:
                 of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
+    if source.test_fraction is not None and tops:
+        # A bare folder might be a top folder or a class, which only the others' files tell.
+        (top,) = tops
+        beside = {folder.rpartition("/")[2] for folder in folders if folder.rpartition("/")[0] == top}
+        for name in beside - set(numbers["all"]):
+            numbers["all"][name] = []
     _check(source, numbers)
     return numbers
+
+
+def _shown(member: Member) -> list[str]:
+    """The folders and the name of a member; none if it is hidden, or left behind by a file manager."""
+    parts = [part for part in member.name.split("/") if part not in (".", "")]
+    return [] if any(part.startswith(".") or part in _LITTER for part in parts) else parts
 
 
 def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
@@ -104,8 +119,8 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
     Files beside the class folders (a README, a list of classes) are ignored. Raises UserError for a member in a
     subfolder of a class.
     """
-    parts = [part for part in member.name.split("/") if part != "."]
-    if any(part.startswith(".") or part in _LITTER for part in parts):
+    parts = _shown(member)
+    if not parts:
         return None
     folders = parts if member.is_folder else parts[:-1]
     if source.test_fraction is None:
@@ -114,8 +129,6 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
             return None
         top, split, below = folders[:at], folders[at], folders[at + 1 :]
     else:
-        # A bare folder might be a top folder or a class: classes are recognized by their files, so an empty class goes
-        # unnoticed.
         if member.is_folder or not folders:
             return None
         top, split, below = folders[:-1][:1], "all", folders[1:] or folders

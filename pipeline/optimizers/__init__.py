@@ -1,4 +1,4 @@
-"""Optimizers for a stream of tasks: TAG, RMSprop, and a builder that knows every update rule by name.
+"""Optimizers for a stream of tasks: TAG, RMSprop, Stable SGD's rate, and a builder that knows every update rule by name.
 
 TAG keeps one direction M and one second moment V for each task. Its step on task t is
 
@@ -31,6 +31,7 @@ Public members:
 - `TAG`: the optimizer above, a `torch.optim.Optimizer` for any model.
 - `RMSprop`: RMSprop whose square root is the same number on every processor.
 - `build_optimizer`: builds "sgd", "rmsprop", "adagrad", "adam" or "tag" from its name and values.
+- `stable_lr`: the learning rate of Stable SGD on each task, for `torch.optim.SGD`.
 - `begin_task`: announces the next task to any optimizer; only those that need to know of tasks react.
 
 On a CPU, every update rule of `build_optimizer` is written to give the same bits on every processor when it is given
@@ -40,7 +41,8 @@ into another project.
 
 from .build import build_optimizer
 from .rmsprop import RMSprop
+from .stable import stable_lr
 from .tag import TAG
 from .tasks import begin_task
 
-__all__ = ["TAG", "RMSprop", "begin_task", "build_optimizer"]
+__all__ = ["TAG", "RMSprop", "begin_task", "build_optimizer", "stable_lr"]

@@ -37,20 +37,18 @@ def build_optimizer(
         params: parameters or named parameters.
         name: a key of `UPDATE_RULES`: "sgd", "rmsprop", "adagrad", "adam" or "tag".
         lr: learning rate.
-        values: further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here the name of
-            a dtype, such as "bfloat16") for tag. Those left out keep the rule's defaults.
+        values: further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here also by
+            name, such as "bfloat16") for tag. Those left out keep the rule's defaults.
 
     Raises:
         ValueError: if the name is unknown, or if a value is out of the rule's range.
     """
     if name not in UPDATE_RULES:
         raise ValueError(f"unknown update rule '{name}'; choose one of {', '.join(UPDATE_RULES)}")
-    if "bank_dtype" in values:
-        dtype = getattr(torch, values["bank_dtype"], None)
+    if isinstance(named := values.get("bank_dtype"), str):
+        dtype = getattr(torch, named, None)
         if not isinstance(dtype, torch.dtype):
-            raise ValueError(
-                f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {values['bank_dtype']!r}"
-            )
+            raise ValueError(f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {named!r}")
         values["bank_dtype"] = dtype
     given: list[Any] = list(params)
     tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in given]

@@ -10,7 +10,7 @@ import torch
 from pipeline.config.plan import RunPlan
 from pipeline.config.regimes import Regime
 from pipeline.models import TaskModel
-from pipeline.optimizers import begin_task
+from pipeline.optimizers import begin_task, stable_lr
 from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
 from pipeline.training.continual import Continual
@@ -87,12 +87,7 @@ def train(
 
 
 def learning_rate(regime: Regime, lr: float, task: int) -> float:
-    """Compute the learning rate of a task under a regime.
-
-    max(lr * lr_decay^t, min(lr, min_lr)) with t = task + 1     (Stable SGD, section 5)
-
-    t counts from 1, so the first task already has the rate lr * lr_decay. The lower bound is min_lr, but never raises
-    the rate above lr. Without decay the rate is lr.
+    """Compute the learning rate of a task under a regime: that of Stable SGD if the regime decays, else `lr`.
 
     Args:
         regime: The decay and its lower bound.
@@ -101,7 +96,7 @@ def learning_rate(regime: Regime, lr: float, task: int) -> float:
     """
     if regime.min_lr is None:
         return lr
-    return max(lr * regime.lr_decay ** (task + 1), min(lr, regime.min_lr))
+    return stable_lr(lr, regime.lr_decay, task + 1, regime.min_lr)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

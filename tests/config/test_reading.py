@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import read_configuration
+from pipeline.config.schema import LEAST_SIDE
+from pipeline.models.resnet import ReducedResNet18
 from pipeline.support.errors import UserError
 from tests.conftest import edit
 
@@ -159,3 +162,24 @@ def test_a_sequence_needs_a_list_of_datasets(configured: Path) -> None:
     datasets = ("cifar10", "mnist", "svhn", "notmnist", "fashion-mnist")
     edit(configured / "benchmarks.yaml", "".join(f"    - {name}\n" for name in datasets), "    svhn\n")
     assert "5-datasets.dataset: a sequence needs a list of datasets" in line(configured)
+
+
+@pytest.mark.parametrize(("height", "refused"), [("24", True), ("25", False)])
+def test_images_of_ones_own_that_are_too_small_for_the_network_are_told_before_anything_runs(
+    configured: Path, height: str, refused: bool
+) -> None:
+    path = configured / "benchmarks.yaml"
+    (sequence,) = re.findall(r"(?ms)^5-datasets:.*?    height: 32", path.read_text(encoding="utf-8"))
+    edit(path, sequence, sequence.replace("height: 32", f"height: {height}"))
+    if refused:
+        assert "5-datasets.model: resnet18-reduced needs images of at least 25x25 pixels, and these are" in line(
+            configured
+        )
+    else:
+        assert read_configuration(configured)
+
+
+def test_the_least_side_is_that_of_the_network() -> None:
+    assert ReducedResNet18(5, image_size=(LEAST_SIDE, 40)).head.in_features
+    with pytest.raises(ValueError, match=f"at least {LEAST_SIDE}x{LEAST_SIDE} pixels"):
+        ReducedResNet18(5, image_size=(40, LEAST_SIDE - 1))

@@ -126,6 +126,18 @@ def test_an_empty_class_is_named(
         write_class_folder(ClassFolder(path, SHAPE), tmp_path)
 
 
+@pytest.mark.parametrize("form", ["folder", "tar", "zip"])
+@pytest.mark.parametrize("top", ["", "photos"])
+def test_an_empty_class_without_splits_is_named(tmp_path: Path, form: str, top: str) -> None:
+    folder = lay(tmp_path / "birds" / top, {"": {name: images(3, *SHAPE) for name in ("owl", "auk")}})
+    (folder / "kea").mkdir()
+    (folder / ".cache").mkdir()  # hidden: no class
+    path = tmp_path / "birds"
+    packed = path if form == "folder" else pack(path, tmp_path / f"birds.{form}")
+    with pytest.raises(UserError, match="kea: an empty class; add images or remove the folder"):
+        write_class_folder(ClassFolder(packed, SHAPE, 0.5), tmp_path)
+
+
 def test_one_class_is_refused(tmp_path: Path) -> None:
     folder = lay(tmp_path / "birds", {split: {"owl": images(3, *SHAPE)} for split in ("train", "test")})
     with pytest.raises(UserError, match=r"one class only \('owl'\)"):
