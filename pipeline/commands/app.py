@@ -204,6 +204,25 @@ def best(
 
 
 @command
+def compare(
+    old: Annotated[
+        str | None, typer.Argument(metavar="OLD", help="A revision of Git or a DVC experiment (default: HEAD).")
+    ] = None,
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="The same (default: the workspace).")] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="METHOD,METHOD", help="Only these methods.", autocompletion=METHODS)
+    ] = None,
+) -> None:
+    """Show what changed between two versions of the results.
+
+    The runs are paired by seed, and each change has its 95 % interval.
+    """
+    from pipeline.search.compare import compare
+
+    compare(old, new, methods)
+
+
+@command
 def record(
     name: Annotated[
         str, typer.Argument(parser=values.name("NAME"), metavar="NAME", help="Name of the folder below results/.")

@@ -274,3 +274,24 @@ def experiments() -> list[tuple[str, str]]:
     pairs = [line.split() for line in listed.splitlines()]
     # Other references below refs/exps belong to DVC itself, such as those of its queue.
     return [(ref.split("/")[-1], commit) for ref, commit in pairs if re.fullmatch(r"refs/exps/\w{2}/\w{38}/[^/]+", ref)]
+
+
+def read_at(commit: str, path: str) -> str | None:
+    """Read an output as it was at a commit, from DVC's cache or its default remote.
+
+    Args:
+        commit: Hash of the commit.
+        path: The output, or a file in one.
+
+    Returns:
+        The text; None if the commit has no such output, or if neither the cache nor the remote holds it.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        text: str = DVCFileSystem(rev=commit).read_text(path, encoding="utf-8")
+    except (OSError, DvcException, DataIndexDirError):
+        return None
+    return text

@@ -92,7 +92,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             method,
             configuration.benchmark.evaluation,
             len(configuration.params.seeds),
-            dict(_flat({"benchmark": configuration.params.benchmark, **plan, "data": data})),
+            dict(flat({"benchmark": configuration.params.benchmark, **plan, "data": data})),
             measured,
         )
 
@@ -126,10 +126,11 @@ def compare(found: Sequence[Found], metric: str) -> pd.DataFrame:
     return table.sort_values(metric, ascending=metric in LOWER, na_position="last").reset_index(drop=True)
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings, each with its keys joined by dots: optimizer.lr -> 0.1."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}{key}.")
+            yield from flat(inner, f"{prefix}{key}.")
     else:
         yield prefix.removesuffix("."), value
 

@@ -33,7 +33,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["tun"], "tag-pipeline: unknown command 'tun'; did you mean 'tune'? allowed: best, docs"),
+        (["tun"], "tag-pipeline: unknown command 'tun'; did you mean 'tune'? allowed: best, compare, docs"),
         (["--verson"], "tag-pipeline: unknown option '--verson'; "),
         (["repro", "--keep-goin"], "repro: unknown option '--keep-goin'; did you mean '--keep-going'? allowed: "),
         (["repro", "-x"], "repro: unknown option '-x'; "),
