@@ -1,4 +1,4 @@
-"""The examples of docs/tag.md, run as they stand there."""
+"""The examples of docs/tag.md and docs/stable_sgd.md, run as they stand there."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.analysis.intervals import paired_difference
 from pipeline.optimizers import TAG
 from tests.paths import ROOT
 
+SEEDS = range(101, 109)
 Stream = list[list[tuple[Tensor, Tensor]]]
 
 
@@ -20,9 +23,9 @@ class StoppedError(Exception):
     """A kill."""
 
 
-def example(section: str) -> str:
-    """The one block of Python below a heading of the page."""
-    page = (ROOT / "docs" / "tag.md").read_text(encoding="utf-8")
+def example(section: str, name: str = "tag.md") -> str:
+    """The one block of Python below a heading of a page."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     (block,) = re.findall(
         r"^```python\n(.*?)^```$", page.partition(f"\n## {section}\n")[2].partition("\n## ")[0], re.M | re.S
     )
@@ -31,7 +34,7 @@ def example(section: str) -> str:
 
 def run(code: str, **names: Any) -> dict[str, Any]:
     names |= {"torch": torch}
-    exec(compile(code, "docs/tag.md", "exec", dont_inherit=True), names)
+    exec(compile(code, "docs", "exec", dont_inherit=True), names)
     return names
 
 
@@ -90,3 +93,46 @@ def test_the_resume_of_the_page_ends_with_the_bits_of_a_run_that_never_stopped(t
     assert again.tasks == optimizer.tasks == 3
     for one, other in zip(again.state.values(), optimizer.state.values(), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_loop_of_stable_sgd_lowers_the_rate_from_task_to_task() -> None:
+    model = model_of(0, dropout=0.5)
+    model.eval()
+    rates: list[float] = []
+    model.register_forward_pre_hook(lambda *_: rates.append(names["optimizer"].param_groups[0]["lr"]))
+    names: dict[str, Any] = {"model": model, "stream": stream_of(3, 2), "torch": torch}
+    exec(compile(example("In your own code", "stable_sgd.md"), "docs", "exec", dont_inherit=True), names)
+    assert rates == pytest.approx([0.08] * 2 + [0.064] * 2 + [0.0512] * 2)
+    assert model.training
+    assert names["optimizer"].param_groups[0]["momentum"] == 0.8
+
+
+def test_the_table_of_stable_sgd_is_that_of_the_records() -> None:
+    page = (ROOT / "docs" / "stable_sgd.md").read_text(encoding="utf-8")
+    for benchmark in ("rotated-digits", "permuted-digits"):
+        folder = ROOT / "results" / "tuning" / benchmark
+        parts, batches = (pd.read_csv(folder / f"stable-{kind}.csv") for kind in ("parts", "batch-size"))
+        still, dropped = parts["lr_decay"] == 1, parts["dropout"] > 0
+        neither = best(parts[still & ~dropped])
+        assert f"| {100 * neither.mean():.1f} % |" in page
+        for chosen in (
+            parts[still & dropped],
+            parts[~still & ~dropped],
+            parts[~still & dropped],
+            batches[batches["batch_size"] == 10],
+            batches[batches["batch_size"] == 20],
+        ):
+            values = best(chosen)
+            found = paired_difference(
+                {seed: 100 * values[seed] for seed in SEEDS}, {seed: 100 * neither[seed] for seed in SEEDS}
+            )
+            assert found is not None
+            told = f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]".replace("-", "−")
+            assert f"| {100 * values.mean():.1f} % | {told} |" in page
+
+
+def best(runs: pd.DataFrame) -> pd.Series[float]:
+    """Average accuracy by seed, at the values whose mean is highest."""
+    values = [name for name in ("lr", "lr_decay", "dropout", "batch_size") if name in runs]
+    groups = [group for _, group in runs.groupby(values)]
+    return max(groups, key=lambda group: group["average_accuracy"].mean()).set_index("seed")["average_accuracy"]
