@@ -14,7 +14,8 @@ from pathlib import Path
 from pipeline.analysis.published import read_published
 from pipeline.config import read_configuration, read_run_plan
 from pipeline.figures import draw_all, read_tables
-from pipeline.report.report import as_html, as_markdown, report
+from pipeline.report.report import report
+from pipeline.report.writing import as_html, as_markdown
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import run_stage
 from pipeline.support.files import whole_folder

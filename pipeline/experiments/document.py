@@ -17,7 +17,8 @@ from pipeline.experiments.report import Records, planned
 from pipeline.experiments.together import PICTURE, Outcome, counted, fingerprint, judged, without_runs
 from pipeline.figures import published_rows
 from pipeline.figures.style import STYLE
-from pipeline.report.report import Table, difference_shown, markdown_table
+from pipeline.report.report import difference_shown
+from pipeline.report.writing import Table, markdown_table
 from pipeline.support.files import marked, whole_file, write_text
 
 DOCUMENT = Path("docs/reproductions.md")

@@ -16,7 +16,8 @@ from pipeline.config import Configuration
 from pipeline.experiments.experiments import Experiment, plans
 from pipeline.experiments.records import RESULTS, as_run
 from pipeline.figures import FIGURES, draw_all
-from pipeline.report.report import Section, Table, as_markdown, report
+from pipeline.report.report import report
+from pipeline.report.writing import Section, Table, as_markdown
 from pipeline.support.files import whole_files, write_json
 
 #: Method and seed -> record.

@@ -27,7 +27,8 @@ from pipeline.config import RunPlan
 from pipeline.experiments.experiments import Experiment
 from pipeline.experiments.records import as_run
 from pipeline.experiments.report import Records, planned, published_rows
-from pipeline.report.report import Table, difference_shown, markdown_table
+from pipeline.report.report import difference_shown
+from pipeline.report.writing import Table, markdown_table
 
 #: Place of the picture, as seen from docs/reproductions.md.
 PICTURE = "images/published_rows.png"

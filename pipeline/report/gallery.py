@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.handover.plots import SUMMARY
 from pipeline.handover.tables import read_table
-from pipeline.report.report import Table, markdown_table
+from pipeline.report.writing import Table, markdown_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import marked, whole_file, write_text
 

@@ -1,28 +1,23 @@
 """The report: what was run, the methods with confidence intervals, our results beside the published ones, the figures.
 
-It is a list of sections, which can be written as Markdown beside its figures, or as one HTML file that contains them.
+It is a list of sections; `pipeline.report.writing` writes them.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from pipeline.analysis.intervals import Estimate, estimate, paired_difference
 from pipeline.analysis.prediction import FOLLOWS_NATS, described, model_holds_until, rank_correlation
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 from pipeline.figures.style import matrix_name
+from pipeline.report.writing import CAPTIONS, Section, Table
 
 #: Column of the runs -> heading, factor, number of decimals.
 MEASURES = {
@@ -39,65 +34,6 @@ MEASURES = {
 BARRIER = 0.01
 #: The packages whose versions the report names.
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "dvc")
-
-#: Name of a figure -> its caption. The report shows figures in this order.
-CAPTIONS = {
-    "contact_sheet": "The first images of each task.",
-    "average_accuracy": "Average accuracy of the tasks learnt so far. Lines: means over the seeds; bands: one standard "
-    "deviation.",
-    "accuracy_and_forgetting": "Average accuracy and forgetting. Bars: means; dots: single runs.",
-    "paired_differences": "Average accuracy and forgetting less those of the reference, paired by seed. Dots: single seeds; "
-    "diamonds: means with their 95 % intervals.",
-    "accuracy_of_tasks": "Accuracy of each task over the stream.",
-    "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds.",
-    "stable_plastic": "Accuracy of each task, the largest eigenvalues of each task's Hessian (or the matrix that stands for "
-    "it) right after it was learnt, and the distance of the weights from those after task 1. A cross: not converged.",
-    "eigenvalues": "Largest eigenvalue of each task's Hessian (or the matrix that stands for it) right after it was learnt. "
-    "A cross: not converged in some run.",
-    "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
-    "weights since task 1 that lies in its top eigenvectors.",
-    "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
-    "model of the loss (left) and the bound of the Stable SGD paper (right). A dot: two tasks of a run; the line: "
-    "equality; in brackets the 95 % interval over runs.",
-    "loss_along_line": "Loss of task 1 on the straight line from its own weights to those at the end of the stream, mean "
-    "and one standard deviation over the seeds. Dashes: the quadratic model.",
-    "eigenvalues_of_layers": "Largest eigenvalue, by magnitude, of the block of each layer, from input to output: mean and "
-    "one standard deviation over tasks and seeds. A cross: not converged in some run.",
-    "spectral_density": "Spectral density of each task's Hessian (or the matrix that stands for it) right after it was "
-    "learnt.",
-    "alpha_heat_map": "TAG's α(t, τ), mean over tensors, steps and seeds.",
-    "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks, over the stream.",
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        headings: One for each column; the first column holds names.
-        rows: The cells, as many in each row as there are headings.
-    """
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the report.
-
-    Attributes:
-        title: Heading of the section.
-        text: Paragraphs.
-        table: A table below the text; None for none.
-        figures: Names of the figures to show, which are keys of `CAPTIONS`.
-    """
-
-    title: str
-    text: Sequence[str] = ()
-    table: Table | None = None
-    figures: Sequence[str] = ()
 
 
 def report(
@@ -340,81 +276,3 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
             f"more than {BARRIER} nats: no barrier lies between the two weights.",
         ],
     )
-
-
-def markdown_table(table: Table) -> str:
-    """Return a table in Markdown, without a newline at its end."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
-    head, *body = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows]
-    return "\n".join([head, "|---" * len(table.headings) + "|", *body])
-
-
-def as_markdown(title: str, sections: Sequence[Section]) -> str:
-    """Return the report in Markdown. It expects its figures as PNG files beside it."""
-    parts = [f"# {title}"]
-    for section in sections:
-        parts += [f"## {section.title}", *section.text]
-        parts += [markdown_table(section.table)] if section.table else []
-        for name in section.figures:
-            parts += [f"![{CAPTIONS[name]}]({name}.png)", CAPTIONS[name]]
-    return "\n\n".join(parts) + "\n"
-
-
-def _escaped(value: object) -> object:
-    """Escape as autoescape would, but write quotes as `html.escape` does: committed reports depend on those bytes."""
-    return value if hasattr(value, "__html__") else Markup(html.escape(str(value)))  # noqa: S704 - it is escaped
-
-
-_HTML = Environment(trim_blocks=True, undefined=StrictUndefined, autoescape=True, finalize=_escaped).from_string(
-    """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
-body { color: #222; line-height: 1.45; }
-table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ddd; padding: 0.35rem 0.7rem; text-align: left; white-space: nowrap; }
-th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
-td:first-child { font-weight: 600; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; }
-figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% for section in sections %}
-<h2>{{ section.title }}</h2>
-{% for text in section.text %}
-<p>{{ text }}</p>
-{% endfor %}
-{% if section.table %}
-<table><thead><tr>{% for cell in section.table.headings %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
-{%- for row in section.table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>
-{% endif %}
-{% for name in section.figures %}
-<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ pngs[name] }}"
-{#- #}><figcaption>{{ captions[name] }}</figcaption></figure>
-{% endfor %}
-{% endfor %}
-</body>
-</html>
-""",
-)
-
-
-def as_html(title: str, sections: Sequence[Section], figures: Path) -> str:
-    """Return the report as the text of one HTML file that needs no other file.
-
-    Args:
-        title: Title of the report.
-        sections: Its sections.
-        figures: Folder with the PNG files of the figures, which are embedded.
-    """
-    drawn = [name for section in sections for name in section.figures]
-    pngs = {name: base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii") for name in drawn}
-    return _HTML.render(title=title, sections=sections, captions=CAPTIONS, pngs=pngs) + "\n"

@@ -9,7 +9,8 @@ import pandas as pd
 from pipeline.analysis.intervals import estimate
 from pipeline.analysis.published import read_published
 from pipeline.config import Configuration, RunPlan, resolve_run
-from pipeline.report.report import CAPTIONS, Section, as_html, as_markdown, report
+from pipeline.report.report import report
+from pipeline.report.writing import CAPTIONS, Section, as_html, as_markdown
 from tests.configuration import project
 from tests.conftest import ROOT
 
