@@ -12,7 +12,9 @@ begin(__name__)
 import sys
 from pathlib import Path
 
-from pipeline.analysis.summary import COMPARED, read_runs, summarize, summary_table, tables
+from pipeline.analysis.runs import read_runs
+from pipeline.analysis.summary import COMPARED, summarize, summary_table
+from pipeline.analysis.tables import tables
 from pipeline.config import read_configuration
 from pipeline.handover.plots import PLOTS, SUMMARY
 from pipeline.handover.tables import check_table

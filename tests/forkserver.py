@@ -36,8 +36,8 @@ from tests.paths import ROOT
 STAGES = ("plan", "download", "split", "train", "eigenspectrum", "summarize", "figures")
 MODULES = (
     *(f"stages.{stage}" for stage in STAGES),
-    "pipeline.analysis.metrics", "pipeline.analysis.summary", "pipeline.commands.app", "pipeline.experiments.command",
-    "pipeline.figures.draw", "pipeline.models", "pipeline.parallel.command", "pipeline.parallel.dvc",
+    "pipeline.analysis.metrics", "pipeline.analysis.summary", "pipeline.analysis.tables", "pipeline.commands.app",
+    "pipeline.experiments.command", "pipeline.figures.draw", "pipeline.models", "pipeline.parallel.command", "pipeline.parallel.dvc",
     "pipeline.report.report", "pipeline.spectra.eigenspectrum", "pipeline.streams.writer", "pipeline.support.compute",
     "pipeline.support.scratch", "pipeline.training.live", "pipeline.training.loop",
     "matplotlib.backends.backend_agg", "scipy.sparse.linalg", "sklearn.datasets", "torch.fx.experimental.symbolic_shapes",

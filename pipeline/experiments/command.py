@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.analysis.summary import summarize, tables
+from pipeline.analysis.summary import summarize
+from pipeline.analysis.tables import tables
 from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
 from pipeline.experiments.document import DOCUMENT, renew_document

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.analysis.summary import RunMetrics
+from pipeline.analysis.runs import RunMetrics
 from pipeline.config import DataPlan, RunPlan
 from pipeline.config.schema import Eigenspectrum
 from pipeline.handover.documents import checked, read_document
@@ -138,5 +138,5 @@ def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, 
 
 
 def as_run(record: Mapping[str, Any]) -> RunMetrics:
-    """Convert a record to what `pipeline.analysis.summary` works on."""
+    """Convert a record to what `pipeline.analysis.tables` works on."""
     return RunMetrics(record["method"], record["seed"], record, record.get("spectrum"))

@@ -11,7 +11,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from pipeline.analysis.published import Comparison, compare, read_published
-from pipeline.analysis.summary import summarize, summary_table, tables
+from pipeline.analysis.summary import summarize, summary_table
+from pipeline.analysis.tables import tables
 from pipeline.config import Configuration
 from pipeline.experiments.experiments import Experiment, plans
 from pipeline.experiments.records import RESULTS, as_run

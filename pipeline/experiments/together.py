@@ -22,7 +22,7 @@ from pipeline.analysis.agreement import (
 )
 from pipeline.analysis.intervals import LEVEL, NEAR
 from pipeline.analysis.published import Comparison, compare, published_row, read_published
-from pipeline.analysis.summary import tables
+from pipeline.analysis.tables import tables
 from pipeline.config import RunPlan
 from pipeline.experiments.experiments import Experiment
 from pipeline.experiments.records import as_run

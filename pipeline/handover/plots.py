@@ -39,7 +39,7 @@ _METRICS = {
     "stability_gap": _missing(_FRACTION),
 }
 
-#: The tables in plots/, by file name without .csv; `pipeline.analysis.summary.tables` makes them.
+#: The tables in plots/, by file name without .csv; `pipeline.analysis.tables.tables` makes them.
 PLOTS: dict[str, Table] = {
     "runs": _of_runs((), _METRICS, least=1),
     "average_accuracy": _of_runs(("tasks_learnt",), {"tasks_learnt": _TASK, "average_accuracy": _FRACTION}, least=1),

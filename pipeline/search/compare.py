@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.analysis.intervals import Estimate, paired_difference
-from pipeline.analysis.summary import METRICS
+from pipeline.analysis.tables import METRICS
 from pipeline.config import (
     Configuration,
     read_configuration,

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline.analysis.metrics import all_metrics
-from pipeline.analysis.summary import RunMetrics, read_runs, summarize, summary_table, tables
+from pipeline.analysis.runs import RunMetrics, read_runs
+from pipeline.analysis.summary import summarize, summary_table
+from pipeline.analysis.tables import tables
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_json
 

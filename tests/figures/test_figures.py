@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.analysis.summary import RunMetrics, tables
+from pipeline.analysis.runs import RunMetrics
+from pipeline.analysis.tables import tables
 from pipeline.config.schema import Figures
 from pipeline.figures import (
     FIGURES,

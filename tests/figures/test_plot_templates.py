@@ -7,7 +7,7 @@ import json
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.analysis.summary import TABLES
+from pipeline.analysis.tables import TABLES
 from tests.conftest import ROOT
 
 TEMPLATES = sorted((ROOT / ".dvc/plots").glob("*.json"))

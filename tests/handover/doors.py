@@ -21,7 +21,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.analysis.published import read_published
-from pipeline.analysis.summary import RunMetrics, summarize, summary_table, tables
+from pipeline.analysis.runs import RunMetrics
+from pipeline.analysis.summary import summarize, summary_table
+from pipeline.analysis.tables import tables
 from pipeline.config import read_configuration, read_data_plan, read_run_plan
 from pipeline.datasets import official, pickles
 from pipeline.datasets.archives import members
