@@ -37,9 +37,9 @@ STAGES = ("plan", "download", "split", "train", "eigenspectrum", "summarize", "f
 MODULES = (
     *(f"stages.{stage}" for stage in STAGES),
     "pipeline.analysis.metrics", "pipeline.analysis.summary", "pipeline.analysis.tables", "pipeline.commands.app",
-    "pipeline.experiments.command", "pipeline.figures.draw", "pipeline.models", "pipeline.parallel.command", "pipeline.parallel.dvc",
-    "pipeline.report.report", "pipeline.spectra.eigenspectrum", "pipeline.streams.writer", "pipeline.support.compute",
-    "pipeline.support.scratch", "pipeline.training.live", "pipeline.training.loop",
+    "pipeline.experiments.command", "pipeline.figures.draw", "pipeline.models", "pipeline.parallel.command",
+    "pipeline.parallel.dvc", "pipeline.report.report", "pipeline.spectra.eigenspectrum", "pipeline.streams.writer",
+    "pipeline.support.compute", "pipeline.support.scratch", "pipeline.training.live", "pipeline.training.loop",
     "matplotlib.backends.backend_agg", "scipy.sparse.linalg", "sklearn.datasets", "torch.fx.experimental.symbolic_shapes",
     "dvc.cachemgr", "dvc.cli", "dvc.cli.parser", "dvc.commands.repro", "dvc.commands.status", "dvc.data_cloud",
     "dvc.repo.artifacts", "dvc.repo.brancher", "dvc.repo.datasets", "dvc.repo.experiments", "dvc.repo.graph",
