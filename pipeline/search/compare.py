@@ -69,20 +69,20 @@ class Version:
 
 
 def read_version(name: str | None) -> Version:
-    """Read the results of a revision or an experiment; None for the workspace.
+    """Read the results of a revision or an experiment; None or "workspace" for the workspace.
 
     Raises:
         UserError: if there is no such revision, or if its results cannot be read or are not in DVC's cache.
     """
-    if name is None:
+    if name in (None, WORKSPACE):
         configuration = read_configuration()
+        runs = read_table(RUNS, PLOTS["runs"], "run 'dvc repro'")
         if stale := _stale(configuration):
             named = ", ".join([*sorted(stale)[:3], *(["..."] if len(stale) > 3 else [])])
             print(
                 f"compare: note: the {WORKSPACE}'s results are older than its files (stale: {named}); run 'dvc repro' first",
                 file=sys.stderr,
             )
-        runs = read_table(RUNS, PLOTS["runs"], "run 'dvc repro'")
         return _version(WORKSPACE, configuration, runs)
     by_name = dict(experiments())
     commit = by_name.get(name) or git_or_none("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")

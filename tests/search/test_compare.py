@@ -100,6 +100,7 @@ def test_mistakes_are_lines(tmp_path: Path) -> None:
         return one_line(clone.run(sys.executable, "-m", "pipeline", "compare", *arguments, status=2))
 
     assert "HEAD: plots/runs.csv is not in DVC's cache; run 'dvc repro' there" in told()
+    assert "plots/runs.csv: missing; run 'dvc repro'" in told("workspace", "HEAD")
     assert "'slow': neither a revision of Git nor an experiment" in told("slow")
     locked = {"stages": {"summarize": {"outs": [{"path": "plots", "hash": "md5", "md5": "0" * 32 + ".dir"}]}}}
     (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", **locked}), encoding="utf-8")
