@@ -152,7 +152,8 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
 
 
 #: Every search of a method's own values; others (of b, of the banks' type) are named otherwise. What was searched again on
-#: a finer grid is in a record of its own, METHOD-finer. er-ring has no values of its own: it shares those of er.
+#: a finer grid, or at lower rates, is in a record of its own, METHOD-finer or METHOD-slower. er-ring has no values of its
+#: own: it shares those of er.
 SEARCHES = [
     (path.parent.name, path.stem)
     for path in sorted((ROOT / "results/tuning").glob("*/*.csv"))
@@ -163,14 +164,16 @@ SEARCHES = [
 @pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
 def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
     folder = ROOT / "results/tuning" / benchmark
-    records = [path for path in (folder / f"{method}.csv", folder / f"{method}-finer.csv") if path.exists()]
+    every = (folder / f"{method}{further}.csv" for further in ("", "-finer", "-slower"))
+    records = [path for path in every if path.exists()]
     runs = pd.concat([pd.read_csv(path) for path in records])
     keys = [str(key) for key in runs if key not in {"seed", "average_accuracy", "forgetting", "learning_accuracy"}]
     scores = [
         (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
         for _, rows in runs.groupby(keys)
     ]
-    _, winner = max((score for score in scores if score[0] == score[0]), key=lambda score: score[0])
+    highest = max(score for score, _ in scores if score == score)
+    winners = [values for score, values in scores if score > highest - 1e-9]  # two may be level
     configuration = project()
     params = configuration.params.model_copy(
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
@@ -181,7 +184,7 @@ def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, met
         for part in (resolved.optimizer, resolved.strategy, resolved.regime)
         for key, value in part.model_dump().items()
     }
-    assert {key: used[key] for key in keys} == winner
+    assert {key: used[key] for key in keys} in winners
 
 
 @pytest.mark.parametrize("benchmark", sorted(project().benchmarks))
