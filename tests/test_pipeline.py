@@ -92,12 +92,12 @@ def test_an_experiment_with_another_optimizer(clone: Clone) -> None:
     compared = clone.run(sys.executable, "-m", "pipeline", "compare")
     assert re.search(r"^naive: optimizer\.name sgd -> tag; ", compared, re.MULTILINE)
     assert re.search(r"^ +average_accuracy +[\d.]+ +[\d.]+ +[-+][\d.]+ +of one seed: none +1$", compared, re.MULTILINE)
-    assert "the same in every seed: stable-ewc" in compared
+    assert "the same in the one seed of both: stable-ewc" in compared
     clone.edit("params.yaml", "dpi: 150", "dpi: 80")
     assert "note" not in clone.run(sys.executable, "-m", "pipeline", "compare")  # no result hangs on a figure
     clone.edit("params.yaml", "  name: tag", "  name: rmsprop")
     told = clone.run(sys.executable, "-m", "pipeline", "compare")
-    assert "results are older than its files (stale: plan)" in told
+    assert "results may be older than its files: 'dvc repro' would run or restore plan\n" in told
     clone.run("git", "checkout", "--quiet", "params.yaml")
     clone.run("dvc", "plots", "show")
     page = (clone.folder / "dvc_plots/index.html").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ EVALUATE_IMAGES = "images of each task in these evaluations, evenly chosen; null
 class Regime(Strict):
     """Learning-rate decay and dropout of a method.
 
-    The learning rate of task t (from 1) is max(lr * lr_decay^t, min_lr); see `pipeline.optimizers.stable_lr`.
+    The learning rate of task t (from 1) is max(lr * lr_decay^t, min(lr, min_lr)); see `pipeline.optimizers.stable_lr`.
 
     Attributes:
         min_lr: Lower bound of a decaying learning rate, `MIN_LR` unless given. Always None if the rate does not decay.

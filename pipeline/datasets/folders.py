@@ -24,8 +24,10 @@ from pipeline.support.errors import UserError
 
 LAYOUT = "wanted are train/<class>/<image> and test/<class>/<image>"
 LAYOUT_OF_ONE = "wanted is <class>/<image>"
-#: Files that file managers leave behind; they are ignored.
-_LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
+#: What file managers, file systems and Python leave behind; it is ignored.
+_LITTER = (
+    "Thumbs.db", "desktop.ini", "__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN", "__pycache__",
+)  # fmt: skip
 
 #: {split: {class: positions of its images in the temporary file}}
 _Numbers = dict[str, dict[str, list[int]]]
@@ -100,8 +102,9 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     if source.test_fraction is not None and tops:
         # A bare folder might be a top folder or a class, which only the others' files tell.
         (top,) = tops
-        beside = {folder.rpartition("/")[2] for folder in folders if folder.rpartition("/")[0] == top}
-        for name in beside - set(numbers["all"]):
+        holding = {folder.rpartition("/")[0] for folder in folders}
+        beside = {folder.rpartition("/")[2] for folder in folders - holding if folder.rpartition("/")[0] == top}
+        for name in beside - set(numbers["all"]) - {"train", "test"}:
             numbers["all"][name] = []
     _check(source, numbers)
     return numbers

@@ -81,7 +81,7 @@ def connected(jobs: int, scheduler: str | None, gpu: bool) -> Iterator[Any]:
             yield client
         except BaseException:
             if client.status == "running":  # else the scheduler is gone, and its workers have ended with it
-                client.run(end_processes, client.id)
+                client.run(end_processes, client.id, on_error="ignore")
             raise
         finally:
             PROCESSES.end()

@@ -276,22 +276,24 @@ def experiments() -> list[tuple[str, str]]:
     return [(ref.split("/")[-1], commit) for ref, commit in pairs if re.fullmatch(r"refs/exps/\w{2}/\w{38}/[^/]+", ref)]
 
 
-def read_at(commit: str, path: str) -> str | None:
-    """Read an output as it was at a commit, from DVC's cache or its default remote.
+def read_at(commit: str, path: str) -> str:
+    """Read an output as it was at a commit, from DVC's cache or, if it is not there, its default remote.
 
     Args:
         commit: Hash of the commit.
         path: The output, or a file in one.
 
-    Returns:
-        The text; None if the commit has no such output, or if neither the cache nor the remote holds it.
+    Raises:
+        UserError: if neither holds it, or DVC cannot read the project as it was then; it ends with DVC's reason.
     """
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError
 
-    try:
-        text: str = DVCFileSystem(rev=commit).read_text(path, encoding="utf-8")
-    except (OSError, DvcException, DataIndexDirError):
-        return None
-    return text
+    reason = ""
+    # With a remote DVC makes its file system first, for which a plugin may be missing, or a password.
+    without: dict[str, Any] = {"core": {"remote": "none"}, "remote": {"none": {"url": os.devnull}}}
+    for config in (without, {}):
+        try:
+            return str(DVCFileSystem(rev=commit, config=config).read_text(path, encoding="utf-8"))
+        except Exception as error:  # of DVC, of the remote's library, or of Git
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    raise UserError(f"{path} is in neither DVC's cache nor its default remote, or cannot be read ({reason[:200]})")

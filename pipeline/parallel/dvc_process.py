@@ -153,7 +153,8 @@ class DvcProcesses:
         finally:
             with self._guard:
                 del self._busy[process]
-                if process.alive() and not self._ended:
+                # One of a client that is gone may be about to be killed.
+                if process.alive() and not self._ended and client not in self._gone:
                     free.append(process)
 
     def run(self, folder: Path, *arguments: str, restore_only: bool = False) -> tuple[int, str]:
@@ -187,14 +188,13 @@ class DvcProcesses:
         _end(every)
 
     def end_those_of(self, client: str) -> None:
-        """End the processes that work for one client, and everything they run, and start none for it any more.
-
-        If this is interrupted, they are killed at once.
-        """
+        """End the processes that work for one client, with everything they run, and idle ones; start none for it again."""
         with self._guard:
             self._gone.add(client)
+            idle = [process for free in self._free.values() for process in free]
+            self._free.clear()
             its = [process for process, whose in self._busy.items() if whose == client]
-        _end(its)
+        _end([*its, *idle])
 
 
 def _end(processes: Sequence[DvcProcess]) -> None:

@@ -108,7 +108,7 @@ def perform(request: Request, jobs: int) -> Result:
     return Result(time.perf_counter() - start, outcome(output))
 
 
-def end_processes(client: str) -> None:
+def end_processes(client: str = "") -> None:
     """End the DVC processes that work for a Dask client in this process, and everything they run."""
     PROCESSES.end_those_of(client)
 

@@ -9,6 +9,7 @@ interval of the change.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from pipeline.parallel.dvc import experiments, open_repository, read_at
 from pipeline.search.best import CONFIGURATION, flat
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import significant, write_text
-from pipeline.support.git import git_or_none
+from pipeline.support.git import git, git_or_none
 
 #: What the files on disk are called in messages and headings.
 WORKSPACE = "workspace"
@@ -50,12 +51,14 @@ class Version:
 
     Attributes:
         name: As the user named it.
+        benchmark: Name of the benchmark.
         runs: Metrics by method and seed, a row for each run.
         settings: The resolved settings of each method, flattened: optimizer.lr -> 0.1.
         common: Those that all methods share, of the data, the eigenspectrum and the arithmetic.
     """
 
     name: str
+    benchmark: str
     runs: pd.DataFrame
     settings: Mapping[str, Mapping[str, Any]]
     common: Mapping[str, Any]
@@ -64,30 +67,36 @@ class Version:
         """Return a metric of a method by seed, where it was measured."""
         if metric not in self.runs:
             return {}
-        column = self.runs[self.runs["method"] == method].set_index("seed")[metric].dropna()
+        column = self._of([method]).set_index("seed")[metric].dropna()
         return {int(seed): float(value) for seed, value in zip(column.index, column, strict=True)}
+
+    def seeds(self, methods: Sequence[str]) -> set[int]:
+        """Return the seeds that some of the methods ran with."""
+        return set(self._of(methods)["seed"])
+
+    def metrics(self, methods: Sequence[str]) -> list[str]:
+        """Return the metrics that some run of the methods has."""
+        rows = self._of(methods)
+        return [metric for metric in METRICS if metric in rows and rows[metric].notna().any()]
+
+    def _of(self, methods: Sequence[str]) -> pd.DataFrame:
+        return self.runs[self.runs["method"].isin(methods)]
 
 
 def read_version(name: str | None) -> Version:
     """Read the results of a revision or an experiment; None or "workspace" for the workspace.
 
     Raises:
-        UserError: if there is no such revision, or if its results cannot be read or are not in DVC's cache.
+        UserError: if there is no such revision, if this version of the project cannot read it, or if its results are not to
+            be had.
     """
-    if name in (None, WORKSPACE):
+    if name is None or name == WORKSPACE:
         configuration = read_configuration()
         runs = read_table(RUNS, PLOTS["runs"], "run 'dvc repro'")
         if stale := _stale(configuration):
-            named = ", ".join([*sorted(stale)[:3], *(["..."] if len(stale) > 3 else [])])
-            print(
-                f"compare: note: the {WORKSPACE}'s results are older than its files (stale: {named}); run 'dvc repro' first",
-                file=sys.stderr,
-            )
+            print(f"compare: note: the {WORKSPACE}'s results may be older than its files: {stale}", file=sys.stderr)
         return _version(WORKSPACE, configuration, runs)
-    by_name = dict(experiments())
-    commit = by_name.get(name) or git_or_none("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    if commit is None:
-        raise UserError(f"'{name[:80]}': neither a revision of Git nor an experiment; {nearest(name, by_name)}")
+    commit = _commit(name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in CONFIGURATION:
@@ -97,21 +106,40 @@ def read_version(name: str | None) -> Version:
             write_text(folder / file, text)
         try:
             configuration = read_configuration(folder)
+            write_text(folder / "runs.csv", read_at(commit, RUNS))
+            runs = read_table(folder / "runs.csv", PLOTS["runs"], "run 'dvc repro' in a checkout of it")
+            return _version(name, configuration, runs)
         except UserError as error:
-            raise UserError(f"{name}: {error} (or compare from a checkout that still reads it)") from None
-        fix = f"run 'dvc repro' there, or fetch it: dvc fetch --all-commits {RUNS}"
-        text = read_at(commit, RUNS)
-        if text is None:
-            raise UserError(f"{name}: {RUNS} is not in DVC's cache; {fix}")
-        write_text(folder / "runs.csv", text)
-        return _version(name, configuration, read_table(folder / "runs.csv", PLOTS["runs"], fix))
+            raise UserError(
+                f"{name}: {str(error).replace(f'{folder}/', '')}; it cannot be compared from here"
+            ) from None
 
 
-def _stale(configuration: Configuration) -> set[str]:
-    """The stages that would run and may change a result: not `figures`, and `plan` only if it would write other plans."""
-    with open_repository() as repository:
-        stale = repository.changed(list(repository.dependencies())) - {"figures"}
+def _commit(name: str) -> str:
+    """The hash that a revision or an experiment stands for: as in DVC, Git is asked first, then the experiments of HEAD."""
+    found = git_or_none("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if found is not None and re.fullmatch("[0-9a-f]{40,64}", found):
+        return found
+    every = experiments()
+    if not (named := [commit for other, commit in every if other == name]):
+        known = {other for other, _ in every}
+        raise UserError(f"'{name[:80]}': neither a revision of Git nor an experiment; {nearest(name, known)}")
+    if len(named) > 1:
+        head = git("rev-parse", "HEAD")
+        named = [commit for commit in named if git_or_none("rev-parse", f"{commit}^") == head] or named
+    if len(named) > 1:
+        raise UserError(f"{name}: {len(named)} experiments are called so; name one by its hash: {', '.join(named)}")
+    return named[0]
+
+
+def _stale(configuration: Configuration) -> str:
+    """Why the results may not be those of the files: stages that would run and may change a result, if there are any.
+
+    Not `figures`, and `plan` only if it would write other plans.
+    """
     try:
+        with open_repository() as repository:
+            stale = repository.changed(list(repository.dependencies())) - {"figures"}
         same = (
             all(
                 read_run_plan(f"runs/{method}.yaml").model_dump() == resolve_run(configuration, method).model_dump()
@@ -119,18 +147,22 @@ def _stale(configuration: Configuration) -> set[str]:
             )
             and read_data_plan("runs/data.yaml").model_dump() == resolve_data(configuration).model_dump()
         )
-    except UserError:
-        return stale
-    return stale - {"plan"} if same else stale
+    except UserError as error:
+        return str(error)
+    if same:
+        stale -= {"plan"}
+    named = ", ".join([*sorted(stale)[:3], *(["..."] if len(stale) > 3 else [])])
+    return f"'dvc repro' would run or restore {named}" if stale else ""
 
 
 def _version(name: str, configuration: Configuration, runs: pd.DataFrame) -> Version:
     methods = configuration.params.methods
     plans = {method: resolve_run(configuration, method).model_dump(exclude_none=True) for method in methods}
-    params = configuration.params.model_dump(include={"benchmark", "eigenspectrum", "compute"})
+    params = configuration.params.model_dump(include={"eigenspectrum", "compute"})
     common = {"data": resolve_data(configuration).model_dump(exclude_none=True), **params}
     return Version(
         name,
+        configuration.params.benchmark,
         runs,
         {method: dict(flat({k: v for k, v in plan.items() if k != "method"})) for method, plan in plans.items()},
         dict(flat(common)),
@@ -181,16 +213,20 @@ def compare(old: str | None, new: str | None, methods: str | None) -> None:
     Raises:
         UserError: as `read_version` does, or if a method is unknown, or if the two have no run in common.
     """
-    versions = read_version(old or "HEAD"), read_version(new)
-    before, after = versions
+    before, after = versions = read_version(old or "HEAD"), read_version(new)
+    if before.benchmark != after.benchmark:
+        raise UserError(
+            f"{before.name} ran {before.benchmark} and {after.name} {after.benchmark}: their seeds are no pairs; compare two "
+            "of one benchmark"
+        )
     shared = [method for method in before.settings if method in after.settings]
     chosen = methods.split(",") if methods else shared
     for method in chosen:
         if method not in shared:
             raise UserError(f"--methods {method[:80]}: not in both; {nearest(method, shared)}")
     tables = {method: differences(before, after, method) for method in chosen}
-    tables = {method: table for method, table in tables.items() if len(table)}
-    if not tables:
+    unpaired = [method for method, table in tables.items() if not len(table)]
+    if len(unpaired) == len(tables):
         raise UserError(f"{before.name} and {after.name}: no method has a seed in both; see 'dvc metrics diff'")
     print(
         f"{before.name} -> {after.name}, paired by seed, with 95 % intervals (* if they do not hold 0); "
@@ -198,45 +234,62 @@ def compare(old: str | None, new: str | None, methods: str | None) -> None:
     )
     if common := changes(before.common, after.common):
         print(f"\nfor all methods: {'; '.join(common)}")
+    same: dict[int, list[str]] = {}
     for method, table in tables.items():
         set_otherwise = changes(before.settings[method], after.settings[method])
-        if not table["equal"].all():
-            print(f"\n{method}: {'; '.join(set_otherwise) or 'the same settings'}\n{_shown(table, before, after)}")
-        elif set_otherwise:
-            print(f"\n{method}: {'; '.join(set_otherwise)}\nthe same in every seed")
-    if same := [m for m, t in tables.items() if t["equal"].all() and before.settings[m] == after.settings[m]]:
-        print(f"\nthe same in every seed: {', '.join(same)}")
-    if not methods:
-        for version, other in (versions, versions[::-1]):
-            if alone := [method for method in version.settings if method not in other.settings]:
-                print(f"\nonly in {version.name}: {', '.join(alone)}")
+        if method in unpaired:
+            continue
+        if table["equal"].all() and not set_otherwise:
+            same.setdefault(int(table["seeds"].max()), []).append(method)
+            continue
+        print(f"\n{method}: {'; '.join(set_otherwise) or 'the same settings'}")
+        seeds = int(table["seeds"].max())
+        print(f"the same in {_seeds(seeds)}" if table["equal"].all() else _shown(table, before, after))
+    for seeds, equal in same.items():
+        print(f"\nthe same in {_seeds(seeds)}: {', '.join(equal)}")
+    if unpaired:
+        print(f"\nwithout a seed in both: {', '.join(unpaired)}")
+    for version, other in (versions, versions[::-1]):
+        only = [] if methods else [f"method {method}" for method in version.settings if method not in other.settings]
+        paired = [method for method in chosen if method not in unpaired]
+        only += [f"seed {seed}" for seed in sorted(version.seeds(paired) - other.seeds(paired))]
+        only += [f"metric {metric}" for metric in version.metrics(paired) if metric not in other.metrics(paired)]
+        if only:
+            print(f"\nonly in {version.name}: {', '.join(only)}")
+
+
+def _seeds(count: int) -> str:
+    return f"all {count} seeds of both" if count > 1 else "the one seed of both"
 
 
 def _shown(table: pd.DataFrame, before: Version, after: Version) -> str:
     rows: Sequence[Mapping[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return pd.DataFrame(
+    cells = [
         [
-            {
-                "": row["metric"],
-                before.name: _number(row["metric"], row["old"]),
-                after.name: _number(row["metric"], row["new"]),
-                "change": _number(row["metric"], row["change"].mean, sign="+"),
-                "95 % interval": _interval(row["metric"], row["change"]),
-                "seeds": row["seeds"],
-            }
-            for row in rows
+            row["metric"],
+            _number(row["metric"], row["old"]),
+            _number(row["metric"], row["new"]),
+            _number(row["metric"], row["change"].mean, sign="+"),
+            _interval(row["metric"], row["change"]),
+            row["seeds"],
         ]
-    ).to_string(index=False)
+        for row in rows
+    ]
+    # As lists: a version may be called as a column is.
+    headings = ["", before.name, after.name, "change", "95 % interval", "seeds"]
+    return pd.DataFrame(cells, columns=pd.Index(headings)).to_string(index=False)
 
 
 def _number(metric: str, value: float, sign: str = "") -> str:
     if metric == NO_FRACTION:
         return f"{significant(value, 3):{sign}g}"
-    return f"{100 * value:{sign}.1f}"
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"  # + 0.0: not -0.0
 
 
 def _interval(metric: str, change: Estimate) -> str:
     if change.low is None or change.high is None:
         return "of one seed: none"
+    if change.std == 0:
+        return "equal in all seeds  "
     star = " *" if change.low > 0 or change.high < 0 else "  "
     return f"[{_number(metric, change.low, '+')}, {_number(metric, change.high, '+')}]{star}"

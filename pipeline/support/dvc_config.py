@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
 
 
@@ -14,8 +15,20 @@ def write_dvc_config(folder: Path, sections: Mapping[str, Mapping[str, str]]) ->
     Args:
         folder: The project's folder.
         sections: Each section with its values, such as `{"cache": {"dir": "/mnt/cache"}}`.
+
+    Raises:
+        UserError: if a value cannot be quoted.
     """
-    from configobj import ConfigObj  # with which DVC reads the file: it knows what to quote, such as # and commas
+    from configobj import (
+        ConfigObj,
+        ConfigObjError,
+    )  # with which DVC reads the file: it knows what to quote, such as # and commas
 
     written = ConfigObj({section: dict(values) for section, values in sections.items()})
-    write_text(folder / ".dvc" / "config.local", "\n".join(written.write()) + "\n")
+    try:
+        lines = written.write()
+    except ConfigObjError as error:
+        raise UserError(
+            f"{folder}: .dvc/config.local cannot hold this: {error}; choose simpler names of folders"
+        ) from None
+    write_text(folder / ".dvc" / "config.local", "\n".join(lines) + "\n")

@@ -131,7 +131,8 @@ def test_an_empty_class_is_named(
 def test_an_empty_class_without_splits_is_named(tmp_path: Path, form: str, top: str) -> None:
     folder = lay(tmp_path / "birds" / top, {"": {name: images(3, *SHAPE) for name in ("owl", "auk")}})
     (folder / "kea").mkdir()
-    (folder / ".cache").mkdir()  # hidden: no class
+    for name in (".cache", "lost+found", "train", "notes/drafts"):  # none of them a class without images
+        (folder / name).mkdir(parents=True)
     path = tmp_path / "birds"
     packed = path if form == "folder" else pack(path, tmp_path / f"birds.{form}")
     with pytest.raises(UserError, match="kea: an empty class; add images or remove the folder"):
