@@ -170,7 +170,8 @@ def test_every_committed_record_counts(path: Path) -> None:
     settings = settings_in(table)
     assert settings
     means = table.groupby(settings, sort=False)["average_accuracy"].apply(lambda values: values.mean(skipna=False))
-    assert means.iloc[0] == means.max()  # the best values come first
+    if means.notna().any():  # where all diverge, none is best
+        assert means.iloc[0] == means.max()  # the best values come first
     configuration = project()
     params = configuration.params.model_copy(update={"benchmark": path.parent.name})
     words = [f"{key}={','.join(dict.fromkeys(table[key]))}" for key in settings]
