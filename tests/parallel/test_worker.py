@@ -87,6 +87,26 @@ def test_who_interrupts_the_end_too_waits_no_longer(tmp_path: Path, monkeypatch:
         assert process._process.wait(LIMIT) == -signal.SIGKILL
 
 
+@PIPES
+def test_the_processes_of_a_client_that_is_gone_are_given_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that have answered and are not ended yet."""
+    processes = DvcProcesses()
+    with processes.one(tmp_path, "mine") as mine, processes.one(tmp_path, "yours") as yours:
+        with monkeypatch.context() as within:
+            within.setattr(DvcProcess, "end", lambda self, patience: None)
+            within.setattr(DvcProcess, "interrupt", lambda self: None)
+            processes.end_those_of("mine")
+        assert mine.alive()
+    with processes.one(tmp_path, "others") as other:
+        assert other is yours
+    with pytest.raises(RuntimeError, match="interrupted"), processes.one(tmp_path, "mine"):
+        pass
+    mine.end()
+    processes.end()
+
+
 def interrupted(self: DvcProcess, patience: float) -> None:
     raise KeyboardInterrupt
 
