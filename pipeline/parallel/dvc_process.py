@@ -155,7 +155,7 @@ class DvcProcesses:
                 del self._busy[process]
                 # One of a client that is gone may be about to be killed.
                 if process.alive() and not self._ended and client not in self._gone:
-                    free.append(process)
+                    self._free.setdefault(folder, []).append(process)  # `end` may have cleared it meanwhile
 
     def run(self, folder: Path, *arguments: str, restore_only: bool = False) -> tuple[int, str]:
         """Run one DVC command in `folder`; return its exit status and output.
