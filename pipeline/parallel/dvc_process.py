@@ -190,7 +190,8 @@ class DvcProcesses:
     def end_those_of(self, client: str) -> None:
         """End the processes that work for one client, with everything they run, and idle ones; start none for it again."""
         with self._guard:
-            self._gone.add(client)
+            if client:  # "" is no client, and what works for none must not be refused from now on
+                self._gone.add(client)
             idle = [process for free in self._free.values() for process in free]
             self._free.clear()
             its = [process for process, whose in self._busy.items() if whose == client]

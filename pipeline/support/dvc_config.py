@@ -19,10 +19,8 @@ def write_dvc_config(folder: Path, sections: Mapping[str, Mapping[str, str]]) ->
     Raises:
         UserError: if a value cannot be quoted.
     """
-    from configobj import (
-        ConfigObj,
-        ConfigObjError,
-    )  # with which DVC reads the file: it knows what to quote, such as # and commas
+    # DVC reads the file with it: it knows what to quote, such as # and commas.
+    from configobj import ConfigObj, ConfigObjError
 
     written = ConfigObj({section: dict(values) for section, values in sections.items()})
     try:
