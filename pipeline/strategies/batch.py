@@ -73,10 +73,25 @@ def cross_entropy_of(logits: Tensor, batch: Batch) -> Tensor:
 
 def joined(*batches: Batch) -> Batch:
     """The examples of several batches as one, in this order, with the task of each."""
-    tasks = [torch.as_tensor(batch.task, device=batch.labels.device).expand(len(batch.labels)) for batch in batches]
     return Batch(
-        torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]), torch.cat(tasks)
+        torch.cat([batch.images for batch in batches]),
+        torch.cat([batch.labels for batch in batches]),
+        torch.cat([tasks_of(batch) for batch in batches]),
     )
+
+
+def tasks_of(batch: Batch) -> Tensor:
+    """The number of the task of each example of a batch.
+
+    Args:
+        batch: n examples.
+
+    Returns:
+        (n,) int64, on the device of the batch.
+    """
+    if isinstance(batch.task, Tensor):
+        return batch.task
+    return torch.full_like(batch.labels, batch.task)  # a number that is copied to a GPU would make the host wait
 
 
 def trained(model: nn.Module) -> list[Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.strategies.batch import Batch
+from pipeline.strategies.batch import Batch, tasks_of
 
 
 class Memory(ABC):
@@ -72,7 +72,7 @@ class Memory(ABC):
             self.tasks = self.labels.clone()
         self.images[slots] = batch.images
         self.labels[slots] = batch.labels
-        self.tasks[slots] = torch.as_tensor(batch.task, device=self.tasks.device).expand(len(batch.labels))
+        self.tasks[slots] = tasks_of(batch)
 
     def _read(self, slots: Tensor) -> Batch:
         """The examples in `slots`. Raises RuntimeError if nothing was ever added."""

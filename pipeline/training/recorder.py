@@ -134,10 +134,12 @@ class Recorder:
     def _look(self) -> None:
         """Raise DivergenceError if a loss since the last check is not below `DIVERGED`."""
         first = (len(self.losses) - 1) // self.every * self.every
-        for step, loss in enumerate(self.losses[first:], start=first + 1):
-            if not loss.item() < DIVERGED:  # written so that NaN, which compares false, is caught too
+        unseen = self.losses[first:]
+        losses = torch.stack(unseen).tolist() if len(unseen) > 1 else [loss.item() for loss in unseen]  # one transfer
+        for step, loss in enumerate(losses, start=first + 1):
+            if not loss < DIVERGED:  # written so that NaN, which compares false, is caught too
                 raise DivergenceError(
-                    f"{self.method}, seed {self.seed}: the loss is {loss.item()} at task {self.tasks}, step {step}; "
+                    f"{self.method}, seed {self.seed}: the loss is {loss} at task {self.tasks}, step {step}; "
                     "choose a smaller learning rate"
                 )
 
