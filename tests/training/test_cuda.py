@@ -117,3 +117,12 @@ def test_a_model_that_was_moved_keeps_its_masks() -> None:
     moved: TaskModel = copy.deepcopy(model).to(GPU)
     batch = batch_of(random_task(1))
     torch.testing.assert_close(moved(batch.images.to(GPU), 1).cpu(), model(batch.images, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolution_is_computed_in_single_precision() -> None:
+    """TF32, PyTorch's default for convolutions, would be off by 3e-4."""
+    torch.manual_seed(0)
+    images, weights = torch.randn(10, 20, 16, 16, device=GPU), torch.randn(20, 20, 3, 3, device=GPU)
+    single = torch.nn.functional.conv2d(images, weights, padding=1).double()
+    double = torch.nn.functional.conv2d(images.double(), weights.double(), padding=1)
+    assert (single - double).norm() / double.norm() < 2e-6
