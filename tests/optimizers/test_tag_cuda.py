@@ -11,7 +11,10 @@ from torch import Tensor
 from pipeline.optimizers import TAG
 from tests.optimizers.gradients import BASES, Gradients, feed, make_gradients, make_params, run
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),  # it says so whenever it is set
+]
 
 
 def on_gpu(gradients: Gradients) -> Gradients:
@@ -34,8 +37,8 @@ def test_no_step_makes_the_host_wait(base: Any, bank_dtype: torch.dtype | None) 
         [[[gradient.cpu() for gradient in step] for step in task] for task in gradients],
     )
     optimizer = TAG(params, 0.01, base, bank_dtype=bank_dtype)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         run(optimizer, params, gradients)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -20,7 +20,10 @@ from tests.configuration import project
 from tests.conftest import run_plan
 from tests.strategies import PLANS, batch_of, network, random_task, strategy
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),  # it says so whenever it is set
+]
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -91,8 +94,8 @@ def test_no_step_makes_the_host_wait(name: str) -> None:
     for number in range(3):
         own.begin_task(on_gpu(random_task(number)))
         for step, batch in enumerate(batches[3 * number : 3 * number + 3]):
-            torch.cuda.set_sync_debug_mode("error" if step else "default")  # a first step may set things up
             try:
+                torch.cuda.set_sync_debug_mode("error" if step else "default")  # a first step may set things up
                 optimizer.zero_grad()
                 own.backward(model, batch)
                 optimizer.step()
