@@ -106,25 +106,33 @@ def _how(experiment: Experiment, records: Records) -> Section:
     commits = sorted({record["commit"][:12] for record in records.values()})
     text = [
         f"Machines: {'; '.join(machines)}. Commits: {', '.join(commits)}.",
-        *_on_gpus(experiment, records),
+        *on_gpus(records),
         "Every run is kept in runs/, with the hashes of its plan and data. A run that is missing is counted, not guessed. "
         "Seconds are those of a whole run, all evaluations included; other work on the machine may have slowed it.",
     ]
     return Section("How it was run", text, Table(["method", "table", "runs", "median seconds"], rows))
 
 
-def _on_gpus(experiment: Experiment, records: Records) -> list[str]:
-    """Which runs were made on a GPU, if any and not all were: their single numbers are not those of a CPU."""
+def on_gpus(records: Records) -> list[str]:
+    """Say which runs were made on a GPU: a run there and one on a CPU end with other single numbers.
+
+    Args:
+        records: Method and seed of each run -> its record.
+
+    Returns:
+        A sentence for each kind of GPU; none if all runs were made on a CPU.
+    """
     found: dict[str, dict[str, list[int]]] = {}
     for (method, seed), record in records.items():
-        device = record["machine"].get("device", "cpu")
-        if device != "cpu":
-            found.setdefault(device, {}).setdefault(method, []).append(seed)
-    lines = []
+        found.setdefault(record["machine"].get("device", "cpu"), {}).setdefault(method, []).append(seed)
+    on_cpus = found.pop("cpu", {})
+    sentences = []
     for device, methods in sorted(found.items()):
         named = [f"{method} ({', '.join(map(str, sorted(seeds)))})" for method, seeds in methods.items()]
-        lines.append(f"Runs on {device}, with their seeds: {', '.join(named)}. All others on a CPU.")
-    return lines
+        sentences.append(f"Runs on {device}, with their seeds: {', '.join(named)}.")
+    if sentences and on_cpus:
+        sentences[-1] += " All others on a CPU."
+    return sentences
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

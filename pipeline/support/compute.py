@@ -39,7 +39,7 @@ def prepare(compute: Compute) -> torch.device:
     torch.set_num_threads(compute.threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms() would import the compiler: seconds
     # PyTorch would also fill all memory that it takes before it writes to it: a fifteenth of a step, and no result uses it.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # By default a GPU rounds what enters a convolution to ten bits, in single precision (TF32): so would eigenvalues be.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     # Second moments that decay towards 0 become denormal numbers, on which a CPU is a hundred times slower.

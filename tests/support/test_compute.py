@@ -52,3 +52,20 @@ def faults(how: str, *channels: int) -> list[int]:
     command = [sys.executable, "-c", PASSES, how, *map(str, channels)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [int(line) for line in told.split()]
+
+
+SETTINGS = """
+import torch
+
+from pipeline.config.schema import Compute
+from pipeline.support.compute import prepare
+
+prepare(Compute(device="cpu", threads=1))
+print(torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory)
+print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+"""
+
+
+def test_a_stage_is_deterministic_in_single_precision_and_fills_no_memory_for_nothing() -> None:
+    told = subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["2", "False", "False", "False"]
