@@ -3,7 +3,8 @@
     python -m bench.gpu [--experiment NAME] [--methods naive tag er agem] [--processes 1 4 8] [--seconds 5]
 
 Each process trains the network of a published experiment with one of its methods, on random images of the stream's size, in
-the middle of the third task (strategies with a memory have filled it). What counts is the sum over the processes.
+the middle of the third task. What counts is the sum over the processes. On a CPU earlier tasks have five
+steps, so that a memory of more than 50 images a task is not full there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from pipeline.strategies import Batch, Stream, build_strategy
 from pipeline.support.compute import prepare
 
 TASKS, CLASSES, IMAGES = 3, 5, 1300
-SIZES = {"split-miniimagenet": 84}
+#: Seconds for all processes to be ready.
+TIMEOUT = 300
+SIZES = {"split-cifar100": 32, "split-cifar100-chaudhry": 32, "split-miniimagenet": 84}
 
 
 def stepper(experiment: str, method: str, device: str) -> Callable[[], None]:
@@ -40,7 +43,7 @@ def stepper(experiment: str, method: str, device: str) -> Callable[[], None]:
     place = prepare(base.params.compute.model_copy(update={"device": device}))
     classes = [list(range(task * CLASSES, (task + 1) * CLASSES)) for task in range(TASKS)]
     outputs = outputs_of_tasks(classes, plan.model.outputs)
-    size = SIZES.get(found.benchmark, 32)
+    size = SIZES[found.benchmark]
     mean = torch.full((3, size, size), 0.5) if plan.model.pixels == "mean-image" else None
     torch.manual_seed(0)
     model = build_model(plan.model, (size, size, 3), classes, plan.regime.dropout, None, mean).to(place)
@@ -86,7 +89,9 @@ def worker(options: tuple[str, str, str, float], barrier: Barrier, results: Any)
     step = stepper(experiment, method, device)
     for _ in range(20 if device != "cpu" else 3):
         step()
-    barrier.wait()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    barrier.wait(timeout=TIMEOUT)
     begun, steps = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds:
         for _ in range(10 if device != "cpu" else 1):
@@ -102,12 +107,12 @@ def rate(experiment: str, method: str, device: str, processes: int, seconds: flo
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     started = [
-        context.Process(target=worker, args=((experiment, method, device, seconds), barrier, results))
+        context.Process(target=worker, args=((experiment, method, device, seconds), barrier, results), daemon=True)
         for _ in range(processes)
     ]
     for process in started:
         process.start()
-    total: float = sum(results.get(timeout=300) for _ in started)
+    total: float = sum(results.get(timeout=TIMEOUT) for _ in started)
     for process in started:
         process.join()
     return total
@@ -120,8 +125,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["naive", "tag", "er", "agem"])
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 4, 8])
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--devices", nargs="+", default=["cpu", "cuda"])
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--devices", nargs="+", default=devices)
     given = parser.parse_args()
+    known = [name for name, experiment in read_experiments().items() if experiment.benchmark in SIZES]
+    if given.experiment not in known:
+        parser.error(f"--experiment {given.experiment}: one of {', '.join(known)}")
     print(
         f"{given.experiment}; {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}; steps a second"
     )

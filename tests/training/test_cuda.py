@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.config.schema import ReducedResnet
+from pipeline.models import TaskModel, TaskTensors, build_model
+from pipeline.strategies import Batch
+from pipeline.strategies.batch import cross_entropy
 from pipeline.streams.reader import Tasks
 from pipeline.support.compute import prepare
 from pipeline.support.scratch import Scratch
@@ -18,7 +22,7 @@ from pipeline.training.loop import train
 from pipeline.training.recorder import Record
 from tests.configuration import project
 from tests.conftest import run_plan
-from tests.strategies import PLANS, batch_of, network, random_task, strategy
+from tests.strategies import OWN, PLANS, batch_of, network, random_task, strategy
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
@@ -113,6 +117,33 @@ def test_an_update_rule_has_the_numbers_of_a_cpu(two_tasks: Tasks, optimizer: st
     on_gpu, on_cpu = train(plan, two_tasks, 1, GPU), train(plan, two_tasks, 1, CPU)
     np.testing.assert_allclose(on_gpu.train_loss, on_cpu.train_loss, rtol=2e-3, atol=2e-4)
     assert train(plan, two_tasks, 1, GPU) == on_gpu
+
+
+def learnt(device: torch.device) -> tuple[list[float], list[Tensor]]:
+    """Losses of six steps of the reduced ResNet-18, and the weights after them."""
+    torch.manual_seed(0)
+    plan = ReducedResnet(name="resnet18-reduced", outputs="task")
+    model = build_model(plan, (32, 32, 3), OWN).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    images = torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    batches = zip(torch.split(images.to(device), 10), torch.split((torch.arange(60) % 2).to(device), 10), strict=True)
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = cross_entropy(model, Batch(*batch, 0))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist(), [parameter.detach().cpu() for parameter in model.parameters()]
+
+
+def test_a_residual_network_has_the_same_bits_twice_and_the_losses_of_a_cpu() -> None:
+    """Convolutions, batch normalisation and their gradients, in the layout of the stages."""
+    losses, weights = learnt(GPU)
+    again, same = learnt(GPU)
+    assert losses == again
+    assert all(torch.equal(*pair) for pair in zip(weights, same, strict=True))
+    np.testing.assert_allclose(losses, learnt(CPU)[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_model_that_was_moved_keeps_its_masks() -> None:
