@@ -10,7 +10,9 @@ steps, so that a memory of more than 50 images a task is not full there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import queue
 import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
@@ -86,9 +88,13 @@ def stepper(experiment: str, method: str, device: str) -> Callable[[], None]:
 def worker(options: tuple[str, str, str, float], barrier: Barrier, results: Any) -> None:
     """Steps a second of one process, once all are ready."""
     experiment, method, device, seconds = options
-    step = stepper(experiment, method, device)
-    for _ in range(20 if device != "cpu" else 3):
-        step()
+    try:
+        step = stepper(experiment, method, device)
+        for _ in range(20 if device != "cpu" else 3):
+            step()
+    except BaseException:
+        barrier.abort()  # the others would wait for this one
+        raise
     if device != "cpu":
         torch.cuda.synchronize()
     barrier.wait(timeout=TIMEOUT)
@@ -112,10 +118,15 @@ def rate(experiment: str, method: str, device: str, processes: int, seconds: flo
     ]
     for process in started:
         process.start()
-    total: float = sum(results.get(timeout=TIMEOUT) for _ in started)
+    rates: list[float] = []
+    while len(rates) < processes:
+        with contextlib.suppress(queue.Empty):
+            rates.append(results.get(timeout=1))
+        if any(process.exitcode for process in started):
+            raise SystemExit(f"{method} on {device}: a process failed, see above")
     for process in started:
         process.join()
-    return total
+    return sum(rates)
 
 
 def main() -> None:
@@ -131,6 +142,9 @@ def main() -> None:
     known = [name for name, experiment in read_experiments().items() if experiment.benchmark in SIZES]
     if given.experiment not in known:
         parser.error(f"--experiment {given.experiment}: one of {', '.join(known)}")
+    methods = read_experiments()[given.experiment].methods
+    if unknown := [method for method in given.methods if method not in methods]:
+        parser.error(f"--methods {' '.join(unknown)}: {given.experiment} has {', '.join(methods)}")
     print(
         f"{given.experiment}; {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}; steps a second"
     )

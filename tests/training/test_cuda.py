@@ -35,11 +35,13 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def as_in_a_stage() -> Iterator[None]:
     """What `prepare` sets for a stage: an operation without a deterministic kernel is an error."""
-    before = torch.get_deterministic_debug_mode()
+    before, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     compute = project().params.compute.model_copy(update={"device": "cuda"})
     assert prepare(compute).type == "cuda"
     yield
     torch.set_deterministic_debug_mode(before)
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+    torch.set_flush_denormal(False)
 
 
 def trained(
