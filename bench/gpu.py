@@ -26,6 +26,7 @@ from pipeline.config.plan import resolve_run
 from pipeline.experiments.experiments import configured, read_experiments
 from pipeline.models import TaskTensors, outputs_of_tasks
 from pipeline.models.build import build_model
+from pipeline.models.inputs import layout
 from pipeline.optimizers import build_optimizer
 from pipeline.optimizers.tasks import begin_task
 from pipeline.strategies import Batch, Stream, build_strategy
@@ -66,7 +67,7 @@ def stepper(experiment: str, method: str, device: str) -> Callable[[], None]:
 
     for number in range(TASKS):
         images = torch.randint(256, (IMAGES, 3, size, size), dtype=torch.uint8).to(place)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=layout(place))
         labels = torch.tensor(outputs[number], device=place)[torch.arange(IMAGES, device=place) % CLASSES]
         task = TaskTensors(number, images, labels)
         begin_task(optimizer)

@@ -48,6 +48,7 @@ def load_task(
     """
     images, labels = tasks.split(task, split)
     pixels = _channels_second(torch.from_numpy(np.array(images)).to(device))
+    pixels = pixels.contiguous(memory_format=layout(device))
     targets = torch.tensor(outputs[task], device=device)[torch.from_numpy(np.array(labels)).to(device)]
     return TaskTensors(task, pixels, targets)
 
@@ -75,10 +76,15 @@ def mean_image(tasks: Tasks) -> Tensor:
     return _channels_second(torch.from_numpy((total / (255 * count)).astype(np.float32))[None])[0]
 
 
-def _channels_second(images: Tensor) -> Tensor:
-    """(n, height, width[, channels]) -> (n, channels, height, width).
+def layout(device: torch.device) -> torch.memory_format:
+    """The layout of images (n, channels, height, width) on a device: the one in which its convolutions are fast.
 
-    It is a view, which keeps the layout of the files, channels last: that makes convolutions on a CPU a third faster,
-    whatever the layout of their weights.
+    Channels last, as in the files, makes those of a CPU a third faster, whatever the layout of their weights. On a GPU
+    with CUDA those in single precision are faster on whole planes.
     """
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
+def _channels_second(images: Tensor) -> Tensor:
+    """A view of (n, height, width[, channels]) as (n, channels, height, width)."""
     return images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)

@@ -66,7 +66,8 @@ class Memory(ABC):
         """Put each example of `batch` into its slot; slot number `size` is the spare one."""
         if self.images is None:
             shape = (self.size + 1, *batch.images.shape[1:])
-            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # as that of the batches
+            planes = len(shape) != 4 or batch.images.is_contiguous()
+            layout = torch.contiguous_format if planes else torch.channels_last  # as that of the batches
             self.images = batch.images.new_zeros(shape).contiguous(memory_format=layout)
             self.labels = torch.zeros(self.size + 1, dtype=torch.int64, device=batch.images.device)
             self.tasks = self.labels.clone()
