@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.config.schema import ReducedResnet
 from pipeline.models import TaskModel, TaskTensors, build_model
+from pipeline.models.inputs import layout
 from pipeline.strategies import Batch
 from pipeline.strategies.batch import cross_entropy
 from pipeline.streams.reader import Tasks
@@ -121,14 +122,15 @@ def test_an_update_rule_has_the_numbers_of_a_cpu(two_tasks: Tasks, optimizer: st
     assert train(plan, two_tasks, 1, GPU) == on_gpu
 
 
-def learnt(device: torch.device) -> tuple[list[float], list[Tensor]]:
+def learnt(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[list[float], list[Tensor]]:
     """Losses of six steps of the reduced ResNet-18, and the weights after them."""
     torch.manual_seed(0)
     plan = ReducedResnet(name="resnet18-reduced", outputs="task")
-    model = build_model(plan, (32, 32, 3), OWN).to(device)
+    model = build_model(plan, (32, 32, 3), OWN).to(device, dtype)
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    images = torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    batches = zip(torch.split(images.to(device), 10), torch.split((torch.arange(60) % 2).to(device), 10), strict=True)
+    images = torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8).to(device)
+    images = images.contiguous(memory_format=layout(device))
+    batches = zip(torch.split(images, 10), torch.split((torch.arange(60) % 2).to(device), 10), strict=True)
     losses = []
     for batch in batches:
         optimizer.zero_grad()
@@ -140,12 +142,18 @@ def learnt(device: torch.device) -> tuple[list[float], list[Tensor]]:
 
 
 def test_a_residual_network_has_the_same_bits_twice_and_the_losses_of_a_cpu() -> None:
-    """Convolutions, batch normalisation and their gradients, in the layout of the stages."""
+    """Convolutions, batch normalisation and their gradients, in the layout of the stages.
+
+    Beside double precision: PyTorch's batch normalisation on a CPU sums coarsely where channels are last, which turns the
+    sign of some ReLU's input in every batch; six steps later its losses are off by a tenth.
+    """
     losses, weights = learnt(GPU)
     again, same = learnt(GPU)
     assert losses == again
     assert all(torch.equal(*pair) for pair in zip(weights, same, strict=True))
-    np.testing.assert_allclose(losses, learnt(CPU)[0], rtol=1e-3, atol=1e-4)
+    double = learnt(CPU, torch.float64)[0]
+    np.testing.assert_allclose(losses[:3], double[:3], rtol=1e-3)
+    np.testing.assert_allclose(learnt(GPU, torch.float64)[0], double, rtol=1e-8)
 
 
 def test_a_model_that_was_moved_keeps_its_masks() -> None:
