@@ -18,11 +18,12 @@ from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
 from pipeline.experiments.document import DOCUMENT, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
-from pipeline.experiments.records import Key, as_run, read_record
+from pipeline.experiments.records import Key, as_run, path_of, read_record
 from pipeline.experiments.report import Records, state, write_results
 from pipeline.experiments.together import Outcome, outcome
 from pipeline.experiments.workspace import collect, prepare, run, save_experiment
 from pipeline.support.errors import UserError, nearest
+from pipeline.support.files import write_text
 
 
 def reproduce(
@@ -41,7 +42,8 @@ def reproduce(
         jobs: Runs at once; None means as many as there are cores.
         methods: Only these methods, separated by commas; None means all.
         seeds: Only these seeds; None means all.
-        origin: Another clone of the project whose finished runs are taken, instead of running any.
+        origin: Another clone of the project, whose finished runs are taken instead of running any: its records, what an
+            unfinished `reproduce` has finished there, and its own runs.
         report: Whether to run nothing, and only renew the report from the records.
         scheduler: Address of a running Dask scheduler; None uses this machine alone.
 
@@ -74,10 +76,7 @@ def reproduce(
     before = _records(name, experiment, configuration)
     status = 0
     if origin is not None:
-        if not (origin / "runs/data.yaml").exists():
-            raise UserError(f"--from {origin}: no runs/data.yaml there; name a clone of this project that has run")
-        taken = collect(origin, name, {pair: keys[pair] for pair in missing})
-        print(f"{taken} runs taken from {origin}")
+        print(f"{_take(origin, name, {pair: keys[pair] for pair in missing})} runs taken from {origin}")
     elif missing and not report:
         status = _run(name, experiment, configuration, keys, missing, jobs or cores(), scheduler)
     records = _records(name, experiment, configuration)
@@ -95,6 +94,28 @@ def reproduce(
     print(f"{name}: {state(experiment, records)}{verdicts}; results/{name}/report.md")
     if status:
         raise UserError(f"{name}: some runs failed, see above; fix the cause and run again")
+
+
+def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
+    """Take finished runs of another clone, and return how many.
+
+    Raises UserError if that is no clone where the experiment has run, or if a file of a run is damaged.
+    """
+    from pipeline.experiments.workspace import FOLDER
+
+    places = [place for place in (origin / FOLDER / name, origin) if (place / "runs/data.yaml").exists()]
+    if not places and not path_of(name, "any", 0, origin).parent.is_dir():
+        raise UserError(f"--from {origin}: nothing of {name} there; name a clone of this project that has run it")
+    left, taken = dict(missing), 0
+    for pair, key in missing.items():
+        if read_record(name, *pair, key, origin) is not None:
+            write_text(path_of(name, *pair), path_of(name, *pair, origin).read_text(encoding="utf-8"))
+            del left[pair]
+            taken += 1
+    for place in places:
+        taken += collect(place, name, left)
+        left = {pair: key for pair, key in left.items() if read_record(name, *pair, key) is None}
+    return taken
 
 
 def outcomes(experiments: Mapping[str, Experiment], base: Configuration) -> list[Outcome]:

@@ -70,9 +70,9 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def path_of(experiment: str, method: str, seed: int) -> Path:
-    """Return the path of a run's record."""
-    return RESULTS / experiment / "runs" / f"{method}-{seed}.json"
+def path_of(experiment: str, method: str, seed: int, project: Path = Path()) -> Path:
+    """Return the path of a run's record in a project's folder; this one's if none is given."""
+    return project / RESULTS / experiment / "runs" / f"{method}-{seed}.json"
 
 
 def write_record(
@@ -115,8 +115,8 @@ def write_record(
     write_text(path, f"{{\n{lines}\n}}\n")
 
 
-def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, Any] | None:
-    """Read the record of a run.
+def read_record(experiment: str, method: str, seed: int, key: Key, project: Path = Path()) -> dict[str, Any] | None:
+    """Read the record of a run from a project's folder; this one if none is given.
 
     Returns:
         The record, with `seconds` None if they are unknown. None if there is no record, or if it was made with another
@@ -125,7 +125,7 @@ def read_record(experiment: str, method: str, seed: int, key: Key) -> dict[str, 
     Raises:
         UserError: if the file is damaged, or is the record of another method or seed.
     """
-    path = path_of(experiment, method, seed)
+    path = path_of(experiment, method, seed, project)
     if not path.exists():
         return None
     fix = "restore it from Git, or delete it to run it again"

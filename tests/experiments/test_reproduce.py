@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -113,7 +114,26 @@ def test_finished_runs_of_another_clone_are_taken(complete: Clone, tmp_path: Pat
     record.unlink()
     assert "1 runs taken" in reproduce(complete, "small", "--from", "scratch/reproduce/small")
     assert record.read_bytes() == kept
-    assert "no runs/data.yaml there" in one_line(reproduce(complete, "small", "--from", str(tmp_path), status=2))
+    assert "nothing of small there" in one_line(reproduce(complete, "small", "--from", str(tmp_path), status=2))
+
+
+def test_records_of_another_clone_are_taken_whatever_it_is_doing_now(complete: Clone, tmp_path: Path) -> None:
+    """Its next call checks the workspace out anew, so that of earlier runs only the records are left."""
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept, other = record.read_bytes(), tmp_path / "other/results/small/runs/naive-1.json"
+    other.parent.mkdir(parents=True)
+    record.rename(other)
+    assert "1 runs taken" in reproduce(complete, "small", "--from", str(tmp_path / "other"))
+    assert record.read_bytes() == kept
+
+    record.unlink()
+    other.write_bytes(re.sub(rb'"plan": "\w{8}', b'"plan": "00000000', kept))
+    assert "0 runs taken" in reproduce(complete, "small", "--from", str(tmp_path / "other"))
+    other.write_bytes(kept[:100])
+    assert f"{other}: " in one_line(reproduce(complete, "small", "--from", str(tmp_path / "other"), status=2))
+    assert not record.exists()
+    assert "1 runs taken" in reproduce(complete, "small", "--from", ".")  # its own workspace
+    assert record.read_bytes() == kept
 
 
 def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(complete: Clone) -> None:
