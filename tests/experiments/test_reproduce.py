@@ -136,6 +136,20 @@ def test_records_of_another_clone_are_taken_whatever_it_is_doing_now(complete: C
     assert record.read_bytes() == kept
 
 
+def test_the_report_names_the_runs_on_a_gpu(complete: Clone) -> None:
+    report, record = (complete.folder / "results/small" / name for name in ("report.md", "runs/naive-1.json"))
+    told, kept = report.read_bytes(), record.read_bytes()
+    try:
+        record.write_bytes(kept.replace(b'"device": "cpu"', b'"device": "NVIDIA X"'))
+        reproduce(complete, "small", "--report")
+        text = report.read_text(encoding="utf-8")
+        assert "Runs on NVIDIA X, with their seeds: naive (1). All others on a CPU.\n" in text
+    finally:
+        record.write_bytes(kept)
+    reproduce(complete, "small", "--report")
+    assert report.read_bytes() == told
+
+
 def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_for(complete: Clone) -> None:
     records = {path: path.read_bytes() for path in (complete.folder / "results/small/runs").iterdir()}
     for path in records:
