@@ -4,7 +4,7 @@
 
 Each process trains the network of a published experiment with one of its methods, on random images of the stream's size, in
 the middle of the third task. What counts is the sum over the processes. On a CPU earlier tasks have five
-steps, so that a memory of more than 50 images a task is not full there.
+steps, so that a memory of more than 50 images per task is not full there.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     if unknown := [method for method in given.methods if method not in methods]:
         parser.error(f"--methods {' '.join(unknown)}: {given.experiment} has {', '.join(methods)}")
     print(
-        f"{given.experiment}; {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}; steps a second"
+        f"{given.experiment}; {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}; steps per second"
     )
     for method in given.methods:
         words = [f"{method:>14}"]

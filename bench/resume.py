@@ -2,10 +2,10 @@
 
     python -m bench.resume [--tasks 20] [--steps 60]
 
-A stream of the size of Split CIFAR-100 (reduced ResNet-18, batch 10, 250 steps a task, random images) under TAG, whose state
-is the largest: two moments of every task learnt so far. Each task is trained for a few steps, timed, and counted as 250; the
-state is saved at its end as training does, and once more for the two minutes that a task does not last. Evaluation, which
-takes about as long again, is not counted as training.
+A stream of the size of Split CIFAR-100 (reduced ResNet-18, batch 10, 250 steps per task, random images) under TAG, whose
+state is the largest: two moments of every task learnt so far. Each task is trained for a few steps, timed, and counted as
+250; the state is saved at its end as training does, and once more for the two minutes that a task does not last.
+Evaluation, which takes about as long again, is not counted as training.
 """
 
 from __future__ import annotations

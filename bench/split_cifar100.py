@@ -3,7 +3,7 @@
     python -m bench.split_cifar100 [--jobs 2] [--method tag] [--tasks 20]
 
 The stream has the size of the real one (tasks of 2,500 training and 500 test images of 32x32) and random images, so that
-nothing is downloaded; it is trained by the same function as in the pipeline, one thread a run, `--jobs` runs side by side.
+nothing is downloaded; it is trained by the same function as in the pipeline, one thread per run, `--jobs` runs side by side.
 After each task, off the clock, a copy of the network is timed: bare forward and backward passes, which the task's own steps
 are set against, and evaluation beside plain eager inference (the default layout, a test set in one pass).
 """

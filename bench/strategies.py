@@ -4,7 +4,7 @@
 
     (forward + backward + what the strategy adds + update) / (forward + backward)
 
-20 tasks of 5 classes, batch 10, 32x32 images, SGD, five examples a class in memory. Every round times a whole step of
+20 tasks of 5 classes, batch 10, 32x32 images, SGD, five examples per class in memory. Every round times a whole step of
 every strategy, each right after a bare forward and backward of the same batch, so that a slower moment of the machine
 slows both; each ratio is the median over the rounds, with its quartiles beside it. The time at the end of a task is not
 part of it.

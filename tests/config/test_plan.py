@@ -80,7 +80,7 @@ def test_values_of_a_combination_go_with_that_update_rule_alone(configured: Path
     assert plan(configured, "tag-er").optimizer.lr == plan(configured, "tag").optimizer.lr
     edit(
         configured / "methods.yaml",
-        "er:\n  description: experience replay with 1 example a class\n  optimizer: sgd\n",
+        "er:\n  description: experience replay with 1 example per class\n  optimizer: sgd\n",
         "er:\n  description: open\n",
     )
     assert plan(configured, "er").optimizer.lr == 0.1

@@ -100,7 +100,7 @@ def test_joint_batches_mix_the_tasks_from_the_start(two_tasks: Tasks) -> None:
         for batch in batches:
             assert isinstance(batch.task, Tensor)
             assert set(batch.task.tolist()) == {0, 1}
-            assert torch.equal(batch.labels // 10, batch.task)  # ten outputs a task
+            assert torch.equal(batch.labels // 10, batch.task)  # ten outputs per task
 
 
 @pytest.mark.parametrize(("passes", "tasks"), [(1, 3), (3, 2), (6, 5)])

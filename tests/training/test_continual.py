@@ -21,7 +21,7 @@ from tests.support.test_scratch import KilledError, Mortal
 
 CPU = torch.device("cpu")
 NOISY = {"lr_decay": 0.5, "dropout": 0.3, "dropout_at_test": True}
-#: Of 1,352 training images a task.
+#: Of 1,352 training images per task.
 STEPS = 22
 
 
