@@ -28,6 +28,8 @@ from pipeline.support.errors import UserError
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 #: Largest member in bytes. No file of a supported dataset comes near this size; a larger one is a decompression bomb.
 MAX_BYTES = 1 << 30
+#: Largest header of a tar file in bytes: tarfile reads headers whole, and they hold a name and a few attributes.
+MAX_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,21 @@ def members(path: Path) -> Iterator[Member]:
     Raises:
         UserError: if `path` is neither a folder nor an archive; if the archive is missing, damaged or encrypted; if a
             folder has a dead link, a device or a folder linked in twice; or if a member of an archive is a link, a
-            device, sparse, larger than `MAX_BYTES` or has an unsafe name. The message names the culprit.
+            device, sparse, larger than `MAX_BYTES`, stored twice or has an unsafe name. The message names the culprit.
     """
     if path.is_dir():
         yield from _of_folder(path)
         return
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path}: neither a folder nor an archive; allowed: {', '.join(SUFFIXES)}")
+    seen: set[str] = set()
     with _reported(path):
-        yield from _of_zip(path) if path.suffix == ".zip" else _of_tar(path)
+        for member in _of_zip(path) if path.suffix == ".zip" else _of_tar(path):
+            # `tar -r` stores a file again; unpacked, the last one wins, while read in a row both would count.
+            if not member.is_folder and member.name in seen:
+                raise UserError(f"{path}: member '{member.name}' is stored twice; unpack it and pack it again")
+            seen.add(member.name)
+            yield member
 
 
 @contextlib.contextmanager
@@ -138,11 +146,29 @@ def _of_tar(path: Path) -> Iterator[Member]:
         _read_to_the_end(file)
 
 
+#: Types of members that describe the next one, and that tarfile reads whole.
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
 class _Entry(tarfile.TarInfo):
-    """A tar header that insists on the end-of-archive block.
+    """A tar header of bounded size that insists on the end-of-archive block.
 
     A file that lacks the block was truncated between two members, which tarfile alone would take for its normal end.
     """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Entry:
+        """Return the header in a block of bytes.
+
+        Raises:
+            tarfile.ReadError: if it announces a long name or attributes of more than `MAX_HEADER` bytes.
+        """
+        made = super().frombuf(buf, encoding, errors)
+        if made.type in _HEADERS and made.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {made.size:,} bytes")
+        return made
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Entry:

@@ -108,7 +108,10 @@ def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
         ):
             for chunk in chunks:
-                file.write(chunk)
+                try:
+                    file.write(chunk)
+                except OSError as error:  # of a full disk; it names no file, and the folder here is not the project's
+                    raise OSError(error.errno, error.strerror, str(part)) from error
                 bar.update(len(chunk))
         size = part.stat().st_size
         if total is not None and size < total:
@@ -130,21 +133,31 @@ def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | N
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url}: neither http nor https")
     asked = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - checked above
+    answer = _open(asked, have, timeout)
+    if answer is None:
+        return
+    with answer:
+        length = answer.headers.get("Content-Length", "").strip()
+        start = _first_byte(answer.headers.get("Content-Range")) if answer.status == 206 else 0
+        if start not in (0, have):
+            raise _FailedError("the server sent a different range than requested", again=False)
+        yield start, start + int(length) if length.isdecimal() else None, _chunks(answer)
+
+
+def _open(asked: urllib.request.Request, have: int, timeout: float) -> http.client.HTTPResponse | None:
+    """Open the address; None if the server answers that there is nothing beyond byte `have` (status 416)."""
     try:
-        with urllib.request.urlopen(asked, timeout=timeout) as answer:  # noqa: S310
-            length = answer.headers.get("Content-Length")
-            start = _first_byte(answer.headers.get("Content-Range")) if answer.status == 206 else 0
-            if start not in (0, have):
-                raise _FailedError("the server sent a different range than requested", again=False)
-            yield start, None if length is None else start + int(length), _chunks(answer)
+        opened: http.client.HTTPResponse = urllib.request.urlopen(asked, timeout=timeout)  # noqa: S310 - checked before
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code != 416 or not have:
-            raise _FailedError(f"HTTP {error.code} {error.reason}", again=error.code in _PASSING) from None
+        if error.code == 416 and have:
+            return None
+        raise _FailedError(f"HTTP {error.code} {error.reason}", again=error.code in _PASSING) from None
     except urllib.error.URLError as error:
         raise _FailedError(f"no connection ({error.reason})", again=True) from None
-    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:  # urllib wraps most OSErrors, but not those of the answer
         raise _FailedError(f"the connection broke ({error!r})", again=True) from None
+    return opened
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -29,6 +29,9 @@ _LITTER = (
     "Thumbs.db", "desktop.ini", "__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN", "__pycache__",
 )  # fmt: skip
 
+#: Endings of files that are certainly images.
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
 #: {split: {class: positions of its images in the temporary file}}
 _Numbers = dict[str, dict[str, list[int]]]
 
@@ -65,7 +68,7 @@ def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
 
     Raises:
         UserError: if the layout is neither of the two, a class is empty or in one split only, there are fewer than two
-            classes, or Pillow cannot read an image, which the message names.
+            classes, Pillow cannot read an image, or one lies in a folder beside train/ and test/. The message names it.
     """
     with Spool(folder / "images.spool", source.shape) as spool:
         numbers = _read(source, spool)
@@ -90,6 +93,7 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
             if member.is_folder and place is None and _shown(member):
                 folders.add("/".join(_shown(member)))
             if place is None:
+                _nothing_lost(source, member)
                 continue
             top, split, name = place
             tops.add(top)
@@ -138,6 +142,15 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
     if len(below) > 1:
         raise UserError(f"{source.path}: {member.name}: is in a subfolder of a class; {_layout(source)}")
     return "/".join(top), split, below[0]
+
+
+def _nothing_lost(source: ClassFolder, member: Member) -> None:
+    """Raise UserError for an image in a folder within another that is neither train/ nor test/, such as val/<class>/."""
+    *folders, name = _shown(member) or [""]
+    if len(folders) > 1 and not member.is_folder and name.lower().endswith(_IMAGES):
+        raise UserError(
+            f"{source.path}: {member.name}: an image that is neither in train/ nor in test/; move or remove it"
+        )
 
 
 def _layout(source: ClassFolder) -> str:

@@ -46,6 +46,8 @@ _LISTS = """
     n03584254 n03770439 n03773504 n03980874 n09256479
 """
 CLASSES = tuple(_LISTS.split())
+#: How many of them the parts have: those for training, for testing and for validation.
+PARTS = (64, 20, 16)
 #: A WordNet number. Files in other folders, such as lists of the images, are ignored.
 _CLASS = re.compile("n[0-9]{8}")
 #: SHA-256 of the 60,000 file names of the lists, without their endings, sorted and joined by newlines.
@@ -68,12 +70,12 @@ def pickles(folder: Path, train: Path, test: Path, val: Path) -> dict[str, Writt
         The shape and checksum of the splits "train" and "test".
 
     Raises:
-        UserError: if a file is damaged or not a pickle of miniImageNet.
+        UserError: if a file is damaged, not a pickle of miniImageNet, or not that part of it.
     """
     with Spool(folder / "images.spool", SHAPE) as spool:
         numbers = []
-        for path in (train, test, val):
-            images, classes = _pickle(path, SHAPE)
+        for path, count in zip((train, test, val), PARTS, strict=True):
+            images, classes = _pickle(path, SHAPE, count)
             for of_class in tqdm(classes, desc=path.name, unit=" classes", disable=None, leave=False):
                 numbers.append([spool.add(images[number]) for number in of_class])
             del images
@@ -145,7 +147,7 @@ def _write(spool: Spool, folder: Path, classes: Sequence[Sequence[int]]) -> dict
     }
 
 
-def _pickle(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[list[int]]]:
+def _pickle(path: Path, shape: tuple[int, ...], count: int) -> tuple[np.ndarray, list[list[int]]]:
     with path.open("rb") as file:
         held = load(file, str(path))
     try:
@@ -157,4 +159,9 @@ def _pickle(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[list[i
             raise ValueError("class_dict does not name each image once")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a pickle of miniImageNet ({error!r}); fetch it again") from None
+    if {len(of_class) for of_class in classes} != {PER_CLASS} or len(classes) != count:
+        raise UserError(
+            f"{path}: {len(classes)} classes and {len(images):,} images, that part of miniImageNet has {count} classes of "
+            f"{PER_CLASS}; fetch it again, under its own name"
+        )
     return images, classes

@@ -35,12 +35,17 @@ def idx(train_images: Path, train_labels: Path, test_images: Path, test_labels: 
         The splits "train" and "test"; images are (n, height, width).
 
     Raises:
-        UserError: if a file is damaged or not an IDX file of bytes.
+        UserError: if a file is damaged or not an IDX file of bytes, or there are not as many labels as images.
     """
-    return {
-        "train": (_idx(train_images, 3), _idx(train_labels, 1).astype(np.int64)),
-        "test": (_idx(test_images, 3), _idx(test_labels, 1).astype(np.int64)),
-    }
+    splits = {}
+    for split, of_images, of_labels in (("train", train_images, train_labels), ("test", test_images, test_labels)):
+        images, labels = _idx(of_images, 3), _idx(of_labels, 1)
+        if len(images) != len(labels):
+            raise UserError(
+                f"{of_labels}: {len(labels):,} labels for {len(images):,} images in {of_images.name}; {_MEND}"
+            )
+        splits[split] = (images, labels.astype(np.int64))
+    return splits
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:

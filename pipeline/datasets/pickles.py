@@ -34,7 +34,9 @@ def load(file: BinaryIO, name: str) -> Any:
         UserError: if the pickle is damaged, or names anything but arrays and plain containers.
     """
     try:
-        return _Restricted(file, encoding="latin1").load()
+        held = _Restricted(file, encoding="latin1").load()
+        _refuse_odd(held)
+        return held
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a damaged pickle can raise anything, depending on what its bytes happen to mean
@@ -47,6 +49,24 @@ def _dtype(kind: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
     if made.kind not in "biufcSU":
         raise UserError(f"holds an array of {made}, not of numbers or strings; refused")
     return made
+
+
+def _refuse_odd(held: Any) -> None:
+    """Raise UserError if an array holds anything but numbers or strings.
+
+    `_dtype` sees a dtype as it is made; the pickle may then set its flags and fields as it likes.
+    """
+    seen: set[int] = set()
+    left = [held]
+    while left:
+        value = left.pop()
+        if isinstance(value, (np.ndarray, np.generic, np.dtype)):
+            made = value if isinstance(value, np.dtype) else value.dtype
+            if made.hasobject or made.fields or made.kind not in "biufcSU":
+                raise UserError("holds an array that is not of numbers or strings; refused")
+        elif isinstance(value, (dict, list, tuple, set, frozenset)) and id(value) not in seen:
+            seen.add(id(value))
+            left += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:

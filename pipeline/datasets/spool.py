@@ -79,12 +79,12 @@ class Spool:
         return list(self._ordered(numbers, 0, 256))
 
     def _ordered(self, numbers: Iterable[int], start: int, length: int) -> Iterator[int]:
-        # Images that begin alike (a white margin) are compared by what follows, in longer pieces.
+        # Images that begin alike (a white margin) are compared by what follows, in longer and longer pieces.
         keys = sorted((self.read(number, start, length), number) for number in numbers)
         for _, group in groupby(keys, key=lambda item: item[0]):
             same = [number for _, number in group]
             if len(same) > 1 and start + length < self.size:
-                yield from self._ordered(same, start + length, 4096)
+                yield from self._ordered(same, start + length, max(4096, 2 * length))
             else:
                 yield from same
 

@@ -24,7 +24,7 @@ SHOWN = 10
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Draw the examples held out for validation: the same fraction of each class, at least one example.
+    """Draw the examples held out for validation: the same fraction of each class, at least one example and never all.
 
     Args:
         labels: (n,) labels of the training images.
@@ -33,12 +33,20 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
     Returns:
         (n,) bool, True for the examples held out.
+
+    Raises:
+        UserError: if a class has one example only.
     """
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         of_label = generator.permutation(np.flatnonzero(labels == label))
-        mask[of_label[: max(1, round(len(of_label) * fraction))]] = True
+        if len(of_label) < 2:
+            raise UserError(
+                f"benchmarks.yaml: validation_fraction: class {label} has one training image only; add images, or train "
+                "without validation"
+            )
+        mask[of_label[: min(max(1, round(len(of_label) * fraction)), len(of_label) - 1)]] = True
     return mask
 
 

@@ -104,6 +104,37 @@ def test_a_member_that_would_fill_the_memory_is_refused(
         list(members(pack(tmp_path / "data", tmp_path / f"data.{form}")))
 
 
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_is_stored_twice_is_named(tmp_path: Path, form: str) -> None:
+    """As by `tar -r`: the same image could be drawn for training and for testing."""
+    path = tmp_path / f"data.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name in ("a/one", "a/two", "a/one"):
+                zipped.writestr(name, "x")
+    else:
+        with tarfile.open(path, "w:gz" if form == "tar.gz" else "w") as archive:
+            folder = entry_of("a", tarfile.DIRTYPE)
+            for entry in (folder, entry_of("a/one"), folder, entry_of("a/two"), entry_of("./a/one")):
+                archive.addfile(entry)
+    with pytest.raises(UserError, match="member 'a/one' is stored twice"):
+        list(members(path))
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_header_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, form: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tarfile reads the header of a long name whole."""
+    with tarfile.open(tmp_path / "data.tar", "w", format=form) as archive:
+        archive.addfile(entry_of("a/" * 100 + "b" * 200))
+    assert len(list(members(tmp_path / "data.tar"))) == 1
+    monkeypatch.setattr(archives, "MAX_HEADER", 300)
+    with pytest.raises(UserError, match=r"data\.tar: damaged or not readable \(a header of [0-9]+ bytes\)"):
+        list(members(tmp_path / "data.tar"))
+
+
 @pytest.mark.parametrize("suffix", archives.SUFFIXES)
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.97])
 def test_a_truncated_archive_is_one_line(tmp_path: Path, suffix: str, keep: float) -> None:

@@ -3,9 +3,12 @@ from __future__ import annotations
 import hashlib
 import http.server
 import socket
+import ssl
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.body = BODY
         self.bodies: dict[str, bytes] = {}
         self.ranges = True
+        self.length: str | None = None
         self.asked: list[str | None] = []
 
     def url(self, name: str = "file") -> str:
@@ -52,7 +56,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(piece)))
+        self.send_header("Content-Length", server.length or str(len(piece)))
         self.end_headers()
         self.wfile.write(piece[: len(piece) // 2] if fault == "cut" else piece)
 
@@ -161,6 +165,36 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         with pytest.raises(UserError, match=r"no connection .*refused"):
             get([f"http://127.0.0.1:{taken.getsockname()[1]}/file"], tmp_path / "file")
     assert beside_the_lock(tmp_path) == []
+
+
+def test_a_length_that_is_no_number_is_only_not_shown(server: Server, tmp_path: Path) -> None:
+    server.length = "10, 10"
+    get([server.url()], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_connection_that_breaks_before_the_answer_is_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib wraps most errors of a connection in its own, but not one of TLS while it waits for the answer."""
+    opened, errors = urllib.request.urlopen, [ssl.SSLEOFError(8, "EOF occurred in violation of protocol")]
+
+    def breaking(*arguments: Any, **named: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return opened(*arguments, **named)
+
+    monkeypatch.setattr(urllib.request, "urlopen", breaking)
+    assert get([server.url()], tmp_path / "file") == [1.0]
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_of_the_cache_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        get([server.url()], tmp_path / "file")
+    assert caught.value.filename == str(tmp_path / "file.part")
 
 
 def test_only_the_web_is_read(tmp_path: Path) -> None:

@@ -151,6 +151,32 @@ def test_a_class_of_one_split_only_is_named(tmp_path: Path, splits: dict[str, di
         write_class_folder(ClassFolder(lay(tmp_path / "birds", splits), SHAPE), tmp_path)
 
 
+def test_images_beside_train_and_test_are_not_left_out(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    folder = lay(tmp_path / "birds", splits)
+    (folder / "samples").mkdir()
+    (folder / "samples" / "all.png").write_bytes(b"of the README")
+    for place in ("notes/old/list.txt", "val/owl/.hidden.png"):
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text("no image", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    write_class_folder(ClassFolder(folder, SHAPE), tmp_path / "out")
+    (folder / "val" / "owl" / "1.JPG").write_bytes(png(splits["train"]["owl"][0]))
+    with pytest.raises(UserError, match=r"birds: val/owl/1\.JPG: an image that is neither in train/ nor in test/"):
+        write_class_folder(ClassFolder(folder, SHAPE), tmp_path / "out")
+
+
+def test_equal_images_of_many_pixels_are_sorted(tmp_path: Path) -> None:
+    """Each look at longer pieces is a call of a function, of which Python allows a thousand."""
+    with Spool(tmp_path / "images", (1500, 1500, 3)) as spool:
+        image = np.zeros(spool.shape, np.uint8)
+        numbers = [spool.add(image), spool.add(image)]
+        image[-1, -1, -1] = 1
+        numbers = [spool.add(image), *numbers]
+        assert spool.ordered(numbers) == [0, 1, 2]
+
+
 def test_a_folder_without_test_images_is_told_of_the_fraction(
     tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
 ) -> None:

@@ -48,6 +48,16 @@ def test_a_damaged_idx_file_is_named(tmp_path: Path) -> None:
         official.idx(cut, labels, cut, labels)
 
 
+def test_a_label_file_of_other_images_is_named(tmp_path: Path) -> None:
+    images = write_idx(tmp_path / "images", np.zeros((5, 4, 3), np.uint8))
+    labels = write_idx(tmp_path / "labels", np.arange(5, dtype=np.uint8))
+    fewer = write_idx(tmp_path / "fewer", np.arange(3, dtype=np.uint8))
+    with pytest.raises(UserError, match="fewer: 3 labels for 5 images in images"):
+        official.idx(images, fewer, images, labels)
+    with pytest.raises(UserError, match="fewer: 3 labels for 5 images in images"):
+        official.idx(images, labels, images, fewer)
+
+
 def cifar(tmp_path: Path, names: list[str], key: str) -> tuple[Path, np.ndarray]:
     """An archive as CIFAR's authors lay it, with ten images a file; the images, channels last."""
     images = GENERATOR.integers(0, 256, (len(names), 10, 32, 32, 3), np.uint8)
@@ -114,6 +124,14 @@ def mini_file(path: Path, classes: int, protocol: int = 2, changes: dict[str, ob
     return images
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A miniImageNet of parts of three, two and one classes of five images."""
+    monkeypatch.setattr(miniimagenet, "PARTS", (3, 2, 1))
+    monkeypatch.setattr(miniimagenet, "PER_CLASS", 5)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_miniimagenet_joins_train_test_val_and_trains_on_the_first_four_fifths(tmp_path: Path, protocol: int) -> None:
     paths = [tmp_path / name for name in ("train", "test", "val")]
@@ -146,6 +164,23 @@ def test_a_pickle_that_is_not_of_miniimagenet_is_named(tmp_path: Path, changes: 
     with pytest.raises(UserError, match=r"mini\.pkl: not a pickle of miniImageNet"):
         miniimagenet.pickles(tmp_path, *[tmp_path / "mini.pkl"] * 3)
     assert not (tmp_path / "images.spool").exists()
+
+
+@pytest.mark.usefixtures("few")
+def test_pickles_of_miniimagenet_under_each_others_names_are_refused(tmp_path: Path) -> None:
+    """Their classes would be numbered otherwise, and so lie in other tasks."""
+    train, test, val = (tmp_path / name for name in ("train", "test", "val"))
+    for path, classes in ((train, 3), (test, 1), (val, 2)):
+        mini_file(path, classes)
+    with pytest.raises(UserError, match="test: 1 classes and 5 images, that part of miniImageNet has 2 classes of 5"):
+        miniimagenet.pickles(tmp_path, train, test, val)
+
+
+def test_a_pickle_of_a_part_of_miniimagenet_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miniimagenet, "PARTS", (2, 2, 2))
+    mini_file(tmp_path / "mini.pkl", 2)
+    with pytest.raises(UserError, match=r"mini\.pkl: 2 classes and 10 images, that part .* has 2 classes of 600"):
+        miniimagenet.pickles(tmp_path, *[tmp_path / "mini.pkl"] * 3)
 
 
 def test_a_pickle_of_miniimagenet_that_would_run_code_is_refused(tmp_path: Path) -> None:

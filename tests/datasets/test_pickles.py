@@ -73,6 +73,26 @@ def test_an_array_of_objects_is_refused() -> None:
         loads(pickle.dumps(np.array([[1], "a"], dtype=object)), "file")
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        (4, "<", None, ("a", "b"), {"a": (np.dtype("u1"), 0), "b": (np.dtype("u1"), 1000)}, 2, 1, 0, None),
+        (3, "<", None, None, None, -1, -1, 63),  # the flags of an array of objects
+    ],
+)
+def test_a_dtype_that_turns_into_another_is_refused(state: tuple[object, ...]) -> None:
+    """A pickle names the kind first, and may then set fields and flags."""
+
+    class Forged:
+        def __reduce__(self) -> tuple[object, ...]:
+            return np.dtype, ("u2", False, True), state
+
+    held: list[object] = [{"data": (Forged(),)}]
+    held.append(held)
+    with pytest.raises(UserError, match="file: holds an array that is not of numbers or strings; refused"):
+        loads(pickle.dumps(held, 2), "file")
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80\x04", b"no pickle", pickle.dumps(np.arange(100))[:-20]])
 def test_a_damaged_pickle_is_one_line(data: bytes) -> None:
     with pytest.raises(UserError, match="train: damaged pickle"):

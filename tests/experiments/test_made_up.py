@@ -52,6 +52,7 @@ from dataclasses import replace
 
 RESNET18 = replace(RESNET18, checksum="")
 """
+FEW_CLASSES = "\n\nPARTS, PER_CLASS = (2, 1, 1), 5\n"
 
 
 def miniimagenet(folder: Path) -> None:
@@ -91,7 +92,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = fresh_clone(tmp_path_factory.mktemp("made-up"))
     (clone.folder / "docs").mkdir(exist_ok=True)
     (clone.folder / "docs/reproductions.md").write_text("# Rerun\n<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
-    for file, text in (("sources", UNCHECKED), ("weights", UNCHECKED_WEIGHTS)):
+    for file, text in (("sources", UNCHECKED), ("weights", UNCHECKED_WEIGHTS), ("miniimagenet", FEW_CLASSES)):
         with (clone.folder / f"pipeline/datasets/{file}.py").open("a", encoding="utf-8") as code:
             code.write(text)
     shutil.rmtree(clone.folder / "results", ignore_errors=True)

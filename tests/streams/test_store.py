@@ -75,6 +75,13 @@ def test_the_held_out_share_is_the_same_in_each_class() -> None:
     assert not np.array_equal(mask, held_out(labels, 0.2, seed=2))
 
 
+def test_a_class_is_never_held_out_whole() -> None:
+    labels = np.repeat([4, 7], [2, 10])
+    assert np.bincount(labels[held_out(labels, 0.9, seed=1)]).tolist() == [0, 0, 0, 0, 1, 0, 0, 9]
+    with pytest.raises(UserError, match=r"benchmarks\.yaml: validation_fraction: class 8 has one training image only"):
+        held_out(np.array([4, 4, 8]), 0.1, seed=1)
+
+
 def test_a_missing_task_file_is_named(written: Path) -> None:
     path = written / "task-02" / "train_images.npy"
     path.unlink()
