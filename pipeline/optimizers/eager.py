@@ -8,9 +8,16 @@ is compiled should use PyTorch's own classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import unwrap
 
 import torch
+
+#: Keys of a parameter group that are no values of an update rule: PyTorch's own, those that its schedulers write, and a
+#: label.
+_OTHER_KEYS = frozenset(
+    ("params", "param_names", "name", "initial_lr", "min_lr", "max_lr", "swa_lr", "base_momentum", "max_momentum")
+)
 
 
 class EagerOptimizer(torch.optim.Optimizer):
@@ -20,6 +27,22 @@ class EagerOptimizer(torch.optim.Optimizer):
     load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
     state_dict = unwrap(torch.optim.Optimizer.state_dict)
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+
+    def _refuse_unknown(self, keys: Iterable[str], rule: str, allowed: str) -> None:
+        """Raise ValueError for keys of a parameter group that the update rule would ignore."""
+        unknown = sorted(map(str, set(keys) - self.defaults.keys() - _OTHER_KEYS))
+        if unknown:
+            raise ValueError(
+                f"{rule} has no {', '.join(unknown)}: remove it from the parameter group, which may set {allowed} (there is "
+                "no weight decay)"
+            )
+
+    def _refuse_unreal(self, rule: str) -> None:
+        """Take the newest parameter group out again and raise ValueError if a parameter of it is not of real numbers."""
+        unreal = [param.dtype for param in self.param_groups[-1]["params"] if not param.is_floating_point()]
+        if unreal:
+            del self.param_groups[-1]
+            raise ValueError(f"{rule} needs real floating-point parameters, got {unreal[0]}")
 
 
 class SGD(EagerOptimizer, torch.optim.SGD):

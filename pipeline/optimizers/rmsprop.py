@@ -24,13 +24,14 @@ class RMSprop(EagerOptimizer):
     (for Adagrad and Adam, the fused ones).
 
     Args:
-        params: parameters, named parameters, or parameter groups.
-        lr: learning rate, at least 0.
+        params: parameters, named parameters, or parameter groups; a group may set its own lr, alpha and eps.
+        lr: learning rate, a float of at least 0.
         alpha: decay of the second moment, in [0, 1).
         eps: added to the square root; at least 0.
 
     Raises:
-        ValueError: if a value is out of its range.
+        ValueError: if a value is out of its range, if a group has a key that there is not, or if a parameter is not of a
+            real floating-point dtype.
     """
 
     def __init__(
@@ -40,13 +41,27 @@ class RMSprop(EagerOptimizer):
         alpha: float = 0.99,
         eps: float = 1e-8,
     ) -> None:
-        if not 0 <= lr < math.inf:
-            raise ValueError(f"lr must be a number of at least 0, is {lr!r}")
-        if not 0 <= alpha < 1:
-            raise ValueError(f"alpha must be in [0, 1), is {alpha!r}")
-        if not eps >= 0:
-            raise ValueError(f"eps must be at least 0, is {eps!r}")
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters.
+
+        Args:
+            param_group: "params", and the values that the group sets for itself: lr, alpha, eps.
+
+        Raises:
+            ValueError: as for the whole optimizer; nothing is added then.
+        """
+        self._refuse_unknown(param_group, "RMSprop", "lr, alpha and eps")
+        group = {**self.defaults, **param_group}
+        if isinstance(group["lr"], Tensor) or not 0 <= group["lr"] < math.inf:
+            raise ValueError(f"lr must be a number of at least 0, and no tensor, is {group['lr']!r}")
+        if not 0 <= group["alpha"] < 1:
+            raise ValueError(f"alpha must be in [0, 1), is {group['alpha']!r}")
+        if not group["eps"] >= 0:
+            raise ValueError(f"eps must be at least 0, is {group['eps']!r}")
+        super().add_param_group(param_group)
+        self._refuse_unreal("RMSprop")
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -37,11 +37,6 @@ _MOMENTS = ("direction", "second_moment", "past_directions", "past_second_moment
 #: Of these, a parameter that has had a gradient keeps all but "step", which only base "adam" has.
 _ALWAYS_KEPT = frozenset(_MOMENTS) - {"step"}
 
-#: Keys of a parameter group that are no values of TAG: PyTorch's own, those that its schedulers write, and a label.
-_OTHER_KEYS = frozenset(
-    ("params", "param_names", "name", "initial_lr", "min_lr", "max_lr", "swa_lr", "base_momentum", "max_momentum")
-)
-
 #: A somewhat larger b makes exp(b) overflow float32, and infinity times a second moment of 0 is NaN.
 _LARGEST_B = 80
 
@@ -133,14 +128,9 @@ class TAG(EagerOptimizer):
             ValueError: if a value is out of its range, if the group has a key that TAG does not know or another base, or
                 if a parameter is not of a real floating-point dtype.
         """
-        unknown = sorted(map(str, param_group.keys() - self.defaults.keys() - _OTHER_KEYS))
-        if unknown:
-            raise ValueError(
-                f"TAG has no {', '.join(unknown)}: remove it from the parameter group, which may set lr, b, betas, eps, "
-                "maximize and bank_dtype (there is no weight decay)"
-            )
-        if self.param_groups:
-            param_group.setdefault("tasks", self.tasks)
+        self._refuse_unknown(param_group, "TAG", "lr, b, betas, eps, maximize and bank_dtype")
+        # A copy, because PyTorch keeps the dict itself: its count of tasks would go on in the next optimizer made from it.
+        param_group = {**param_group, "tasks": self.tasks if self.param_groups else 0}
         group = {**self.defaults, **param_group}
         if group["base"] != self.defaults["base"]:
             raise ValueError(
@@ -163,9 +153,7 @@ class TAG(EagerOptimizer):
                 f"bank_dtype must be a floating-point dtype such as torch.bfloat16, or None, is {bank_dtype!r}"
             )
         super().add_param_group(param_group)
-        for param in self.param_groups[-1]["params"]:
-            if not param.is_floating_point():
-                raise ValueError(f"TAG needs real floating-point parameters, got {param.dtype}")
+        self._refuse_unreal("TAG")
 
     @property
     def tasks(self) -> int:
@@ -305,6 +293,7 @@ class TAG(EagerOptimizer):
                 "this is not a state of TAG (of another optimizer, or of a model?): load what TAG's state_dict() returned"
             )
         super().load_state_dict(state_dict)
+        self.defaults["base"] = self.param_groups[0]["base"]
         saved = (number for group in state_dict["param_groups"] for number in group["params"])
         own = (param for group in self.param_groups for param in group["params"])
         for number, param in zip(saved, own, strict=True):

@@ -19,7 +19,7 @@ from pipeline.models import TaskTensors
 from pipeline.strategies import Batch
 from pipeline.support.scratch import Scratch
 from pipeline.training.recorder import Recorder
-from pipeline.training.run import Run
+from pipeline.training.run import Run, random_state, set_random_state
 
 
 class Cursor:
@@ -101,7 +101,7 @@ class Cursor:
 
     def _state(self, order: dict[str, Any]) -> dict[str, Any]:
         """Everything that `_load` restores. `order` is the state of the example order before the current visit."""
-        run, cuda = self.run, self.run.device.type == "cuda"
+        run = self.run
         return {
             "at": (self.task, self.visit, self.batch, self.steps),
             "order": order,
@@ -109,8 +109,7 @@ class Cursor:
             "optimizer": run.optimizer.state_dict(),
             "strategy": run.strategy.state_dict(),
             "recorder": self.recorder.state_dict(),
-            "dropout": torch.get_rng_state(),
-            "dropout_cuda": torch.cuda.get_rng_state(run.device) if cuda else None,
+            "dropout": random_state(run.device),
         }
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -122,9 +121,7 @@ class Cursor:
         run.optimizer.load_state_dict(state["optimizer"])
         run.strategy.load_state_dict(_on(run.device, state["strategy"]))
         self.recorder.load_state_dict(state["recorder"])
-        torch.set_rng_state(state["dropout"])
-        if state["dropout_cuda"] is not None:
-            torch.cuda.set_rng_state(state["dropout_cuda"], run.device)
+        set_random_state(state["dropout"], run.device)
 
 
 def _on(device: torch.device, state: Any) -> Any:

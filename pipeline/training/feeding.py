@@ -14,6 +14,7 @@ from pipeline.config.regimes import TrainingPlan
 from pipeline.models import TaskTensors, load_task
 from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
 
 
 class Sequential:
@@ -100,6 +101,12 @@ class Joint(Sequential):
                 for _ in range(self.training.epochs)
                 for shuffled in torch.split(self._shuffle(), self.training.batch_size)
             ]
+            if len(self.shuffles) < len(self.tasks):
+                raise UserError(
+                    f"multi-task: batches of {self.training.batch_size} make {len(self.shuffles)} steps, fewer than the "
+                    f"{len(self.tasks)} tasks, after each of which the network is measured; lower training.batch_size or "
+                    "raise training.epochs"
+                )
         chosen = np.array_split(np.arange(len(self.shuffles)), len(self.tasks))[part]
         task = load_task(self.tasks, part, "train", self.outputs, self.device)
         yield task, (self._batch(self.shuffles[index]) for index in chosen)

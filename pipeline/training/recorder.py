@@ -126,7 +126,7 @@ class Recorder:
         """
         self._look()
         self.record.train_loss.append(_curve(self.losses))
-        self._mean_loss = float(torch.stack(self.losses).double().mean()) if self.losses else float("nan")
+        self._mean_loss = float(torch.stack(self.losses).cpu().double().mean()) if self.losses else float("nan")
         if self.alphas:
             self.record.alpha.append(_curve(self.alphas))
         self.losses, self.alphas = [], []
@@ -166,5 +166,5 @@ def _curve(values: Sequence[Tensor]) -> Any:
     """Means over up to `CURVE` equal stretches of a sequence of equally shaped tensors, as nested lists."""
     if not values:
         return []
-    whole = torch.stack(list(values)).double().cpu().numpy()
+    whole = torch.stack(list(values)).cpu().double().numpy()  # Apple's GPUs have no doubles
     return [part.mean(axis=0).tolist() for part in np.array_split(whole, min(CURVE, len(whole)))]

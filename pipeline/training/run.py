@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.config.plan import RunPlan
 from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
@@ -104,6 +105,31 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
     return Run(plan, seed, device, model, optimizer, strategy, feed, tests)
 
 
-def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context manager that restores PyTorch's global random state (CPU and, if CUDA, `device`) on exit."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+def random_state(device: torch.device) -> list[Tensor]:
+    """Return PyTorch's global random state: that of the CPU, and that of the device if it is a GPU, NVIDIA's or Apple's."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
+    """Restore what `random_state` returned for the same kind of device."""
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.mps.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Restore PyTorch's global random state, that of the CPU and of `device`, at the end of the block."""
+    states = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(states, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,39 @@ def test_a_closure_is_called_and_its_loss_returned() -> None:
     assert (param < 1).all()
 
 
-@pytest.mark.parametrize("values", [{"lr": -1.0}, {"alpha": 1.0}, {"eps": -1e-8}, {"lr": float("nan")}])
-def test_values_out_of_range_are_refused(values: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "values", [{"lr": -1.0}, {"alpha": 1.0}, {"eps": -1e-8}, {"lr": float("nan")}, {"lr": torch.tensor(0.1)}]
+)
+def test_values_out_of_range_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         RMSprop(make_params(), **values)
+    with pytest.raises(ValueError, match=next(iter(values))):
+        RMSprop([{"params": make_params(), **values}])
+
+
+def test_a_group_sets_its_own_values_and_no_others() -> None:
+    ours, theirs = make_params(), make_params()
+    groups = [{"lr": 0.1, "alpha": 0.5, "eps": 1e-2}, {"lr": 0.01, "alpha": 0.0}]
+    halves = [
+        [{"params": half, **group} for half, group in zip((p[:2], p[2:]), groups, strict=True)] for p in (ours, theirs)
+    ]
+    one, other = RMSprop(halves[0]), torch.optim.RMSprop(halves[1])
+    for step in range(20):
+        for pair in zip(ours, theirs, strict=True):
+            draw = torch.randn(pair[0].shape, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+            for param in pair:
+                param.grad = draw.to(param.dtype)
+        one.step()
+        other.step()
+    torch.testing.assert_close(ours, theirs)
+    with pytest.raises(ValueError, match="RMSprop has no momentum, weight_decay: remove it"):
+        RMSprop([{"params": make_params(), "momentum": 0.9, "weight_decay": 0.1}])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_parameters_of_other_than_real_numbers_are_refused(dtype: torch.dtype) -> None:
+    """The square of a complex gradient is no second moment."""
+    optimizer = RMSprop(make_params())
+    with pytest.raises(ValueError, match=f"real floating-point parameters, got {dtype}"):
+        optimizer.add_param_group({"params": [torch.zeros(3, dtype=dtype)]})
+    assert len(optimizer.param_groups) == 1

@@ -64,6 +64,34 @@ def test_every_step_follows_the_formulas(
             torch.testing.assert_close(params, [one.theta for one in plain])
 
 
+@pytest.mark.parametrize("betas", [(0.0, 0.9), (0.5, 0.0), (0.8, 0.95)])
+@pytest.mark.parametrize("base", BASES)
+def test_a_group_sets_its_own_betas_and_eps(base: Any, betas: tuple[float, float]) -> None:
+    params, others = make_params(), make_params()
+    tag = TAG([{"params": params, "betas": betas, "eps": 1e-2}], 0.1, base)
+    plain: torch.optim.Optimizer = {
+        "rmsprop": lambda: torch.optim.RMSprop(others, 0.1, alpha=betas[1], eps=1e-2),
+        "adagrad": lambda: torch.optim.Adagrad(others, 0.1, eps=1e-2),
+        "adam": lambda: torch.optim.Adam(others, 0.1, betas=betas, eps=1e-2),
+    }[base]()
+    first, second = make_gradients(params, tasks=2, steps=3)
+    tag.begin_task()
+    for gradients in first:
+        feed(tag, params, gradients)
+        feed(plain, others, gradients)
+        torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-14)
+    tag.begin_task()
+    for gradients in second:
+        feed(tag, params, gradients)
+    directions = [torch.zeros_like(param) for param in params], [torch.zeros_like(param) for param in params]
+    for moments, task in zip(directions, (first, second), strict=True):
+        for gradients in task:
+            for moment, gradient in zip(moments, gradients, strict=True):
+                moment.mul_(betas[0]).add_(gradient, alpha=1 - betas[0])
+    cosines = [torch.cosine_similarity(m.flatten(), n.flatten(), dim=0) for m, n in zip(*directions, strict=True)]
+    torch.testing.assert_close(tag.alphas[:, 0], torch.exp(-5 * torch.stack(cosines)))
+
+
 @properties
 @given(bases, seeds, shapes, rates)
 def test_one_task_equals_the_base_update(base: Any, seed: int, shapes: list[tuple[int, ...]], lr: float) -> None:

@@ -245,6 +245,47 @@ def test_a_group_cannot_bring_what_would_be_ignored(values: dict[str, Any], told
     assert len(optimizer.param_groups) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_a_group_of_other_than_real_numbers_is_not_added(dtype: torch.dtype) -> None:
+    odd = torch.zeros(3, dtype=dtype)
+    with pytest.raises(ValueError, match=f"real floating-point parameters, got {dtype}"):
+        TAG([odd], lr=0.1)
+    optimizer = TAG(make_params(), lr=0.1)
+    with pytest.raises(ValueError, match=f"real floating-point parameters, got {dtype}"):
+        optimizer.add_param_group({"params": [odd]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_two_optimizers_made_from_the_same_groups_count_their_own_tasks() -> None:
+    """PyTorch takes the caller's dict itself for a group."""
+    groups = [
+        {"params": [torch.zeros(3, requires_grad=True)]},
+        {"params": [torch.zeros(2, requires_grad=True)], "b": 1.0},
+    ]
+    first = TAG(groups, 0.1)
+    first.begin_task()
+    first.begin_task()
+    for second in (TAG(groups, 0.1), TAG([dict(group) for group in first.param_groups], 0.1)):
+        assert second.tasks == 0
+        with pytest.raises(RuntimeError, match=r"before begin_task\(\)"):
+            second.step()
+        second.begin_task()
+        assert [group["tasks"] for group in second.param_groups] == [1, 1]
+    assert first.tasks == 2
+    first.add_param_group(group := {"params": [torch.zeros(1, requires_grad=True)]})
+    assert group.keys() == {"params"}
+    assert [group["tasks"] for group in first.param_groups] == [2, 2, 2]
+
+
+def test_a_group_added_after_a_state_was_loaded_has_the_base_of_the_state() -> None:
+    optimizer, params = TAG([torch.zeros(3)], 0.1, base="adam"), make_params()
+    optimizer.load_state_dict(TAG([torch.zeros(3)], 0.1, base="rmsprop").state_dict())
+    optimizer.add_param_group({"params": params})
+    assert [group["base"] for group in optimizer.param_groups] == ["rmsprop", "rmsprop"]
+    with pytest.raises(ValueError, match="base of the optimizer, 'rmsprop'"):
+        optimizer.add_param_group({"params": make_params(), "base": "adam"})
+
+
 @pytest.mark.parametrize(
     "schedule",
     [

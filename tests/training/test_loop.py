@@ -14,10 +14,10 @@ from pipeline.config.regimes import Regime
 from pipeline.config.schema import SplitStream
 from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, build_model, load_task
-from pipeline.strategies import Naive
+from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
-from pipeline.support.errors import DivergenceError
+from pipeline.support.errors import DivergenceError, UserError
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
 from pipeline.training.recorder import CURVE, Record
@@ -112,11 +112,23 @@ def test_a_run_learns_the_tasks_that_its_seed_draws(tmp_path: Path) -> None:
     assert turned.accuracy[0] == record.accuracy[0][::-1]  # the untrained network, on the same two tasks
 
 
-def test_seeds_pair_methods(two_tasks: Tasks) -> None:
+def test_seeds_pair_methods(two_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two methods with one seed start from the same weights and see the same order of examples."""
-    first = train(run_plan(), two_tasks, 1, CPU)
-    other = train(run_plan(optimizer={"name": "rmsprop", "lr": 1e-3}), two_tasks, 1, CPU)
-    assert first.accuracy[0] == other.accuracy[0]
+    seen: list[list[int]] = []
+    plainly = Naive.backward
+
+    def noting(self: Naive, model: TaskModel, batch: Batch) -> torch.Tensor:
+        seen[-1] += batch.labels.tolist()
+        return plainly(self, model, batch)
+
+    monkeypatch.setattr(Naive, "backward", noting)
+    records = []
+    for method, rule in (("one", {"name": "sgd", "lr": 0.1}), ("other", {"name": "rmsprop", "lr": 1e-3})):
+        seen.append([])
+        records.append(train(run_plan(method=method, optimizer=rule), two_tasks, 1, CPU))
+    assert records[0].accuracy[0] == records[1].accuracy[0]
+    assert seen[0] == seen[1]
+    assert seen[0] != sorted(seen[0])
 
 
 def test_every_task_ends_with_a_checkpoint_of_its_weights(two_tasks: Tasks) -> None:
@@ -162,6 +174,25 @@ def test_learning_rate_decays_from_the_first_task_and_has_a_floor() -> None:
     assert learning_rate(regime, 0.1, 40) == 5e-5
     assert learning_rate(regime, 1e-5, 0) == 1e-5  # the floor never raises a rate
     assert learning_rate(Regime(lr_decay=1.0, dropout=0.0), 1e-6, 9) == 1e-6
+
+
+def test_steps_are_taken_at_the_decayed_rate(two_tasks: Tasks) -> None:
+    rates: list[float] = []
+    hook = register_optimizer_step_post_hook(lambda rule, *_: rates.append(rule.param_groups[0]["lr"]))
+    try:
+        train(run_plan(regime=STABLE, optimizer={"name": "sgd", "lr": 0.1}), two_tasks, 1, CPU)
+    finally:
+        hook.remove()
+    half = len(rates) // 2
+    assert rates == pytest.approx([0.05] * half + [0.025] * half)
+
+
+def test_fewer_joint_batches_than_tasks_are_refused(two_tasks: Tasks) -> None:
+    """The network is measured after each part of them, which would be empty."""
+    plan = run_plan(strategy={"name": "multitask"}, training={"batch_size": 5000, "epochs": 1})
+    with pytest.raises(UserError, match="batches of 5000 make 1 steps, fewer than the 2 tasks"):
+        train(plan, two_tasks, 1, CPU)
+    assert len(train(plan.model_copy(update={"training": run_plan().training}), two_tasks, 1, CPU).train_loss) == 2
 
 
 def test_a_strategy_hears_of_every_step_right_after_the_update(
