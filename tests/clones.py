@@ -19,10 +19,14 @@ from tests.forkserver import run_in_fork
 from tests.paths import ROOT, edit
 
 BIN = Path(sys.executable).parent
+#: A folder that is not there, for the user's DVC configuration and the system's, which may name a cache or a remote.
+_ABSENT = str(ROOT / "tests" / "no-configuration")
+NO_DVC_CONFIGURATION = {"DVC_GLOBAL_CONFIG_DIR": _ABSENT, "DVC_SYSTEM_CONFIG_DIR": _ABSENT}
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHONPATH"))},
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     "GIT_CONFIG_GLOBAL": os.devnull,
+    **NO_DVC_CONFIGURATION,
     "GIT_AUTHOR_NAME": "test",
     "GIT_AUTHOR_EMAIL": "test@example.org",
     "GIT_COMMITTER_NAME": "test",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.config.schema import Mlp, RotatedStream
 from pipeline.datasets.sources import fetch
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
-from tests.clones import base, clone
+from tests.clones import NO_DVC_CONFIGURATION, base, clone
 from tests.forkserver import end_fork_server, share_fork_server
 from tests.paths import ROOT, edit
 from tests.skips import pytest_runtest_makereport
@@ -26,6 +27,8 @@ __all__ = [
     "edit",
     "pytest_runtest_makereport",
 ]  # fixtures, a hook, what tests import from here
+
+os.environ.update(NO_DVC_CONFIGURATION)  # for tests that call DVC within their own process
 
 # As in the stages. Threads that share small products wait for each other, and spin while they wait: on two cores that other
 # processes use too, two threads took eight times the processor time of one. And with one thread the order of a sum does not

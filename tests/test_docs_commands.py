@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clones import Clone
+from tests.clones import ENVIRONMENT, Clone
 from tests.paths import ROOT
 
 TOUR, README = ROOT / "docs" / "tour.md", ROOT / "README.md"
@@ -47,7 +47,7 @@ def matches(shown: str, printed: str) -> bool:
 
 def walk(commands: list[tuple[str, str | None]], folder: Path) -> None:
     """Run blocks in a new clone of the last commit."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], env=ENVIRONMENT, check=True)
     clone = Clone(folder)
     for command, shown in commands:
         printed = clone.run("bash", "-euc", command)
@@ -94,24 +94,29 @@ def test_the_readme_is_short_and_its_commands_are_known() -> None:
 
 
 @pytest.mark.parametrize("page", [README, TOUR])
-def test_going_back_takes_back_what_a_run_writes_and_nothing_else(tmp_path: Path, page: Path) -> None:
+def test_going_back_takes_back_what_a_run_writes_and_nothing_else(
+    tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"git checkout \.(?!\w)", text)
     found = re.search(r"(git checkout [^\n&]+)(?:\n| && )(git clean [^\n&]+?)(?:\n| && )dvc checkout", text)
     assert found
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    monkeypatch.setenv(
+        "GIT_DIR", str(tmp_path / "of a hook")
+    )  # as in `git rebase --exec`: it is not for these commands
     written = ["params.yaml", "dvc.lock", "metrics/methods/naive.json"]
     own = ["methods.yaml", "benchmarks.yaml", "pipeline/strategies/naive.py"]
     for name in written + own:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("as committed", encoding="utf-8")
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "All"]):
-        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+        subprocess.run(["git", *command], cwd=tmp_path, env=ENVIRONMENT, check=True)
     new = ["pipeline/strategies/mine.py", "my-images/owl/0.png", "metrics/notes.txt"]
     for name in [*written, "metrics/methods/mine.json", *own, *new]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("changed", encoding="utf-8")
-    subprocess.run(["bash", "-euc", f"{found[1]} && {found[2]}"], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-euc", f"{found[1]} && {found[2]}"], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    assert not (tmp_path / "of a hook").exists()
     assert {(tmp_path / name).read_text(encoding="utf-8") for name in written} == {"as committed"}
     assert not (tmp_path / "metrics/methods/mine.json").exists()
     assert {(tmp_path / name).read_text(encoding="utf-8") for name in own + new} == {"changed"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clones import Clone
+from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -23,7 +24,7 @@ def browse(page: Path) -> tuple[str, list[str]]:
             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom",
             page.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=LIMIT, check=True,
     )  # fmt: skip
     told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return done.stdout, [line for line in told if "INFO:CONSOLE" not in line or "Error" in line]

@@ -17,6 +17,7 @@ import pytest
 
 from tests.clones import made_once
 from tests.paths import ROOT
+from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (1280, 400)
@@ -179,7 +180,7 @@ def test_no_page_is_wider_than_its_window_and_the_search_finds(
             "--allow-file-access-from-files", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=100000",
             "--enable-logging=stderr", "--dump-dom", (copy / "measure.html").as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=LIMIT, check=True,
     )  # fmt: skip
     result = re.search(r'<pre id="result">(\{.*?\})</pre>', done.stdout)
     assert result, done.stderr

@@ -22,6 +22,7 @@ from stages.process import STAGE
 from tests.clones import Clone
 from tests.parallel.test_side_by_side import trivial
 from tests.paths import ROOT
+from tests.waiting import LIMIT
 
 VERSION = importlib.metadata.version("dvc")
 #: DVC's own, of the packages that it uses.
@@ -224,7 +225,7 @@ def test_a_lock_is_asked_for_until_it_is_free(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Lock, "_do_lock", counted)
     thread = threading.Thread(target=waiting.lock, daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(LIMIT)
     holds(waiting.is_locked, "Lock.lock calls _do_lock", dvc_inside.ask_for_locks_often)
     waiting.unlock()
 

@@ -40,6 +40,7 @@ def test_the_terms_are_those_of_the_exact_gradient_and_hessian(two_tasks: Tasks)
     loss = nn.functional.cross_entropy(examined.model(task.images, 0), task.labels)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(examined.model.parameters()))]).double()
     assert entry["gradient_term"] == pytest.approx(float(gradient @ moved), rel=1e-3)
+    assert entry["line_loss"][0] == pytest.approx(loss.item(), rel=1e-4)
     for state, point in ((0, 0), (1, -1)):
         examined.restore(state)
         accuracy, mean = evaluate(examined.model, task)

@@ -34,6 +34,10 @@ def derpp(tasks: int, model: TaskModel, classes: list[list[int]] = OWN, plan: st
     return own
 
 
+def test_the_reservoir_has_its_slots_for_every_class_of_the_stream() -> None:
+    assert derpp(2, network()).memory.size == 2 * 6
+
+
 def test_the_distance_by_hand() -> None:
     """(1 - 3)^2, (2 - 2)^2 and (0 - 5)^2, over three outputs that are not masked."""
     now = torch.tensor([[1.0, 2.0, MASK], [MASK, 0.0, MASK]], requires_grad=True)
