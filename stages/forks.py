@@ -50,6 +50,8 @@ MODULES = (
 OF_PYTORCH = ("torch.fx.experimental.symbolic_shapes", "torch.utils.serialization.config")
 #: Variables in which requests may differ: of DVC, and of CUDA, which is not initialised here.
 OWN = {STAGE, "DVC_ROOT", "CUDA_VISIBLE_DEVICES"}
+#: Seconds between two looks at a stage, where it cannot be waited for.
+LOOK = 0.02
 #: Longest request in bytes: the longest environment that Linux allows is shorter.
 LONGEST = 1 << 22
 
@@ -109,13 +111,28 @@ def _wait(stage: int, connection: socket.socket) -> int:
 
     If the other end of the socket is closed first, this process ends, and the stage with it: see `end_with_dvc`.
     """
-    done = os.pidfd_open(stage)
+    status = None
+    while status is None:
+        if _closed_before(stage, connection):
+            os._exit(ENDED)
+        ended, code = os.waitpid(stage, os.WNOHANG)
+        status = os.waitstatus_to_exitcode(code) if ended else None
+    return status
+
+
+def _closed_before(stage: int, connection: socket.socket) -> bool:
+    """Wait until a stage ends or the other end of the socket is closed, and say whether it was the latter.
+
+    Where a process cannot be waited for beside a socket, as in Pythons that were built without it, this looks again after
+    a moment: it then returns early, too.
+    """
+    try:
+        done = os.pidfd_open(stage)
+    except (AttributeError, OSError):
+        return bool(select.select([connection.fileno()], [], [], LOOK)[0])  # nothing is sent while a stage runs
     ready, _, _ = select.select([done, connection.fileno()], [], [])
     os.close(done)
-    if connection.fileno() in ready:  # nothing is sent while a stage runs
-        os._exit(ENDED)
-    _, status = os.waitpid(stage, 0)
-    return os.waitstatus_to_exitcode(status)
+    return connection.fileno() in ready
 
 
 def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int]) -> NoReturn:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,36 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone) -
     assert everything(clone, "stable-ewc") == wanted
     live = (clone.folder / "logs/live/stable-ewc-1.tsv").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[0] for line in live] == ["task", "1", "2"]
+
+
+def test_a_state_of_another_plan_or_of_other_weights_is_not_gone_on_from(clone: Clone) -> None:
+    """Whoever changes the learning rate after a kill wants a run with that rate from its first step."""
+    told = "belongs to a different plan, data or code"
+    states = {stage: kept_by_a_kill(clone, stage) for stage in ("eigenspectrum", "train")}
+    plan = clone.folder / "runs/stable-ewc.yaml"
+    text = plan.read_text(encoding="utf-8")
+    plan.write_text(re.sub(r"(?m)^(  lr: ).*$", r"\g<1>0.037", text), encoding="utf-8")
+    assert plan.read_text(encoding="utf-8") != text
+    for stage in ("train", "eigenspectrum"):
+        assert states[stage].exists()
+        assert told in clone.stage(stage, "stable-ewc", "1")
+        log = clone.folder / "logs" / stage / "stable-ewc-1.json"
+        assert json.loads(log.read_text(encoding="utf-8"))["resumed"] is False
+
+
+def kept_by_a_kill(clone: Clone, stage: str) -> Path:
+    """The state that a stage leaves when it is killed after its first."""
+    state = clone.folder / "scratch" / stage / "stable-ewc-1" / "state.pt"
+    command = [sys.executable, "-m", f"stages.{stage}", "stable-ewc", "1"]
+    for _ in range(20):  # one that is killed too late has ended
+        with subprocess.Popen(
+            command, cwd=clone.folder, env={**ENVIRONMENT, "TAG_SAVE_SECONDS": "0"}, stderr=subprocess.DEVNULL
+        ) as running:
+            wait_for_versions(state, 1, over=lambda: running.poll() is not None)
+            running.kill()
+        if state.exists():
+            return state
+    raise AssertionError("every run had ended before it was killed")
 
 
 #: Every strategy and every update rule.

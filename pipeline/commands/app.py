@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,10 +42,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def told(**given: Any) -> None:
-        run_stage(name, lambda: function(**given))
+        run_stage(name, lambda: _in_a_project(function, given))
 
     app.command(name)(told)
     return told
+
+
+def _in_a_project(function: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Run a command; raises UserError outside a project, where each would miss another file."""
+    if not any(Path(name).exists() for name in ("dvc.yaml", "params.yaml")):
+        raise UserError("neither dvc.yaml nor params.yaml is here; run it in the project's folder")
+    function(**given)
 
 
 @command

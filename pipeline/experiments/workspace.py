@@ -35,6 +35,8 @@ FILES = ("params", "benchmarks", "methods")
 #: Author of the commits that only DVC uses, for machines where Git has no user configured.
 AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
 DATASETS = "TAG_DATASETS"
+#: Reference in the clone to the commit of its DVC experiment.
+EXPERIMENT = "refs/reproduced"
 
 
 def prepare(name: str, configuration: Configuration) -> Path:
@@ -126,7 +128,9 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
     made = git("write-tree", folder=folder)
     commit = git(*AUTHOR, "commit-tree", made, "-p", base, "-m", f"experiment {name}", folder=folder)
     git("reset", "--quiet", folder=folder)
-    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{commit}:{experiment_ref(base, name)}")
+    # By a reference, for an older Git or protocol sends no commit that none leads to.
+    git("update-ref", EXPERIMENT, commit, folder=folder)
+    git("fetch", "--quiet", "--force", str(folder.resolve()), f"{EXPERIMENT}:{experiment_ref(base, name)}")
 
 
 def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:

@@ -23,7 +23,7 @@ from pipeline.parallel.lockfile import LOCK
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
-from pipeline.support.git import environment, git, uncommitted
+from pipeline.support.git import environment, git, uncommitted, unknown
 
 #: Environment variable: the folder for a worker's clones and their DVC cache; by default ~/.cache/tag-pipeline.
 VARIABLE = "TAG_CLONES"
@@ -64,7 +64,8 @@ def source_of_here(url: str) -> Source:
     Raises:
         UserError: if workers could not run what is here: changes are not committed, or DVC has no default remote.
     """
-    if names := uncommitted(*OUTPUTS):
+    # DVC compares folders of code, files that Git does not know included.
+    if names := ", ".join(filter(None, [uncommitted(*OUTPUTS), *unknown("pipeline/*.py", "stages/*.py")])):
         raise UserError(f"--clone-from {url}: workers get what is committed, and {names} is not; commit it first")
     with open_repository() as repository:
         remote = repository.default_remote()
@@ -73,6 +74,8 @@ def source_of_here(url: str) -> Source:
             f"--clone-from {url}: results travel through DVC's default remote and there is none; add one that every machine "
             "reaches: dvc remote add -d NAME URL"
         )
+    if Path(url).exists():
+        url = str(Path(url).resolve())  # workers have other folders
     return Source(url, git("rev-parse", "HEAD"), remote)
 
 

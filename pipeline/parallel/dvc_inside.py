@@ -12,7 +12,7 @@ import pickle
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ def survive_killed_writers() -> None:
 
     DVC writes it in place, many times a stage. Where a DVC is killed meanwhile, the file stays cut off, and every later
     DVC refuses to work until somebody deletes it. What a damaged file said of other processes is lost either way.
+
+    A lock that is gone when it is to be given back is no error here. DVC takes away those of processes that do not live
+    on its own machine, which in a folder that several machines or containers share are those of the others: their stages
+    would fail at their very end.
     """
     import dvc.rwlock
     from dvc.lock import make_lock
@@ -105,7 +109,20 @@ def survive_killed_writers() -> None:
             new.write_text(json.dumps(lock), encoding="utf-8")
             new.replace(path)
 
+    def release_write(lock: Any, info: Any, paths: Iterable[str]) -> None:
+        for path in paths:
+            if lock["write"].get(path) == info:
+                del lock["write"][path]
+
+    def release_read(lock: Any, info: Any, paths: Iterable[str]) -> None:
+        for path in paths:
+            if left := [reader for reader in lock["read"].get(path, ()) if reader != info]:
+                lock["read"][path] = left
+            else:
+                lock["read"].pop(path, None)
+
     dvc.rwlock._edit_rwlock = edit
+    dvc.rwlock._release_write, dvc.rwlock._release_read = release_write, release_read
 
 
 @cache

@@ -87,7 +87,7 @@ def perform(request: Request, jobs: int) -> Result:
     repro = ["--wait-for-lock", "repro", "--single-item", request.stage]
     with contextlib.ExitStack() as stack:
         if request.gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = stack.enter_context(_one_gpu())
+            environment["CUDA_VISIBLE_DEVICES"] = stack.enter_context(_one_gpu(request.stage))
         if request.source is None:
             folder, commands = request.folder, [repro]
         else:
@@ -124,14 +124,23 @@ def gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def _one_gpu() -> Iterator[str]:
-    """Yield a GPU that no other stage of this process uses during the block; wait until one is free."""
+def _one_gpu(stage: str) -> Iterator[str]:
+    """Yield a GPU that no other stage of this process uses during the block; wait until one is free.
+
+    Raises StageFailedError, of `stage`, if this process has none.
+    """
     global _counted
     with _COUNTING:
         if not _counted:
-            for name in gpus():
+            found = gpus()
+            for name in found:
                 _FREE_GPUS.put(name)
-            _counted = True
+            _counted = bool(found)
+        if not _counted:
+            raise StageFailedError(
+                stage,
+                "this worker offers a GPU, and PyTorch finds none there; start the worker without GPU among its resources",
+            )
     name = _FREE_GPUS.get()
     try:
         yield name

@@ -46,6 +46,11 @@ def uncommitted(*leave_out: str) -> str:
     return ", ".join(line[2:].strip() for line in changed.splitlines())
 
 
+def unknown(*patterns: str) -> list[str]:
+    """List the files that Git neither has nor ignores, of those that match a pattern such as "pipeline/*.py"."""
+    return git("ls-files", "--others", "--exclude-standard", "--", *patterns).splitlines()
+
+
 def environment() -> dict[str, str]:
     """Return this process's environment without what ties Git to one repository, such as GIT_DIR and GIT_INDEX_FILE.
 

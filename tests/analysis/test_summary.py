@@ -9,7 +9,7 @@ import pytest
 from pipeline.analysis.metrics import all_metrics
 from pipeline.analysis.runs import RunMetrics, read_runs
 from pipeline.analysis.summary import summarize, summary_table
-from pipeline.analysis.tables import tables
+from pipeline.analysis.tables import TABLES, tables
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_json
 
@@ -132,3 +132,59 @@ def test_no_run_at_all_is_a_mistake_and_a_damaged_one_is_named(tmp_path: Path) -
     (tmp_path / "naive" / "1.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"naive/1\.json: damaged .*run 'dvc repro train@naive-1'"):
         read_runs(tmp_path, ["naive"], [1])
+
+
+def predicted() -> RunMetrics:
+    """A run with a prediction, moments, blocks and alphas, whose numbers are easy to follow."""
+    found = run("tag", 1, 0.8)
+    assert found.eigenspectrum
+    first = found.eigenspectrum["tasks"][0]
+    first["movement"][0] |= {
+        "gradient_term": -0.25, "quadratic_term": 0.5,
+        "line_loss": [0.5, 0.9, 0.75], "line_accuracy": [0.9, 0.6, 0.7],
+    }  # fmt: skip
+    first["density_moments"] = {"trace": 3.0, "frobenius": 2.0, "products": 7}
+    first["moments"] = {"trace": 4.0, "frobenius": 5.0, "products": 8, "trace_error": 0.5, "frobenius_error": 0.25}
+    first["blocks"] = [
+        {key: 10 * number + place for place, key in enumerate(TABLES["layers"][3:])} | {"layer": name}
+        for number, name in enumerate(("body", "head"), start=1)
+    ]
+    found.train["alpha"] = [[[1.0]], [[0.5, 0.25], [1.5, 0.75]]]
+    return found
+
+
+def test_a_prediction_is_the_sum_of_its_terms_beside_what_came() -> None:
+    made = tables([predicted()])
+    (pair,) = made["prediction"].to_dict("records")
+    assert pair == {
+        "method": "tag", "seed": 1, "task": 1, "tasks_learnt": 2, "gradient_term": -0.25, "quadratic_term": 0.5,
+        "predicted_rise": 0.25, "bound": 2.25, "rise": 0.25, "barrier": pytest.approx(0.9 - 0.625),
+    }  # fmt: skip
+    line = made["line"]
+    assert line["position"].tolist() == [0, 0.5, 1]
+    assert line["model"].tolist() == [0.5, 0.5 - 0.125 + 0.125, 0.75]
+    assert line["loss"].tolist() == [0.5, 0.9, 0.75]
+    assert line["accuracy"].tolist() == [0.9, 0.6, 0.7]
+
+
+def test_moments_and_layers_keep_their_names() -> None:
+    made = tables([predicted()])
+    moments = made["moments"].set_index("estimate")
+    assert moments["trace"].to_dict() == {"density": 3.0, "signs": 4.0}
+    assert moments["frobenius"].to_dict() == {"density": 2.0, "signs": 5.0}
+    assert moments["trace_error"].dropna().to_dict() == {"signs": 0.5}
+    layers = made["layers"]
+    assert layers["name"].tolist() == ["body", "head"]
+    assert layers["layer"].tolist() == [1, 2]
+    assert layers[list(TABLES["layers"][3:])].to_numpy().tolist() == [
+        [10 * number + place for place in range(len(TABLES["layers"]) - 3)] for number in (1, 2)
+    ]
+
+
+def test_alphas_are_told_for_each_pair_of_tasks() -> None:
+    made = tables([predicted()])
+    assert made["alpha"][["task", "earlier_task", "alpha"]].to_numpy().tolist() == [[1, 1, 1], [2, 1, 1], [2, 2, 0.5]]
+    course = made["alpha_course"].query("tasks > 1")
+    assert course[["tasks", "earlier_task", "alpha"]].to_numpy().tolist() == [
+        [1.5, 1, 0.5], [1.5, 2, 0.25], [2, 1, 1.5], [2, 2, 0.75],
+    ]  # fmt: skip

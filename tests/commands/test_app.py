@@ -31,6 +31,17 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
+    "arguments", ["repro", "reproduce", "tune tag lr=0.1", "best", "compare", "record a", "gallery", "docs"]
+)
+def test_outside_a_project_every_command_says_where_to_run_it(
+    arguments: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "run it in the project's folder" in told(capsys, *arguments.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["tun"], "tag-pipeline: unknown command 'tun'; did you mean 'tune'? allowed: best, compare, docs"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import read_configuration
-from pipeline.experiments.workspace import prepare
+from pipeline.experiments.workspace import prepare, save_experiment
+from pipeline.parallel.dvc import experiment_ref
 from pipeline.support.errors import UserError
 from pipeline.support.git import git
 from tests.clones import Clone
@@ -53,6 +54,21 @@ def test_the_clone_has_the_cache_of_the_project_whatever_its_folder_is_called(
     folder = prepare("small", read_configuration(ROOT))
     told = Clone(mine.folder / folder).run("dvc", "cache", "dir").strip()
     assert Path(told) == mine.folder / ".dvc/cache"
+
+
+@pytest.mark.parametrize("protocol", ["0", "2"])
+def test_an_experiment_is_saved_by_every_git(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before version 2 of the protocol, the default since Git 2.26, a server sends only what a reference leads to."""
+    mine = project(tmp_path / "mine")
+    monkeypatch.chdir(mine.folder)
+    folder = prepare("small", read_configuration(ROOT))
+    (folder / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
+    for key, value in (("COUNT", "1"), ("KEY_0", "protocol.version"), ("VALUE_0", protocol)):
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
+    save_experiment(folder, "one", {"tag": {"average_accuracy": 0.5}})
+    reference = experiment_ref(git("rev-parse", "HEAD", folder=folder), "one")
+    assert git("show", f"{reference}:metrics/methods/tag.json").split() == ["{", '"average_accuracy":', "0.5", "}"]
+    assert git("log", "-1", "--format=%s", reference) == "experiment one"
 
 
 def test_a_broken_configuration_of_dvc_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

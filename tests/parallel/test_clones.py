@@ -22,11 +22,15 @@ def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone,
             "--scheduler",
             dask.address,
             "--clone-from",
-            str(clone.folder),
+            ".",
         ]
         clone.edit("params.yaml", "dpi: 150", "dpi: 80")
         assert "params.yaml is not; commit it first" in one_line(clone.run(*command, status=2))
         clone.edit("params.yaml", "dpi: 80", "dpi: 150")
+        draft = clone.folder / "pipeline/strategies/draft.py"
+        draft.touch()
+        assert "pipeline/strategies/draft.py is not; commit it first" in one_line(clone.run(*command, status=2))
+        draft.unlink()
         text = clone.run(*command)
         assert "dvc repro finds nothing more to do" in text
         # Nothing was trained here: no logs, which are no outputs; and each of the two workers had something to do.

@@ -6,6 +6,7 @@ Each failure names what no longer holds and the function that relies on it.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import threading
 import tomllib
@@ -174,6 +175,30 @@ def test_a_file_of_locks_that_was_cut_off_is_taken_for_an_empty_one(ran: Clone, 
             holds(False, f"'{error}': dvc.rwlock._edit_rwlock", dvc_inside.survive_killed_writers)
         assert found == set()
     assert not list(path.parent.glob("rwlock.[0-9]*"))
+
+
+def test_a_lock_that_a_dvc_on_another_machine_took_away_is_no_error(ran: Clone) -> None:
+    """Processes of other machines are none of that one's, so that it takes them for killed."""
+    import dvc.rwlock
+    from dvc.fs import localfs
+
+    dvc_inside.survive_killed_writers()
+    path = ran.folder / ".dvc/tmp/rwlock"
+    other = {"pid": 2**22 + 1, "cmd": "dvc repro"}
+    try:
+        with dvc.rwlock.rwlock(str(path.parent), localfs, "mine", ["/read", "/both"], ["/written"], False):
+            locks = json.loads(path.read_text(encoding="utf-8"))
+            holds(
+                set(locks["write"]) == {"/written"}, "rwlock notes what is written", dvc_inside.survive_killed_writers
+            )
+            locks["read"] = {"/both": [*locks["read"]["/both"], other]}
+            locks["write"] = {"/else": other}
+            path.write_text(json.dumps(locks), encoding="utf-8")
+        assert json.loads(path.read_text(encoding="utf-8")) == {"read": {"/both": [other]}, "write": {"/else": other}}
+    except AssertionError as error:
+        holds(False, f"'{error}': dvc.rwlock._release_write", dvc_inside.survive_killed_writers)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def test_the_default_remote_comes_with_an_absolute_path(ran: Clone, repository: dvc.Repository) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import stages.forks
 from pipeline.parallel.forks import Forks
 from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone, processes
 from tests.waiting import wait_until
@@ -69,6 +71,31 @@ def test_a_fork_gives_the_bytes_of_a_process_of_its_own(clone: Clone, forks: For
     before = spectrum.read_bytes()
     clone.stage("eigenspectrum", "naive", "1")
     assert spectrum.read_bytes() == before
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["pidfd", "no pidfd"])
+def test_a_stage_is_waited_for_by_every_python(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some Pythons were built where the system had no pidfd_open."""
+    if not waits:
+        monkeypatch.delattr(os, "pidfd_open")
+    here, there = socket.socketpair()
+    with here, there:
+        for status in (0, 3):
+            with subprocess.Popen(
+                [sys.executable, "-c", f"import time; time.sleep(0.1); raise SystemExit({status})"]
+            ) as stage:
+                assert stages.forks._wait(stage.pid, here) == status
+                stage.returncode = status  # it was waited for
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stage:
+            monkeypatch.setattr(os, "_exit", end)
+            there.close()
+            with pytest.raises(KeyboardInterrupt, match=str(stages.forks.ENDED)):
+                stages.forks._wait(stage.pid, here)
+            stage.kill()
+
+
+def end(status: int) -> None:
+    raise KeyboardInterrupt(status)
 
 
 def test_a_stage_that_fails_tells_its_status_and_its_words(

@@ -130,6 +130,21 @@ def test_a_clone_of_a_project_and_a_remote_whatever_their_folders_are_called(
     assert told == ["shelf", str(shelf)]
 
 
+def test_a_worker_that_offers_a_gpu_and_has_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(worker, "_counted", False)
+    for _ in range(2):
+        with (
+            pytest.raises(StageFailedError, match="offers a GPU, and PyTorch finds none"),
+            worker._one_gpu("train@a-1"),
+        ):
+            pass
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with worker._one_gpu("train@a-1") as name:
+        assert name == "7"
+    assert worker._FREE_GPUS.get_nowait() == "7"  # it was given back, and is not left to other tests
+
+
 def test_a_run_that_another_process_works_on_is_told_from_other_failures(tmp_path: Path) -> None:
     with Scratch(tmp_path, "key", "naive-1"), pytest.raises(UserError) as told, Scratch(tmp_path, "key", "naive-1"):
         pass
