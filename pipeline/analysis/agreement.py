@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,23 @@ class Row:
     def seeds(self) -> str:
         """Number of our seeds, such as "5", or "2 of 3" where some have not run."""
         return str(n) if (n := self.comparison.ours.n) >= self.planned else f"{n} of {self.planned}"
+
+
+@dataclass(frozen=True)
+class ChiSquared:
+    """Differences of several rows from the published ones, judged at once.
+
+    Attributes:
+        rows: The number n of rows with a standard error of their difference, which the rest is about.
+        normal: The sum over them of z², see `agreement`.
+        p: Probability that chi-squared with n degrees of freedom is at least `normal`.
+        mean: The mean difference, ours minus the published, in percent or points.
+    """
+
+    rows: int
+    normal: float
+    p: float
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,23 @@ def agreement(rows: Sequence[Row]) -> Agreement | None:
     )
 
 
+def chi_squared(sides: Iterable[tuple[Estimate | None, Estimate | None]]) -> ChiSquared | None:
+    """Judge the differences of several pairs of means at once, as `agreement` does that of the average accuracy.
+
+    Args:
+        sides: Our mean and the published one of each row; None where there is none.
+
+    Returns:
+        The verdict over the pairs that have two values or more on both sides, and any spread; None if there is none.
+    """
+    judged = [(a.mean - b.mean, *found) for a, b in sides if a and b and (found := welch(a, b))]
+    if not judged:
+        return None
+    normal = math.fsum(as_normal(d / error, freedom) ** 2 for d, error, freedom in judged)
+    mean = math.fsum(d for d, _, _ in judged) / len(judged)
+    return ChiSquared(len(judged), normal, float(chdtrc(len(judged), normal)), mean)
+
+
 def as_normal(t: float, freedom: float) -> float:
     """Return the normal quantile that has the probability of t in Student's distribution: Φ⁻¹(F(t))."""
     return math.copysign(float(ndtri(stdtr(freedom, -abs(t)))), t)  # in the lower tail, where no digits are lost
@@ -116,8 +150,9 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
 
         var(sum of means) = sum_s ( sum_i (x_is - mean_i) / sqrt(n_i (n_i - 1)) )²
 
-    for each experiment and either side, with as many degrees of freedom as its smallest row has. The parts are added as
-    Welch adds two. For one row this is Welch's interval.
+    for each experiment and either side, with as many degrees of freedom as its smallest row has. Where single runs were
+    not published, their deviations are taken to have moved together entirely, which makes the variance (sum_i std_i /
+    sqrt(n_i))² and no smaller. The parts are added as Welch adds two. For one row this is Welch's interval.
 
     Args:
         rows: One or more rows with two values or more on both sides.
@@ -131,8 +166,9 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
         parts.append(_variance_of_sum([found.by_seed for found in of_experiment]))
         told = [found.row.by_run for found in of_experiment if found.row.by_run]
         parts += [_variance_of_sum(told)] if told else []
-        for accuracy in (found.row.accuracy for found in of_experiment if not found.row.by_run):
-            parts.append((accuracy.std**2 / accuracy.n if accuracy.std else 0.0, accuracy.n - 1))
+        if untold := [found.row.accuracy for found in of_experiment if not found.row.by_run]:
+            error = math.fsum((accuracy.std or 0.0) / math.sqrt(accuracy.n) for accuracy in untold)
+            parts.append((error**2, min(accuracy.n for accuracy in untold) - 1))
     mean = math.fsum(row.comparison.difference.mean for row in rows) / len(rows)
     variance = math.fsum(part for part, _ in parts)
     if variance == 0:

@@ -72,6 +72,27 @@ def rank_correlation(table: pd.DataFrame, predicted: str, actual: str) -> RankCo
     return RankCorrelation(value, low, high, len(table), len(runs))
 
 
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep one of the runs with the same seed whose rows are all equal.
+
+    Methods that differ only in how they are evaluated have the same weights, so that the same run would count twice.
+
+    Args:
+        table: One row for each pair of tasks of each run, with columns `method` and `seed`.
+
+    Returns:
+        The rows of the runs that are kept: of equal ones, that of the method which comes first.
+    """
+    seen: set[tuple[object, bytes]] = set()
+    kept = []
+    for (_, seed), rows in table.groupby(["method", "seed"], sort=False):
+        key = seed, rows.drop(columns=["method", "seed"]).to_numpy(dtype=float).tobytes()
+        if key not in seen:
+            seen.add(key)
+            kept.append(rows)
+    return pd.concat(kept) if kept else table
+
+
 def described(found: RankCorrelation | None) -> str:
     """Format a rank correlation with its interval, such as "0.88 [0.82, 0.93]"."""
     if found is None:

@@ -65,6 +65,8 @@ class Comparison:
         difference: Ours minus the published one in percentage points, with Welch's interval.
         verdict: The verdict on the difference, see `pipeline.analysis.intervals.verdict`.
         by_seed: Our average accuracy of each seed in percent.
+        forgetting: Our forgetting in percentage points, as the row counts it; None if our runs do not have it.
+        learning_accuracy: Our learning accuracy in percent; None likewise.
     """
 
     method: str
@@ -73,6 +75,8 @@ class Comparison:
     difference: Estimate
     verdict: str
     by_seed: Mapping[int, float]
+    forgetting: Estimate | None = None
+    learning_accuracy: Estimate | None = None
 
 
 def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, table: pd.DataFrame) -> list[Comparison]:
@@ -99,8 +103,15 @@ def compare(runs: pd.DataFrame, plans: Mapping[str, RunPlan], benchmark: str, ta
             ours = estimate(list(accuracies))
             difference = welch_difference(ours, row.accuracy)
             by_seed = dict(zip(of_method["seed"].astype(int), accuracies, strict=True))
-            found.append(Comparison(method, row, ours, difference, verdict(difference), by_seed))
+            others = _percent(of_method, row.forgetting_metric), _percent(of_method, "learning_accuracy")
+            found.append(Comparison(method, row, ours, difference, verdict(difference), by_seed, *others))
     return found
+
+
+def _percent(runs: pd.DataFrame, metric: str) -> Estimate | None:
+    """The mean of a metric in percent over the runs that have it; None if none has."""
+    values = [100 * float(value) for value in runs[metric].dropna()] if metric in runs else []
+    return estimate(values) if values else None
 
 
 def read_published(path: str | Path = "published.csv") -> pd.DataFrame:

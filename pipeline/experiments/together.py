@@ -14,13 +14,15 @@ from pipeline.analysis.agreement import (
     EQUIVALENCE_LEVEL,
     MARGIN,
     Agreement,
+    ChiSquared,
     Row,
     Standing,
     agreement,
+    chi_squared,
     equivalence_interval,
     standing,
 )
-from pipeline.analysis.intervals import LEVEL, NEAR
+from pipeline.analysis.intervals import LEVEL, NEAR, Estimate
 from pipeline.analysis.published import Comparison, compare, published_row, read_published
 from pipeline.analysis.tables import tables
 from pipeline.config import RunPlan
@@ -106,7 +108,7 @@ def judged(outcomes: Sequence[Outcome]) -> list[str]:
         f"Of {len(read_published())} published rows {len(rows)} have runs here{begun}.{left_out}",
     ]
     if found := agreement(rows):
-        text += _verdict(found)
+        text += [*_verdict(found), *_others(rows)]
     text += [
         f"![Ours and published, row by row, and their differences with intervals]({PICTURE})",
         f"Grey: differences of up to {NEAR:g} and {MARGIN:g} points.",
@@ -128,8 +130,8 @@ def _verdict(found: Agreement) -> list[str]:
     bounded = math.isfinite(found.squares_expected)
     expected = f"which makes {found.squares_expected:.1f} for the sum" if bounded else "and none where ν is 2 or less"
     return [
-        f"**Over all rows, ours differ from the published {larger} seeds do.** The sum of z² over the {n} rows with two "
-        f"seeds or more is {found.normal:.1f}; chance alone gives chi-squared with {n} degrees of freedom "
+        f"**In average accuracy, ours differ from the published over all rows {larger} seeds do.** The sum of z² over the "
+        f"{n} rows with two seeds or more is {found.normal:.1f}; chance alone gives chi-squared with {n} degrees of freedom "
         f"(p = {_p(found.normal_p)}). Here z is the normal quantile of the probability that Student's t, with Welch's "
         "degrees of freedom ν, gives to d / standard error. The plain squares of d / standard error add up to "
         f"{found.squares:.1f} (p = {_p(found.squares_p)}), but with so few seeds they are too large for chi-squared: each "
@@ -137,8 +139,49 @@ def _verdict(found: Agreement) -> list[str]:
         f"**The mean of d is {difference_shown(mean)} points**: its {100 * LEVEL:.0f} % interval "
         f"{'holds 0' if holds else 'leaves 0 out'}. Runs of one seed share their first weights and the order of images, so "
         "their rows move together; the interval allows for it by summing the deviations of each seed over the rows before it "
-        "squares them. For the same reason p is a guide, not exact.",
+        "squares them, and takes rows whose single runs were not published to move together entirely. For the same reason p "
+        "is a guide, not exact.",
     ]
+
+
+def _others(rows: Sequence[Row]) -> list[str]:
+    """The paragraph on forgetting and learning accuracy, which the rule and the verdict leave out."""
+    measures: dict[str, list[Sides]] = {
+        "Forgetting": [(row.experiment, row.comparison.forgetting, row.comparison.row.forgetting) for row in rows],
+        "Learning accuracy": [
+            (row.experiment, row.comparison.learning_accuracy, row.comparison.row.learning_accuracy) for row in rows
+        ],
+    }
+    found = [text for name, sides in measures.items() if (text := _other(name, sides))]
+    return [" ".join(["By the same sum, on what neither the rule nor the verdict looks at:", *found])] if found else []
+
+
+#: An experiment, our mean of a measure and the published one.
+Sides = tuple[str, Estimate | None, Estimate | None]
+
+
+def _other(name: str, sides: Sequence[Sides]) -> str:
+    """Whether a measure differs more than seeds do, and if so in which experiment most."""
+    whole = chi_squared((ours, theirs) for _, ours, theirs in sides)
+    if whole is None:
+        return ""
+    larger = whole.p < 1 - LEVEL
+    text = f"{name} differs {'more than' if larger else 'no more than'} seeds do, {_sum(whole)}."
+    if not larger or len(names := list(dict.fromkeys(experiment for experiment, _, _ in sides))) < 2:
+        return text
+    apart = {
+        experiment: chi_squared((ours, theirs) for one, ours, theirs in sides if one == experiment)
+        for experiment in names
+    }
+    most, of_most = min(((one, part) for one, part in apart.items() if part), key=lambda pair: pair[1].p)
+    rest = chi_squared((ours, theirs) for one, ours, theirs in sides if one != most)
+    return f"{text} Most of it is {most}, {_sum(of_most)}" + (f"; without it {_sum(rest)}." if rest else ".")
+
+
+def _sum(found: ChiSquared) -> str:
+    """Such as "50.4 over 55 rows (p = 0.65, ours +0.2 points on average)"."""
+    rows = "1 row" if found.rows == 1 else f"{found.rows} rows"
+    return f"{found.normal:.1f} over {rows} (p = {_p(found.p)}, ours {found.mean:+.1f} points on average)"
 
 
 def _p(value: float) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from pipeline.analysis.prediction import described, rank_correlation
+from pipeline.analysis.prediction import described, distinct, rank_correlation
 from pipeline.config.schema import Figures
 from pipeline.figures.style import PAGE, colour, legend_above, marker, new_figure
 
@@ -30,9 +30,9 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     Returns:
         The figure; None if no run has predictions.
     """
-    table = tables["prediction"]
-    if table.empty:
+    if tables["prediction"].empty:
         return None
+    table = distinct(tables["prediction"])
     methods = list(table["method"].unique())
     figure, grid = new_figure(PAGE, 3.0, 1, 2, sharey=True)
     for axes, (column, label) in zip(grid[0], PREDICTIONS.items(), strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.analysis.intervals import Estimate, estimate, paired_difference
-from pipeline.analysis.prediction import FOLLOWS_NATS, described, model_holds_until, rank_correlation
+from pipeline.analysis.prediction import FOLLOWS_NATS, described, distinct, model_holds_until, rank_correlation
 from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 from pipeline.figures.style import matrix_name
@@ -145,7 +145,8 @@ def _methods(runs: pd.DataFrame, plans: Mapping[str, RunPlan], reference: str, e
         for name in measures:
             _, factor, digits = MEASURES[name]
             values = [factor * float(value) for value in of_method[name].dropna()]
-            row.append(_shown(estimate(values), digits) if values else "missing")
+            fewer = f" on {len(values)} seeds" if 1 < len(values) < len(of_method) else ""
+            row.append(_shown(estimate(values), digits) + fewer if values else "missing")
         if compared:
             row.append(_difference(by_seed[method], by_seed[reference], method == reference))
         rows.append(row)
@@ -210,8 +211,8 @@ def _published(
             _shown(found.row.accuracy, 1),
             difference_shown(found.difference),
             found.verdict,
-            _beside(runs[runs["method"] == found.method], found.row.forgetting_metric, found.row.forgetting),
-            _beside(runs[runs["method"] == found.method], "learning_accuracy", found.row.learning_accuracy),
+            _beside(found.forgetting, found.row.forgetting),
+            _beside(found.learning_accuracy, found.row.learning_accuracy),
             "; ".join(found.row.differs) or "as published",
         ]
         for found in compared
@@ -244,17 +245,19 @@ def difference_shown(value: Estimate) -> str:
     return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
 
 
-def _beside(runs: pd.DataFrame, name: str, published: Estimate | None) -> str:
-    """Our mean and the published one in percent; `runs` has fractions, `published` is in percent already."""
-    values = [100 * float(value) for value in runs[name].dropna()] if name in runs else []
-    ours = _shown(estimate(values), 1) if values else "missing"
-    return f"{ours}, {_shown(published, 1) if published else 'none'}"
+def _beside(ours: Estimate | None, published: Estimate | None) -> str:
+    """Our mean and the published one in percent."""
+    return f"{_shown(ours, 1) if ours else 'missing'}, {_shown(published, 1) if published else 'none'}"
 
 
 def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
     """What the quadratic model of the loss said about forgetting, in a sentence for each question."""
     if table.empty:
         return None
+    whole, table = table, distinct(table)
+    repeated = [str(name) for name in whole["method"].unique() if name not in set(table["method"])]
+    line = line.merge(table[["method", "seed"]].drop_duplicates(), on=["method", "seed"])
+    again = f"{', '.join(repeated)} repeats the weights of another method and is not counted." if repeated else ""
     rises, near = table["rise"], table["predicted_rise"].sub(table["rise"]).abs()
     within = int((near <= 0.5 * rises.abs()).sum())
     flat = int((table["barrier"] <= BARRIER).sum())
@@ -274,5 +277,6 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
             f"{FOLLOWS_NATS} nats, over {100 * model_holds_until(line).median():.0f} % of the way (median).",
             f"For {flat} of {len(table)} pairs the loss on that line nowhere exceeds the straight line between its ends by "
             f"more than {BARRIER} nats: no barrier lies between the two weights.",
+            *([again] if again else []),
         ],
     )

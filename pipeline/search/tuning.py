@@ -224,6 +224,7 @@ def _record(search: Search, jobs: int) -> None:
     done = carry_out_search(search, jobs)
     table = tabulate(done, search.prune)
     write_text(search.path, table.to_csv(index=False, lineterminator="\n"))
-    means = table.groupby(list(search.space), sort=False)[list(MEASURES)].mean()
+    # A setting with a seed that diverged or was pruned has no mean: those of the other seeds would flatter it.
+    means = table.groupby(list(search.space), sort=False)[list(MEASURES)].agg(lambda column: column.mean(skipna=False))
     means = means.iloc[:10] if not search.prune else means.dropna(how="all").iloc[:10]
     print(f"{search.method}:\n{means.round(4).to_string()}\nall {len(table)} runs of {len(done)} trials: {search.path}")

@@ -13,6 +13,7 @@ from pipeline.analysis.agreement import (
     Standing,
     agreement,
     as_normal,
+    chi_squared,
     equivalence_interval,
     mean_difference,
     standing,
@@ -115,6 +116,33 @@ def test_rows_of_two_experiments_count_as_independent() -> None:
     assert found.high is not None
     # Four parts of variance 4/3, of 2 degrees of freedom each, add up to 8 degrees; the sum is of two rows.
     assert found.high == pytest.approx(1 + stats.t.ppf(0.975, 8) * math.sqrt(16 / 3) / 2)
+
+
+def test_rows_without_single_runs_may_all_have_moved_together() -> None:
+    told, untold = (
+        mean_difference([row(61 + SPREAD, 60 + SPREAD, known, experiment="one")] * 2) for known in (True, False)
+    )
+    assert untold == told  # the two rows are the same, and so move together entirely
+    apart = [
+        row(61 + SPREAD, 60 + SPREAD, True),
+        row(61 - SPREAD, 60 - SPREAD, False),
+        row(61 - SPREAD, 60 + SPREAD, False),
+    ]
+    # Ours: sums of -2, 0 and 2, over the root of 3 x 2. Published: known -2, 0, 2 likewise; unknown 2 x 2 / root 3.
+    variance = 8 / 6 + 8 / 6 + 16 / 3
+    found = mean_difference(apart)
+    freedom = variance**2 / sum(part**2 / 2 for part in (8 / 6, 8 / 6, 16 / 3))
+    assert found.high == pytest.approx(1 + stats.t.ppf(0.975, freedom) * math.sqrt(variance) / 3)
+
+
+def test_any_measure_is_judged_as_the_average_accuracy_is() -> None:
+    rows = [row(60 + 2 * ERROR + SPREAD, 60 + SPREAD), row(50 - ERROR + SPREAD, 50 + SPREAD), row([61.0], 60 + SPREAD)]
+    whole, found = agreement(rows), chi_squared([(one.comparison.ours, one.comparison.row.accuracy) for one in rows])
+    assert whole
+    assert found
+    assert (found.rows, found.normal, found.p) == (2, whole.normal, whole.normal_p)
+    assert found.mean == pytest.approx(ERROR / 2)
+    assert chi_squared([(None, estimate(SPREAD)), (estimate([1.0]), estimate(SPREAD))]) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1.9, 2.5])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.analysis.prediction import described, model_holds_until, rank_correlation
+from pipeline.analysis.prediction import described, distinct, model_holds_until, rank_correlation
 
 
 def table(runs: int, pairs: int, noise: float, seed: int = 0) -> pd.DataFrame:
@@ -84,3 +84,17 @@ def test_the_model_holds_until_it_first_leaves_the_loss() -> None:
     )  # fmt: skip
     whole = line.assign(seed=2, model=line["loss"] + 0.009)
     assert model_holds_until(pd.concat([line, whole])).tolist() == [0.25, 1.0]
+
+
+def test_a_run_that_repeats_another_counts_once() -> None:
+    made = table(3, 10, 0.5)
+    again = made[made["method"] == "m1"].assign(method="again")
+    other_seed = made[made["method"] == "m2"].assign(seed=2)
+    found = distinct(pd.concat([made, again, other_seed]))
+    assert found.groupby(["method", "seed"]).size().to_dict() == {
+        ("m0", 1): 10, ("m1", 1): 10, ("m2", 1): 10, ("m2", 2): 10,
+    }  # fmt: skip
+    assert rank_correlation(distinct(pd.concat([made, again])), "x", "y") == rank_correlation(made, "x", "y")
+    nearly = again.assign(y=again["y"] + np.eye(10)[3])
+    assert len(distinct(pd.concat([made, nearly]))) == 40
+    assert distinct(made.iloc[:0]).empty

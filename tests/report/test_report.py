@@ -194,3 +194,6 @@ def test_what_curvature_predicted_is_told_in_numbers() -> None:
     assert "within half of the rise for 30 of 30 pairs" in text
     assert "over 50 % of the way" in text
     assert "For 21 of 30 pairs" in text
+    repeated = {name: pd.concat([tables[name], tables[name].assign(method="copy")]) for name in ("prediction", "line")}
+    again = " ".join(sections(tables | repeated, plans("split-cifar100", "naive"))["Curvature and forgetting"].text)
+    assert again == f"{text} copy repeats the weights of another method and is not counted."

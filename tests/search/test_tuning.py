@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -76,7 +77,9 @@ def test_a_search_records_every_run_best_first_and_divergence_last(
     assert list(table) == ["lr", "seed", *MEASURES]
     assert table["lr"].tolist() == [0.2, 0.2, 1e-5, 1e-5, 1e6, 1e6]
     assert table["average_accuracy"].isna().tolist() == [False] * 4 + [True] * 2
-    assert "naive.csv" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "naive.csv" in out
+    assert re.search(r"(?m)^1000000\.0( +NaN)+$", out)
     written = path.read_bytes()
     tuning.tune(["naive", "lr=0.00001,1000000.0,0.2"], seeds=[7, 8], jobs=1)  # nothing is left to run
     assert path.read_bytes() == written
