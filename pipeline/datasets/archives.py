@@ -159,7 +159,7 @@ class _Entry(tarfile.TarInfo):
     """
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Entry:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Entry:
         """Return the header in a block of bytes.
 
         Raises:

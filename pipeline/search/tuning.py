@@ -36,6 +36,8 @@ from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import as_json, whole_folder, write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline.search.study import Study
 
 #: Default seeds of a search, different from those of any report.
@@ -217,6 +219,11 @@ def tune(
         _record(search, jobs or cores())
 
 
+def _mean_of_all(values: pd.Series) -> float:
+    """The mean; NaN if a value is missing."""
+    return float(values.mean(skipna=False))
+
+
 def _record(search: Search, jobs: int) -> None:
     """Carry out a search, record it, and print its best values."""
     from pipeline.search.record import tabulate
@@ -225,6 +232,6 @@ def _record(search: Search, jobs: int) -> None:
     table = tabulate(done, search.prune)
     write_text(search.path, table.to_csv(index=False, lineterminator="\n"))
     # A setting with a seed that diverged or was pruned has no mean: those of the other seeds would flatter it.
-    means = table.groupby(list(search.space), sort=False)[list(MEASURES)].agg(lambda column: column.mean(skipna=False))
+    means = table.groupby(list(search.space), sort=False)[list(MEASURES)].agg(_mean_of_all)
     means = means.iloc[:10] if not search.prune else means.dropna(how="all").iloc[:10]
     print(f"{search.method}:\n{means.round(4).to_string()}\nall {len(table)} runs of {len(done)} trials: {search.path}")

@@ -4,9 +4,9 @@
 
 with the loss L_t of task t, its gradient g_t and its Hessian H_t right after the task was learnt at w_t, and the weights
 w_s after a later task s. Weights are all that moves in it: running statistics of batch normalisation, which change as
-well, are no part of the model, though of the losses that it is compared with. The paper bounds the quadratic term by lambda_1 |d|^2 / 2. The loss along the straight line from
-w_t to w_s shows how far the model holds, and whether the two minima are linearly connected (Mirzadeh et al. 2021, arXiv
-2010.04495).
+well, are no part of the model, though of the losses that it is compared with. The paper bounds the quadratic term by
+lambda_1 |d|^2 / 2. The loss along the straight line from w_t to w_s shows how far the model holds, and whether the two
+minima are linearly connected (Mirzadeh et al. 2021, arXiv 2010.04495).
 """
 
 from __future__ import annotations

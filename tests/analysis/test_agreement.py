@@ -142,7 +142,7 @@ def test_any_measure_is_judged_as_the_average_accuracy_is() -> None:
     assert found
     assert (found.rows, found.normal, found.p) == (2, whole.normal, whole.normal_p)
     assert found.mean == pytest.approx(ERROR / 2)
-    assert chi_squared([(None, estimate(SPREAD)), (estimate([1.0]), estimate(SPREAD))]) is None
+    assert chi_squared([(None, estimate([*SPREAD])), (estimate([1.0]), estimate([*SPREAD]))]) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1.9, 2.5])

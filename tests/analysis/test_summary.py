@@ -149,8 +149,8 @@ def predicted() -> RunMetrics:
         {key: 10 * number + place for place, key in enumerate(TABLES["layers"][3:])} | {"layer": name}
         for number, name in enumerate(("body", "head"), start=1)
     ]
-    found.train["alpha"] = [[[1.0]], [[0.5, 0.25], [1.5, 0.75]]]
-    return found
+    alphas = {"alpha": [[[1.0]], [[0.5, 0.25], [1.5, 0.75]]]}
+    return RunMetrics(found.method, found.seed, {**found.train, **alphas}, found.eigenspectrum)
 
 
 def test_a_prediction_is_the_sum_of_its_terms_beside_what_came() -> None:

@@ -137,7 +137,7 @@ def test_rows_that_differ_by_chance_alone_pass() -> None:
 
 def test_other_measures_are_judged_beside() -> None:
     """They say where most of a difference is."""
-    near, far = (estimate(value + 0.1 * SPREAD) for value in (60, 66))
+    near, far = (estimate([*(value + 0.1 * SPREAD)]) for value in (60, 66))
 
     def with_measures(method: str, forgetting: Estimate | None, learning: Estimate) -> Row:
         made_up = row(60 + SPREAD, 60 + SPREAD, method=method, planned=3)

@@ -69,11 +69,9 @@ def test_every_step_follows_the_formulas(
 def test_a_group_sets_its_own_betas_and_eps(base: Any, betas: tuple[float, float]) -> None:
     params, others = make_params(), make_params()
     tag = TAG([{"params": params, "betas": betas, "eps": 1e-2}], 0.1, base)
-    plain: torch.optim.Optimizer = {
-        "rmsprop": lambda: torch.optim.RMSprop(others, 0.1, alpha=betas[1], eps=1e-2),
-        "adagrad": lambda: torch.optim.Adagrad(others, 0.1, eps=1e-2),
-        "adam": lambda: torch.optim.Adam(others, 0.1, betas=betas, eps=1e-2),
-    }[base]()
+    rule: Any = {"rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[base]
+    own: dict[str, dict[str, Any]] = {"rmsprop": {"alpha": betas[1]}, "adagrad": {}, "adam": {"betas": betas}}
+    plain = rule(others, 0.1, eps=1e-2, **own[base])
     first, second = make_gradients(params, tasks=2, steps=3)
     tag.begin_task()
     for gradients in first:

@@ -258,7 +258,7 @@ def test_a_group_of_other_than_real_numbers_is_not_added(dtype: torch.dtype) -> 
 
 def test_two_optimizers_made_from_the_same_groups_count_their_own_tasks() -> None:
     """PyTorch takes the caller's dict itself for a group."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [torch.zeros(3, requires_grad=True)]},
         {"params": [torch.zeros(2, requires_grad=True)], "b": 1.0},
     ]

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-import stages.forks
 from pipeline.parallel.forks import Forks
+from stages import forks as forks_of_stages
+from stages.process import ENDED
 from tests.clones import ENVIRONMENT, Clone, everything, fresh_clone, processes
 from tests.waiting import wait_until
 
@@ -84,13 +85,13 @@ def test_a_stage_is_waited_for_by_every_python(waits: bool, monkeypatch: pytest.
             with subprocess.Popen(
                 [sys.executable, "-c", f"import time; time.sleep(0.1); raise SystemExit({status})"]
             ) as stage:
-                assert stages.forks._wait(stage.pid, here) == status
+                assert forks_of_stages._wait(stage.pid, here) == status
                 stage.returncode = status  # it was waited for
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stage:
             monkeypatch.setattr(os, "_exit", end)
             there.close()
-            with pytest.raises(KeyboardInterrupt, match=str(stages.forks.ENDED)):
-                stages.forks._wait(stage.pid, here)
+            with pytest.raises(KeyboardInterrupt, match=str(ENDED)):
+                forks_of_stages._wait(stage.pid, here)
             stage.kill()
 
 
