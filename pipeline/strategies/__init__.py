@@ -100,6 +100,7 @@ from pipeline.strategies.multitask import Multitask, MultitaskPasses
 from pipeline.strategies.naive import Naive
 from pipeline.strategies.online_ewc import OnlineEWC
 from pipeline.strategies.si import SI
+from pipeline.support.errors import UserError
 
 __all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
 
@@ -128,6 +129,12 @@ def build_strategy(plan: StrategySettings, stream: Stream) -> Naive:
         stream: what the strategy needs to know of the stream.
 
     Raises:
-        KeyError: if no strategy is registered for the class of `plan`.
+        UserError: if no strategy is registered for the class of `plan`.
     """
-    return STRATEGIES[type(plan)](plan, stream)
+    kind = type(plan)
+    if kind not in STRATEGIES:
+        raise UserError(
+            f"strategy '{plan.name}' has settings, {kind.__name__}, but no line in STRATEGIES of "
+            "pipeline/strategies/__init__.py; add it"
+        )
+    return STRATEGIES[kind](plan, stream)

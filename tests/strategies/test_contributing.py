@@ -18,8 +18,9 @@ from pipeline.config import strategies as config_strategies
 from pipeline.config.strategies import StrategySettings
 from pipeline.config.types import settings_of
 from pipeline.models import TaskModel
-from pipeline.strategies import Batch, Stream, build_strategy
+from pipeline.strategies import STRATEGIES, Batch, Stream, build_strategy
 from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
 from pipeline.training.loop import train
 from tests.conftest import ROOT, run_plan
 
@@ -71,3 +72,13 @@ def test_the_examples_loss_is_label_smoothing_over_the_tasks_own_outputs(smoothe
     loss = strategy.backward(model, Batch(images, labels, 1))
     wanted = torch.nn.functional.cross_entropy(model.network(images)[:, 2:], labels - 2, label_smoothing=0.3)
     assert torch.allclose(loss, wanted)
+
+
+def test_settings_without_a_line_in_the_registry_are_told_by_name(
+    smoothed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(STRATEGIES, smoothed)
+    with pytest.raises(
+        UserError, match="strategy 'smoothed' has settings, SmoothedSettings, but no line in STRATEGIES"
+    ):
+        build_strategy(smoothed(name="smoothed"), Stream([[0, 1]], 6, np.random.default_rng(0)))
