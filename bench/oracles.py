@@ -8,7 +8,7 @@ construction of the operator, so that the graph which ours keeps is paid for. Th
 medians over the rounds; a solver that takes over half a minute runs once.
 
 A small residual says that a pair is one, not that it is among the largest: the last column compares the eigenvalues with
-those of a Lanczos run for twice as many pairs at a hundredth of the target.
+those of a Lanczos run for twice as many pairs at a tenth of the target.
 """
 
 from __future__ import annotations

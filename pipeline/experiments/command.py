@@ -21,7 +21,7 @@ from pipeline.experiments.experiments import Experiment, configured, plans, read
 from pipeline.experiments.records import Key, as_run, path_of, read_record
 from pipeline.experiments.report import Records, state, write_results
 from pipeline.experiments.together import Outcome, outcome
-from pipeline.experiments.workspace import collect, prepare, run, save_experiment
+from pipeline.experiments.workspace import alone, collect, of_other_code, prepare, run, save_experiment
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import write_text
 
@@ -78,7 +78,8 @@ def reproduce(
     if origin is not None:
         print(f"{_take(origin, name, {pair: keys[pair] for pair in missing})} runs taken from {origin}")
     elif missing and not report:
-        status = _run(name, experiment, configuration, keys, missing, jobs or cores(), scheduler)
+        with alone(name):
+            status = _run(name, experiment, configuration, keys, missing, jobs or cores(), scheduler)
     records = _records(name, experiment, configuration)
     if not records:
         raise UserError(f"{name}: no run has finished; see above, or docs/datasets.md for where its data come from")
@@ -113,7 +114,10 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
             del left[pair]
             taken += 1
     for place in places:
-        taken += collect(place, name, left)
+        others = of_other_code(place, left) if place == origin else set()
+        if others:
+            print(f"{len(others)} runs of {origin} were made by other code than is there now: left out")
+        taken += collect(place, name, {pair: key for pair, key in left.items() if pair not in others})
         left = {pair: key for pair, key in left.items() if read_record(name, *pair, key) is None}
     return taken
 
@@ -155,7 +159,7 @@ def _run(
     folder = prepare(name, configuration)
     options = ["--scheduler", scheduler] if scheduler else []
     try:
-        return run(folder, missing, experiment.eigenspectrum, jobs, options)
+        return run(folder, missing, experiment.eigenspectrum is not None, jobs, options)
     finally:
         added += collect(folder, name, {pair: keys[pair] for pair in missing})
         if added:

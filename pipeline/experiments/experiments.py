@@ -9,8 +9,9 @@ from pydantic import Field, StringConstraints
 
 from pipeline.config import Configuration, DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check, check_each, read_yaml
-from pipeline.config.schema import Method, Settings
+from pipeline.config.schema import Eigenspectrum, Method, Settings
 from pipeline.config.types import Count, Name, Seed, Strict
+from pipeline.experiments.records import BESIDE
 from pipeline.support.errors import UserError, nearest
 
 FILE = "experiments.yaml"
@@ -38,7 +39,7 @@ class Experiment(Strict):
         description: One line for lists and titles.
         benchmark: Name in benchmarks.yaml.
         epochs: Replaces the benchmark's number of epochs; None leaves it.
-        eigenspectrum: Whether eigenspectra are part of the experiment.
+        eigenspectrum: Settings of its eigenspectra, if they are part of the experiment.
         as_published: Whether its methods have the settings of the published rows. The rows of an experiment that has
             other settings on purpose are compared one by one, but kept out of the verdict over all rows.
         reference: The method that the others are compared with; None: plastic, or else the first one.
@@ -52,7 +53,7 @@ class Experiment(Strict):
     description: str
     benchmark: Name
     epochs: Count | None = None
-    eigenspectrum: bool = False
+    eigenspectrum: Eigenspectrum | None = None
     as_published: bool = True
     reference: Name | None = None
     missing: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] | None = None
@@ -122,8 +123,13 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
         "plastic": "plastic" if "plastic" in experiment.methods else first,
         "reference": experiment.reference or ("plastic" if "plastic" in experiment.methods else first),
     }
+    # The user's params.yaml says only what is computed beside the eigenvalues, and changes none of them.
+    spectra = base.params.eigenspectrum
+    if experiment.eigenspectrum:
+        spectra = experiment.eigenspectrum.model_copy(update={key: getattr(spectra, key) for key in BESIDE})
     params = base.params.model_copy(
         update={
+            "eigenspectrum": spectra,
             "benchmark": experiment.benchmark,
             "optimizer": plain,
             "methods": experiment.methods,

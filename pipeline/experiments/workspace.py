@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from pipeline.analysis.summary import COMPARED
@@ -16,7 +19,7 @@ from pipeline.config.parsing import read_yaml
 from pipeline.datasets.download import digest
 from pipeline.experiments.records import Key, write_record
 from pipeline.handover.documents import read_document
-from pipeline.handover.logs import Log
+from pipeline.handover.logs import read_log
 from pipeline.handover.manifests import TasksManifest
 from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
@@ -37,6 +40,27 @@ AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
 DATASETS = "TAG_DATASETS"
 #: Reference in the clone to the commit of its DVC experiment.
 EXPERIMENT = "refs/reproduced"
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold the lock of an experiment's clone during the block.
+
+    Raises UserError if another call holds it, whose clone this one would check out anew under it.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(FOLDER / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another 'tag-pipeline reproduce {name}' is running here ({lock.lock_file} is locked); wait for it, or run "
+            "it in another clone and take its runs with --from"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(name: str, configuration: Configuration) -> Path:
@@ -106,6 +130,49 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
         variables[DATASETS] = str(Path(given).resolve())
     command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
     return subprocess.run(command, cwd=folder, env=variables).returncode  # noqa: S603 - this project
+
+
+def of_other_code(folder: Path, runs: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Find the runs of an ordinary clone that its commit did not make, because the code was another then.
+
+    A clone that `prepare` made has the code of its commit. In any other its user may have changed it before a run, after
+    it, or both.
+
+    Args:
+        folder: The clone.
+        runs: Method and seed of runs that have finished there.
+
+    Returns:
+        Those whose code DVC finds changed since they ran.
+
+    Raises:
+        UserError: if the clone's code differs from its commit, or if DVC cannot tell.
+    """
+    stages = {
+        f"{stage}@{method}-{seed}": (method, seed) for method, seed in runs for stage in ("train", "eigenspectrum")
+    }
+    held = {name: pair for name, pair in stages.items() if name in read_lock(folder)}
+    if not held:
+        return set()
+    if changed := uncommitted(folder=folder, only=("pipeline", "stages")):
+        raise UserError(
+            f"--from {folder}: records name the commit that made them, and {changed} is not committed there"
+        )
+    command = [sys.executable, "-m", "dvc", "status", "--json", *held]
+    done = subprocess.run(  # noqa: S603 - DVC
+        command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        raise UserError(f"--from {folder}: dvc status: {done.stderr.strip()[-200:]}")
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    return {
+        held[name]
+        for name, changes in told.items()
+        for change in changes
+        if isinstance(change, dict)
+        for path in change.get("changed deps", ())
+        if path.startswith(("pipeline/", "stages/"))
+    }
 
 
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
@@ -186,8 +253,7 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
             continue
         fix = f"delete it, and run {experiment} again"
-        log_path = folder / f"logs/train/{method}-{seed}.json"
-        log = read_document(Log, log_path, fix) if log_path.exists() else Log()
+        log = read_log(folder / f"logs/train/{method}-{seed}.json", metrics, fix)
         made: dict[str, Any] = {"commit": commit, "images": images, "machine": log.machine or {}}
         made |= {"seconds": log.seconds} | ({"sources": sources} if sources else {})
         trained = read_document(Trained, metrics, fix).plain()

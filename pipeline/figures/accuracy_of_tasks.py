@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, colour, legend_above, line_with_band, new_figure, whole_numbers
+from pipeline.figures.style import PAGE, label_panels, legend_above, line_with_band, look, new_figure, whole_numbers
 
 #: Panels in a row, at most.
 COLUMNS = 5
@@ -23,8 +23,6 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
     columns = min(COLUMNS, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     figure, grid = new_figure(PAGE * columns / COLUMNS, 0.4 + 1.5 * rows, rows, columns, sharex=True, sharey=True)
-    for axes in grid.flat[len(tasks) :]:
-        axes.set_visible(False)
     for task, axes in zip(tasks, grid.flat, strict=False):
         of_task = table[(table["task"] == task) & (table["tasks_learnt"] >= task)]
         for method in methods:
@@ -34,12 +32,10 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
                 "tasks_learnt",
                 "percent",
                 method if task == tasks[0] else "_",
-                color=colour(method),
-                marker=".",
+                **look(method, methods),
             )
         axes.set_title(f"task {task}")
         whole_numbers(axes)
-    figure.supxlabel("tasks learnt", fontsize=8)
-    figure.supylabel("accuracy (%)", fontsize=8)
+    label_panels(grid, len(tasks), "tasks learnt", "accuracy (%)")
     legend_above(figure, grid[0, 0])
     return figure

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from pipeline.figures.style import PAGE
 
-#: Tasks in a column, at most; further tasks go into further columns.
-ROWS = 10
+#: Tasks in a column, at most, as long as the columns are no more than these; then the columns grow.
+ROWS, COLUMNS = 10, 3
+#: Tasks on the sheet, at most.
+MOST = 90
 #: In inches: the largest width of an image; the height of a task's name above its images; the gap between columns.
 IMAGE, TITLE, GAP = 0.5, 0.17, 0.25
 #: Characters of a task's name that fit into an inch.
@@ -22,11 +24,13 @@ def draw(images: np.ndarray, names: Sequence[str]) -> Figure:
 
     Args:
         images: (tasks, n, height, width[, 3]) uint8.
-        names: Names of the tasks.
+        names: Names of the tasks. Only the first `MOST` are drawn, and the last of these says how many follow.
     """
+    if len(names) > MOST:
+        images, names = images[:MOST], [*names[: MOST - 1], f"{names[MOST - 1]} (+{len(names) - MOST})"]
     tasks, count, height, width = images.shape[:4]
-    columns = -(-tasks // ROWS)
-    rows = min(tasks, ROWS)
+    rows = min(tasks, ROWS) if tasks <= ROWS * COLUMNS else -(-tasks // COLUMNS)
+    columns = -(-tasks // rows)
     page = PAGE if columns > 1 else PAGE / 2
     across = (page - GAP * (columns - 1)) / columns
     side = min(IMAGE, across / count)
@@ -34,7 +38,7 @@ def draw(images: np.ndarray, names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(page, rows * down))
     figure.set_layout_engine("none")
     for task, (strip, name) in enumerate(zip(images, names, strict=True)):
-        column, row = divmod(task, ROWS)
+        column, row = divmod(task, rows)
         bottom = (rows - row - 1) * down
         axes = figure.add_axes(
             (

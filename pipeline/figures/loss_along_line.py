@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, colour, line_with_band, new_figure
+from pipeline.figures.style import PAGE, colour, label_panels, line_with_band, new_figure
 
 #: Panels in a row, at most.
 COLUMNS = 4
@@ -31,8 +31,6 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     columns = min(COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
     figure, grid = new_figure(PAGE * columns / COLUMNS, 0.4 + 1.5 * rows, rows, columns, sharex=True, sharey=True)
-    for axes in grid.flat[len(methods) :]:
-        axes.set_visible(False)
     for method, axes in zip(methods, grid.flat, strict=False):
         of_method = table[table["method"] == method]
         line_with_band(axes, of_method, "position", "loss", "_", color=colour(method), marker=".")
@@ -40,6 +38,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         axes.plot(model.index, model, linestyle="--", linewidth=0.9, color="#333333", label="_")
         axes.set_title(method)
     grid[0, 0].set_ylim(0, ABOVE * table["loss"].max())
+    label_panels(grid, len(methods), "", "")
     figure.supxlabel("position between the weights after task 1 (0) and after the last task (1)", fontsize=8)
     figure.supylabel("loss of task 1 (nats)", fontsize=8)
     return figure

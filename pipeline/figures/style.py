@@ -38,6 +38,8 @@ _NAMED = {
     "stable-as-scripted": "#AA4499",
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+#: Of the first as many methods as there are markers, of the next as many, and so on.
+_DASHES = ("-", "--", ":", "-.")
 
 #: Matplotlib's settings for all figures.
 STYLE: dict[str, Any] = {
@@ -69,6 +71,15 @@ def colour(method: str) -> str:
 def marker(method: str, methods: Sequence[str]) -> str:
     """Return the marker of a method among `methods`, to tell methods apart where colours do not."""
     return _MARKERS[list(methods).index(method) % len(_MARKERS)]
+
+
+def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Return what tells the line of a method from those of the others among `methods`: colour, marker and dashes.
+
+    Two methods have the same look only if there are more of them than markers times dashes.
+    """
+    dashes = _DASHES[list(methods).index(method) // len(_MARKERS) % len(_DASHES)]
+    return {"color": colour(method), "marker": marker(method, methods), "linestyle": dashes}
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:

@@ -19,8 +19,7 @@ from pipeline.config import read_configuration
 from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import FIGURES, cost
 from pipeline.figures.style import STYLE
-from pipeline.handover.documents import read_document
-from pipeline.handover.logs import Log
+from pipeline.handover.logs import read_log
 from pipeline.handover.plots import PLOTS
 from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
@@ -33,16 +32,17 @@ PICTURES = {f"{picture}.png" for picture in (*FIGURES, "contact_sheet", COST)}
 FILES = {"runs.csv", "summary.csv", "report.md", "machine.json"}
 
 
-def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def with_seconds(runs: pd.DataFrame, logs: Path, metrics: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Add to each run the seconds of its training and of its eigenspectrum.
 
     Args:
         runs: The table of runs.
         logs: Folder of the stages' logs.
+        metrics: Folder of the metrics that they wrote.
 
     Returns:
-        The table with the columns `seconds` and `eigenspectrum_seconds`, empty where a log is missing; and the machines
-        on which the runs were made, each once.
+        The table with the columns `seconds` and `eigenspectrum_seconds`, empty where a log is missing or of another run;
+        and the machines on which the runs were made, each once.
 
     Raises:
         UserError: if a log is damaged.
@@ -51,8 +51,8 @@ def with_seconds(runs: pd.DataFrame, logs: Path) -> tuple[pd.DataFrame, list[dic
     machines: list[dict[str, Any]] = []
     for method, seed in zip(runs["method"], runs["seed"], strict=True):
         for stage, column in seconds.items():
-            path = logs / stage / f"{method}-{seed}.json"
-            log = read_document(Log, path, "delete it") if path.exists() else Log()
+            written = metrics / str(method) / f"{seed}{'' if stage == 'train' else f'.{stage}'}.json"
+            log = read_log(logs / stage / f"{method}-{seed}.json", written, "delete it")
             column.append(log.seconds)
             if log.machine and log.machine not in machines:
                 machines.append(log.machine)
@@ -95,7 +95,8 @@ def record(name: str) -> None:
     for needed in (figures / "report.md", Path("metrics/summary.csv")):
         if not needed.exists():
             raise UserError(f"{needed}: missing; run 'make repro' first")
-    runs, machines = with_seconds(read_table("plots/runs.csv", PLOTS["runs"], "run 'make repro' first"), Path("logs"))
+    table = read_table("plots/runs.csv", PLOTS["runs"], "run 'make repro' first")
+    runs, machines = with_seconds(table, Path("logs"), Path("metrics/runs"))
     with whole_folder(place) as folder:
         runs.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
         shutil.copy("metrics/summary.csv", folder / "summary.csv")

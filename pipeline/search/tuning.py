@@ -66,7 +66,7 @@ def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcom
     key, count = search.key(), search.count
     folder = search.folder
     with _alone(folder), opened(folder / "study.db", search.space, key) as study:
-        planned = grid(search.space) if search.sampler == "grid" else [point for point, _ in study.trials()]
+        planned = grid(search.space) if search.sampler == "grid" else [point for point, _ in study.trials()[:count]]
         refuse_another_search(search.path, search.space, planned, search.seeds)
         if len(study) < count:
             _write_data(folder / "tasks", search)

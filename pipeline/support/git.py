@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,16 +34,19 @@ def git_or_none(*arguments: str, folder: Path | None = None) -> str | None:
     return None if done.returncode else done.stdout.rstrip("\n")
 
 
-def uncommitted(*leave_out: str) -> str:
+def uncommitted(*leave_out: str, folder: Path | None = None, only: Sequence[str] = (".",)) -> str:
     """List the tracked files that have uncommitted changes, for use in a message.
 
     Args:
         leave_out: Paths to ignore.
+        folder: The repository; None for that of this folder.
+        only: Paths to look at.
 
     Returns:
         The file names separated by commas; empty if there are none.
     """
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in leave_out))
+    out = (f":!{path}" for path in leave_out)
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *only, *out, folder=folder)
     return ", ".join(line[2:].strip() for line in changed.splitlines())
 
 

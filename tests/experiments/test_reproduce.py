@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipeline.config import read_configuration
 from pipeline.experiments.experiments import configured, plans, read_experiments
@@ -22,7 +23,7 @@ small:
   paper: Stable SGD
   description: two tasks of digits
   benchmark: rotated-digits
-  eigenspectrum: true
+  eigenspectrum: {k: 3, tolerance: 0.001, max_products: 500, images: test, seed: 0}
   tables:
     - title: both
       seeds: [1]
@@ -134,6 +135,56 @@ def test_records_of_another_clone_are_taken_whatever_it_is_doing_now(complete: C
     assert not record.exists()
     assert "1 runs taken" in reproduce(complete, "small", "--from", ".")  # its own workspace
     assert record.read_bytes() == kept
+
+
+def test_runs_of_an_ordinary_clone_are_taken_only_where_its_commit_made_them(complete: Clone, tmp_path: Path) -> None:
+    """A record names the commit; between the run and now somebody may have changed the code, and changed it back."""
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    other = Clone(tmp_path / "other")
+    shutil.copytree(complete.folder / "scratch/reproduce/small", other.folder, symlinks=True)
+    record.unlink()
+    try:
+        code = other.folder / "pipeline/optimizers/tag.py"
+        text = code.read_text(encoding="utf-8")
+        code.write_text(text + "\n", encoding="utf-8")
+        told = one_line(reproduce(complete, "small", "--from", str(other.folder), status=2))
+        assert "pipeline/optimizers/tag.py is not committed there" in told
+        other.commit("other code")
+        told = reproduce(complete, "small", "--from", str(other.folder))
+        assert "1 runs of" in told
+        assert "made by other code than is there now: left out" in told
+        assert "0 runs taken" in told
+        code.write_text(text, encoding="utf-8")
+        other.commit("the code of before")
+        assert "1 runs taken" in reproduce(complete, "small", "--from", str(other.folder))
+    finally:
+        record.write_bytes(kept)
+
+
+def test_two_calls_for_one_experiment_do_not_share_its_clone(complete: Clone) -> None:
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    lock = complete.folder / "scratch/reproduce/small/dvc.lock"
+    before = lock.read_bytes()
+    record.unlink()
+    try:
+        with FileLock(complete.folder / "scratch/reproduce/small.lock"):
+            told = one_line(reproduce(complete, "small", status=2))
+        assert "another 'tag-pipeline reproduce small' is running here" in told
+        assert lock.read_bytes() == before
+    finally:
+        record.write_bytes(kept)
+
+
+def test_a_users_settings_of_the_eigenspectrum_change_no_experiment(complete: Clone) -> None:
+    complete.edit("params.yaml", "  k: 3 ", "  k: 5 ")
+    complete.edit("params.yaml", "  blocks: false", "  blocks: true")
+    try:
+        assert "2 of 2 runs" in reproduce(complete, "small", "--report")
+    finally:
+        complete.edit("params.yaml", "  k: 5 ", "  k: 3 ")
+        complete.edit("params.yaml", "  blocks: true", "  blocks: false")
 
 
 def test_the_report_names_the_runs_on_a_gpu(complete: Clone) -> None:

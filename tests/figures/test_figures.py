@@ -20,7 +20,7 @@ from pipeline.figures import (
     read_tables,
     stable_plastic,
 )
-from pipeline.figures.style import colour
+from pipeline.figures.style import colour, look
 from pipeline.support.errors import UserError
 
 OPTIONS = Figures(dpi=60, vector_formats=[], stable="stable", plastic="naive", reference="naive")
@@ -185,6 +185,23 @@ def test_a_contact_sheet_shows_every_task_on_the_page(shape: tuple[int, ...]) ->
     inches = figure.get_size_inches()
     across, down = figure.axes[0].get_position().size * inches
     assert across / down == pytest.approx(shape[1] * width / height, rel=0.02)
+
+
+def test_a_contact_sheet_of_many_tasks_can_be_read() -> None:
+    images = np.zeros((300, 10, 8, 8), np.uint8)
+    figure = contact_sheet.draw(images, [f"classes {number}" for number in range(300)])
+    assert len(figure.axes) == contact_sheet.MOST
+    assert figure.axes[0].get_position().width * figure.get_size_inches()[0] > 1.5
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[12] == "13: classes 12"
+    assert titles[-1] == "90: classes 89 (+210)"
+
+
+def test_thirty_methods_have_thirty_looks() -> None:
+    """Colours are by name, and there are fewer of them."""
+    methods = [f"method-{number}" for number in range(40)]
+    looks = [look(method, methods) for method in methods]
+    assert len({(one["marker"], one["linestyle"]) for one in looks}) == len(methods)
 
 
 def test_a_strip_puts_images_beside_each_other() -> None:

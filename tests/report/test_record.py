@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_a_record_holds_runs_with_seconds_report_figures_and_machine(finished: P
     told = json.loads((folder / "machine.json").read_text())
     assert told["machines"] == [{"processor": "any"}]
     assert told["benchmark"] == "rotated-digits"
+
+
+def test_seconds_of_another_run_are_left_out(finished: Path) -> None:
+    """DVC restores the metrics of an earlier run, and leaves the log of the later one as it is."""
+    metrics, log = finished / "metrics/runs/naive/1.json", finished / "logs/train/naive-1.json"
+    write_json(metrics, {"average_accuracy": 0.6})
+    write_json(log, {"seconds": 3.0, "metrics": hashlib.sha256(metrics.read_bytes()).hexdigest()})
+    record.record("digits")
+    assert pd.read_csv(finished / "results/digits/runs.csv")["seconds"].fillna(-1).tolist() == [3.0, -1, 5.0]
+    write_json(metrics, {"average_accuracy": 0.5})
+    record.record("digits")
+    assert pd.read_csv(finished / "results/digits/runs.csv")["seconds"].fillna(-1).tolist() == [-1, -1, 5.0]
 
 
 def test_without_logs_there_is_no_cost(finished: Path) -> None:
