@@ -96,11 +96,12 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     if method.optimizer is not None:  # otherwise the update rule depends on params.yaml, and its settings may be unused
         _refuse_unused(name, method, rule, UpdateRuleSettings.choices)
     _refuse_unused(name, method, strategy, StrategySettings.choices)
+    tasks = _tasks(benchmark)
     if method.passes is not None and method.visits is not None:
         raise UserError(
             f"methods.yaml: {name}.visits: stands in place of passes, and both are given; remove one of them"
         )
-    if method.visits is not None and method.visits < (tasks := _tasks(benchmark)):
+    if method.visits is not None and method.visits < tasks:
         raise UserError(
             f"methods.yaml: {name}.visits: {method.visits} is fewer than the {tasks} tasks of {params.benchmark}, after "
             "each of which the network is measured; raise it"
@@ -122,6 +123,19 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     ):
         value |= given(layer, Settings.model_fields) if layer else {}
     value |= override | own
+    for mine, other in (("passes", "visits"), ("visits", "passes")):
+        if mine in own:  # what a benchmark has of the other stands back
+            value.pop(other, None)
+    if strategy.called() == "multitask-passes" and (value.get("visits") or tasks) < tasks:
+        raise UserError(
+            f"benchmarks.yaml: {params.benchmark}: visits: {value['visits']} for method '{name}' is fewer than the {tasks} "
+            "tasks, after each of which the network is measured; raise it"
+        )
+    if rule.tuned_name(value) != tuned:
+        raise UserError(
+            f"benchmarks.yaml: {params.benchmark}: base: {value['base']} for method '{name}', whose other values are those "
+            f"of {tuned}; set base in methods.yaml or params.yaml instead"
+        )
 
     def filled(model: type[M], section: str, **fixed: Any) -> M:
         """Fill a model with the resolved values; `section` of the benchmark is where a missing one could be added."""

@@ -83,8 +83,7 @@ def as_operator(thing: Any) -> SymmetricOperator:
     if isinstance(thing, Tensor | np.ndarray):
         matrix = torch.as_tensor(thing)
         _square(tuple(matrix.shape))
-        if matrix.is_complex():
-            raise TypeError("a matrix must be real, this one is complex")
+        _real(matrix.is_complex())
         return DenseOperator(matrix if matrix.is_floating_point() else matrix.double())
     if not hasattr(thing, "shape") or not hasattr(thing, "matvec"):
         raise TypeError(f"neither a matrix nor an operator with shape and matvec: {type(thing).__name__}")
@@ -92,6 +91,7 @@ def as_operator(thing: Any) -> SymmetricOperator:
     shape = (int(thing.shape[0]), int(thing.shape[1]))
     given = getattr(thing, "dtype", None)
     if isinstance(given, torch.dtype):
+        _real(given.is_complex)
         if isinstance(thing, SymmetricOperator):
             return thing
         return _Torch(shape, given, torch.device(getattr(thing, "device", None) or "cpu"), thing.matvec)
@@ -99,8 +99,14 @@ def as_operator(thing: Any) -> SymmetricOperator:
         kind = np.dtype(given or np.float64)
     except TypeError:
         raise TypeError(f"the operator's dtype must be torch's or numpy's, is {given!r}") from None
+    _real(kind.kind == "c")
     dtype = torch.float32 if kind == np.float32 else torch.float64
     return _Foreign(shape, dtype, thing.matvec)
+
+
+def _real(is_complex: bool) -> None:
+    if is_complex:
+        raise TypeError("a matrix or an operator must be real, this one is complex")
 
 
 def _square(shape: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .adapters import as_operator
 from .operator import SymmetricOperator, products
+from .result import length
 
 #: Default bound, in bytes, for the Krylov vectors of the probes that run together.
 MEMORY = 1 << 30
@@ -114,15 +115,15 @@ def _quadrature(
         image = products(operator, v.T).T
         report((step + 1) * count)
         diagonal[:, step] = (v * image).sum(dim=1).double().cpu()
-        scale = torch.maximum(scale, torch.linalg.vector_norm(image, dim=1))
+        scale = torch.maximum(scale, length(image, dim=1))
         known = [of[: step + 1].T for of in basis]
         for _ in range(2):
             image = torch.stack([one - of @ (of.T @ one) for one, of in zip(image, known, strict=True)])
-        length = torch.linalg.vector_norm(image, dim=1)
+        rest = length(image, dim=1)
         # A shorter remainder is rounding error: the run has exhausted the subspace that its start vector reaches.
-        alive = alive & (length > 100 * torch.finfo(v.dtype).eps * scale)
-        beside[:, step] = torch.where(alive, length, torch.zeros_like(length)).double().cpu()
-        v = torch.where(alive[:, None], image / length.clamp_min(torch.finfo(v.dtype).tiny)[:, None], 0)
+        alive = alive & (rest > 100 * torch.finfo(v.dtype).eps * scale)
+        beside[:, step] = torch.where(alive, rest, torch.zeros_like(rest)).double().cpu()
+        v = torch.where(alive[:, None], image / rest.clamp_min(torch.finfo(v.dtype).tiny)[:, None], 0)
     matrix = torch.diag_embed(diagonal)
     matrix += torch.diag_embed(beside[:, :-1], offset=1) + torch.diag_embed(beside[:, :-1], offset=-1)
     nodes, vectors = torch.linalg.eigh(matrix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +73,8 @@ def lanczos(
 
     kind = np.float32 if operator.dtype == torch.float32 else np.float64
     wrapped = LinearOperator(operator.shape, matvec=matvec, dtype=kind)
+    # SciPy draws anew where the start vector's subspace is exhausted; before it took a generator, NumPy's global one did.
+    seeded = {"rng": np.random.default_rng(seed)} if "rng" in inspect.signature(eigsh).parameters else {}
     restarts = max(1, (max_products * k - basis - k) // (basis - k))
     try:
         values, vectors = eigsh(
@@ -82,6 +85,7 @@ def lanczos(
             ncv=basis,
             maxiter=restarts,
             tol=tolerance / 2,  # bounds ARPACK's own estimate of the residual; half is left for rounding
+            **seeded,
         )
     except ArpackNoConvergence as unfinished:
         values, vectors = unfinished.eigenvalues, unfinished.eigenvectors

@@ -29,7 +29,7 @@ from torch import Tensor
 from .adapters import as_operator
 from .operator import SymmetricOperator, products
 from .published import published_power_iteration
-from .result import EigenResult, Report, Which, check_request, judged, relative_residuals, rounding
+from .result import EigenResult, Report, Which, check_request, judged, length, relative_residuals, rounding
 
 #: Steps, at most, of the search for larger eigenvalues than those found. It ends when the Ritz values at the ends of the
 #: spectrum have a relative residual of SETTLED.
@@ -148,7 +148,7 @@ class _Search:
         spent, fresh = 0, False
         while True:
             residuals = self.products - self.vectors * self.values
-            lengths = torch.linalg.vector_norm(residuals, dim=0)
+            lengths = length(residuals)
             relative = relative_residuals(lengths, self.values)
             # Where only rounding errors are left, no product helps, whatever the tolerance.
             waiting = torch.nonzero((relative > self.tolerance) & (lengths > rounding(self.values))).flatten().tolist()
@@ -189,7 +189,7 @@ class _Search:
         size, found = self.vectors.shape
         if found == size:
             return None
-        lengths = torch.linalg.vector_norm(self.products - self.vectors * self.values, dim=0)
+        lengths = length(self.products - self.vectors * self.values)
         if bool(
             ((relative_residuals(lengths, self.values) > self.tolerance) & (lengths > rounding(self.values))).any()
         ):
@@ -214,14 +214,14 @@ class _Search:
                 return ritz
             for _ in range(2):
                 image = image - basis @ (basis.T @ image)
-            length = float(torch.linalg.vector_norm(image))
+            rest = float(length(image))
             ends = [0, -1] if self.which == "magnitude" else [-1]
-            if all(length * abs(float(mixtures[-1, end])) <= SETTLED * abs(float(values[end])) for end in ends):
+            if all(rest * abs(float(mixtures[-1, end])) <= SETTLED * abs(float(values[end])) for end in ends):
                 return None
-            if not length > float(rounding(self.values)):
+            if not rest > float(rounding(self.values)):
                 return None  # the run has seen all that its start vector reaches
-            v = image / length
-            beside.append(length)
+            v = image / rest
+            beside.append(rest)
         return None
 
     def replace_smallest(self, v: Tensor, max_products: int, report: Callable[[float], None]) -> None:
@@ -257,14 +257,14 @@ class _Search:
         """
         keep = self.vectors.shape[1]
         move, image = basis[:, keep:] @ mixture[keep:], images[:, keep:] @ mixture[keep:]
-        before = torch.linalg.vector_norm(move)
+        before = length(move)
         for _ in range(2):
             inside = self.vectors.T @ move
             move, image = move - self.vectors @ inside, image - self.products @ inside
-        length = torch.linalg.vector_norm(move)
-        if not length > 1e-3 * before:  # little more than rounding error, and its image is even less accurate
+        after = length(move)
+        if not after > 1e-3 * before:  # little more than rounding error, and its image is even less accurate
             return None
-        return move / length, image / length
+        return move / after, image / after
 
     def result(self) -> EigenResult:
         return judged(self.vectors, self.products, self.values, self.tolerance, self.matvecs)
@@ -276,10 +276,10 @@ def _orthogonal(v: Tensor, basis: Tensor) -> Tensor | None:
     None if that component is rounding error.
     """
     for _ in range(2):
-        before = torch.linalg.vector_norm(v)
+        before = length(v)
         v = v - basis @ (basis.T @ v)
-        length = torch.linalg.vector_norm(v)
-        if not length > 10 * torch.finfo(v.dtype).eps * before:
+        after = length(v)
+        if not after > 10 * torch.finfo(v.dtype).eps * before:
             return None
-        v = v / length
+        v = v / after
     return v

@@ -67,6 +67,10 @@ def check_request(operator: SymmetricOperator, k: int, start: Tensor | None = No
         raise ValueError(f"start must be ({size}, m), is {tuple(start.shape)}")
 
 
+#: Norms below it are taken of scaled vectors: the squares of some entries may be too small for float32.
+UNDERFLOW = 1e-15
+
+
 def rounding(values: Tensor) -> Tensor:
     """The size up to which a residual is rounding error.
 
@@ -90,7 +94,30 @@ def relative_residuals(residuals: Tensor, values: Tensor) -> Tensor:
     """
     floor = rounding(values)
     size = values.abs().clamp_min(torch.finfo(residuals.dtype).tiny)
-    return torch.where((residuals <= floor) & (values.abs() <= floor), torch.zeros_like(residuals), residuals / size)
+    # Beside an eigenvalue of exactly 0 the quotient may overflow; it stays a number, which JSON can hold.
+    quotient = (residuals / size).clamp_max(torch.finfo(residuals.dtype).max)
+    return torch.where((residuals <= floor) & (values.abs() <= floor), torch.zeros_like(residuals), quotient)
+
+
+def length(v: Tensor, dim: int = 0) -> Tensor:
+    """The 2-norm of a vector, or of vectors along a dimension, where their squares underflow, too.
+
+    The Hessian of few examples that are fitted well may have eigenvalues of 1e-20, whose residuals have squares of zero in
+    float32: everything would look converged.
+
+    Args:
+        v: vectors, along `dim`.
+        dim: the dimension that is summed over.
+
+    Returns:
+        The norms, in the dtype of `v`.
+    """
+    plain: Tensor = torch.linalg.vector_norm(v, dim=dim)
+    if v.dtype == torch.float64 or not bool((plain < UNDERFLOW).any()):
+        return plain
+    scale = v.abs().amax(dim=dim, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
+    scaled: Tensor = torch.linalg.vector_norm(v / scale, dim=dim) * scale.squeeze(dim)
+    return torch.where(plain < UNDERFLOW, scaled, plain)
 
 
 def judged(vectors: Tensor, products: Tensor, values: Tensor, tolerance: float, matvecs: int) -> EigenResult:
@@ -106,7 +133,7 @@ def judged(vectors: Tensor, products: Tensor, values: Tensor, tolerance: float, 
     Returns:
         The pairs in the given order; the sign of each vector makes its largest entry positive.
     """
-    residuals = torch.linalg.vector_norm(products - vectors * values, dim=0)
+    residuals = length(products - vectors * values)
     largest = vectors.abs().argmax(dim=0)
     signs = torch.sign(vectors[largest, torch.arange(len(largest), device=largest.device)])
     return EigenResult(

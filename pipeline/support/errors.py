@@ -68,7 +68,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     except (MemoryError, RuntimeError) as error:
         # pathlib and platformdirs (of DVC) say so where HOME is unset and the user's number has no name
         homeless = re.search("could not determine (the )?home directory", str(error), re.IGNORECASE)
-        if not homeless and not _memory_ended(error):
+        if not homeless and not memory_ended(error):
             raise
         line = f"not enough memory ({' '.join(str(error).split())[:200]}); choose smaller sizes, or run less at once"
         if homeless:
@@ -79,7 +79,7 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     sys.exit(2)
 
 
-def _memory_ended(error: Exception) -> bool:
+def memory_ended(error: Exception) -> bool:
     """Whether Python, NumPy or PyTorch ran out of memory, on the host or on the GPU."""
     ended = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return ended or any(words in str(error) for words in ("allocate memory", "out of memory"))

@@ -7,6 +7,7 @@ a run it holds a lock, so that no second process can work on it; the system rele
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -20,13 +21,15 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from pipeline.support.errors import UserError
+from pipeline.support.errors import UserError, memory_ended
 from pipeline.support.files import whole_file
 
 #: Seconds between two saved states within a task.
 INTERVAL = 120.0
 #: The environment variable that overrides it, for tests with shorter runs.
 VARIABLE = "TAG_SAVE_SECONDS"
+#: Errors of the system that say nothing about the file. Of one that is cut off, PyTorch says "invalid argument" (EINVAL).
+PASSING = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 def fingerprint(files: Iterable[Path], *words: object) -> str:
@@ -106,6 +109,10 @@ class Scratch:
 
         Returns:
             The state, or None if there is none with the right key. The folder is emptied in that case.
+
+        Raises:
+            MemoryError, RuntimeError: if there is too little memory to read it.
+            OSError: if the system does not let it be read.
         """
         reason = ""
         if self.state.exists():
@@ -117,6 +124,9 @@ class Scratch:
                     return held
                 reason = "belongs to a different plan, data or code"
             except Exception as error:  # a truncated file fails in many ways
+                # One that could not be read now may be whole: hours of work are not thrown away for want of memory.
+                if memory_ended(error) or (isinstance(error, OSError) and error.errno in PASSING):
+                    raise
                 reason = f"cannot be read ({type(error).__name__})"
             print(f"{self.name}: {self.state} {reason}: starting over", file=sys.stderr)
         self.clear()

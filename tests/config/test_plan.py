@@ -132,6 +132,25 @@ def test_fewer_visits_than_tasks_are_refused(configured: Path) -> None:
     plan(configured, "multitask-visits")
 
 
+def test_of_passes_and_visits_a_method_has_its_own(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    multitask-passes:\n      visits: 7\n")
+    assert plan(configured, "multitask-passes").strategy.value_of("visits") == 7
+    assert plan(configured, "multitask-visits").strategy.value_of("visits") == 100
+    edit(configured / "methods.yaml", "  visits: 100\n", "  passes: 3\n")
+    strategy = plan(configured, "multitask-visits").strategy
+    assert (strategy.value_of("passes"), strategy.value_of("visits")) == (3, None)
+    edit(configured / "benchmarks.yaml", "      visits: 7\n", "      visits: 2\n")
+    with pytest.raises(UserError, match=r"rotated-digits: visits: 2 for method 'multitask-passes' is fewer than"):
+        plan(configured, "multitask-passes")
+
+
+def test_a_base_that_comes_after_its_values_were_chosen_is_refused(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    er:\n      base: adam\n")
+    with pytest.raises(UserError, match="base: adam for method 'tag-er', whose other values are those of tag-rmsprop"):
+        plan(configured, "tag-er")
+    assert plan(configured, "er").optimizer.name == "sgd"
+
+
 def test_values_without_effect_are_told(configured: Path) -> None:
     assert without_effect(read_configuration(configured)) == []
     edit(configured / "params.yaml", "  - tag\n", "")

@@ -54,6 +54,14 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert torch.equal(first.eigenvectors, again.eigenvectors)
 
 
+def test_where_the_start_vectors_subspace_is_exhausted_the_bits_are_the_same_too() -> None:
+    """SciPy then draws another vector, by itself from the system's entropy."""
+    matrix = torch.zeros(200, 200)
+    matrix[0, 0] = 1
+    found = [lanczos(matrix, 3, seed=4) for _ in range(4)]
+    assert len({(one.matvecs, one.eigenvectors.numpy().tobytes()) for one in found}) == 1
+
+
 def test_a_warm_start_saves_products() -> None:
     operator = with_spectrum([10 * 0.97**i for i in range(300)], size=300)
     cold = lanczos(operator, 1, tolerance=1e-5)

@@ -8,6 +8,7 @@ import torch
 from scipy.sparse.linalg import aslinearoperator
 
 from pipeline.curvature import DenseOperator, as_operator, deflated_power_iteration, lanczos, spectral_density
+from pipeline.curvature.result import length, relative_residuals
 from tests.curvature import SPECTRA, check, with_spectrum
 
 
@@ -25,6 +26,33 @@ def test_float32_finds_known_spectra(name: str) -> None:
     wanted = torch.linalg.eigvalsh(operator.matrix.double())
     wanted = wanted[wanted.abs().argsort(descending=True)[:4]]
     check(deflated_power_iteration(operator, 4, tolerance=1e-3), operator, wanted, 1e-3)
+
+
+@pytest.mark.parametrize("solver", [deflated_power_iteration, lanczos])
+@pytest.mark.parametrize("size", [1e-18, 1e-24])
+def test_eigenvalues_whose_residuals_have_no_square_in_float32_are_found(solver: Any, size: float) -> None:
+    """As of the Hessian of one example that is fitted well. Residuals of zero would say that any start has converged."""
+    operator = with_spectrum([size * value for value in (5.0, -4.0, 3.0, 1.0)], dtype=torch.float32)
+    found = solver(operator, 3, tolerance=1e-3)
+    assert (found.eigenvalues / size).tolist() == pytest.approx([5.0, -4.0, 3.0], rel=1e-3)
+    assert found.converged.all()
+    assert (found.residuals > 0).all()
+
+
+def test_a_norm_is_that_of_float64_whatever_the_size() -> None:
+    draw = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    v = draw * torch.tensor([1.0, 1e-17, 1e-25, 0.0])
+    wanted = torch.linalg.vector_norm(v, dim=0, dtype=torch.float64).float()
+    torch.testing.assert_close(length(v), wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(length(v.T, dim=1), wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(length(v[:, 2]), wanted[2], rtol=1e-6, atol=0)
+    assert torch.equal(length(v[:, 0]), torch.linalg.vector_norm(v[:, 0]))
+
+
+def test_a_residual_beside_an_eigenvalue_of_zero_is_a_number() -> None:
+    found = relative_residuals(torch.tensor([1.0, 96.0]), torch.tensor([7.0, 0.0]))
+    assert torch.isfinite(found).all()
+    assert found[1] > 1e30
 
 
 #: Twenty outliers of both signs, as the Hessian of a network has them, with gaps of 15 percent.
@@ -138,6 +166,8 @@ def test_a_matrix_of_whole_numbers_will_do(solver: Any) -> None:
 def test_what_is_no_operator_is_refused() -> None:
     with pytest.raises(TypeError, match="must be real"):
         as_operator(torch.eye(2, dtype=torch.complex64))
+    with pytest.raises(TypeError, match="must be real"):
+        as_operator(aslinearoperator(np.array([[2, 1j], [-1j, 2]])))
     with pytest.raises(ValueError, match=r"must be square, this one is \(2, 3\)"):
         as_operator(torch.ones(2, 3))
     with pytest.raises(TypeError, match="neither a matrix nor an operator with shape and matvec: list"):

@@ -139,6 +139,24 @@ def test_a_truncated_state_is_refused_and_told(
     assert vars(record) == vars(run(plan, two_tasks, None)[0])
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 9")]
+)
+def test_a_state_that_cannot_be_read_now_is_kept(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        scratch.save("task 2", {"weights": torch.ones(3)})
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            patch.setattr(torch, "load", failing)
+            scratch.load()
+        held = scratch.load()
+    assert held and torch.equal(held["weights"], torch.ones(3))
+
+
 def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
     first, second = (Scratch(tmp_path / "run", "k", "train naive-1") for _ in range(2))
     with first, pytest.raises(UserError, match="train naive-1: another process is working on it"):
