@@ -6,7 +6,8 @@ the first 80 % are for training.
 
 The pickles were made from Ravi and Larochelle's lists (ICLR 2017), line after line, and the lists are in alphabetical
 order: of the classes within a part, and of the files within a class. So class folders whose files have the names of the
-lists give the same classes in the same order, and the same images for training.
+lists give the same classes in the same order. Whether the names stand for the same photographs is another matter: copies
+that go around differ in it.
 """
 
 from __future__ import annotations

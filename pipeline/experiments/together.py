@@ -100,7 +100,10 @@ def judged(outcomes: Sequence[Outcome]) -> list[str]:
     if not rows:
         return []
     apart = [found.name for found in outcomes if found.compared and not found.experiment.as_published]
-    left_out = f" {', '.join(apart)} has other settings on purpose and is not counted." if apart else ""
+    verbs = ("has", "is") if len(apart) == 1 else ("have", "are")
+    left_out = (
+        f" {' and '.join(apart)} {verbs[0]} other settings on purpose and {verbs[1]} not counted." if apart else ""
+    )
     so_far = sum(row.comparison.ours.n < row.planned for row in rows)
     begun = f", {so_far} of them so far with fewer seeds than planned" if so_far else ""
     text = [
@@ -153,7 +156,15 @@ def _others(rows: Sequence[Row]) -> list[str]:
         ],
     }
     found = [text for name, sides in measures.items() if (text := _other(name, sides))]
-    return [" ".join(["By the same sum, on what neither the rule nor the verdict looks at:", *found])] if found else []
+    shared = (
+        "Rows of one experiment share their images: where these are not the published ones all of them move together, and p "
+        "is far too small."
+    )
+    return (
+        [" ".join(["By the same sum, on what neither the rule nor the verdict looks at:", *found, shared])]
+        if found
+        else []
+    )
 
 
 #: An experiment, our mean of a measure and the published one.
