@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tarfile import EmptyHeaderError  # type: ignore[attr-defined]  # public, but for __all__
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from pipeline.support.errors import UserError
 
@@ -158,17 +158,15 @@ class _Entry(tarfile.TarInfo):
     A file that lacks the block was truncated between two members, which tarfile alone would take for its normal end.
     """
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Entry:
-        """Return the header in a block of bytes.
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        """Read what follows the header; tarfile calls it for every one.
 
         Raises:
-            tarfile.ReadError: if it announces a long name or attributes of more than `MAX_HEADER` bytes.
+            tarfile.ReadError: if that is a long name, or attributes, of more than `MAX_HEADER` bytes.
         """
-        made = super().frombuf(buf, encoding, errors)
-        if made.type in _HEADERS and made.size > MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {made.size:,} bytes")
-        return made
+        if self.type in _HEADERS and self.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Entry:

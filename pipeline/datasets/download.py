@@ -104,14 +104,18 @@ def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
     have = part.stat().st_size if part.exists() else 0
     for start, total, chunks in _answers(url, have, timeout):
         with (
-            part.open("ab" if start else "wb") as file,
+            part.open("ab" if start else "wb", buffering=0) as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
         ):
             for chunk in chunks:
-                try:
-                    file.write(chunk)
-                except OSError as error:  # of a full disk; it names no file, and the folder here is not the project's
-                    raise OSError(error.errno, error.strerror, str(part)) from error
+                left = memoryview(chunk)
+                while left:
+                    try:
+                        left = left[file.write(left) :]
+                    except (
+                        OSError
+                    ) as error:  # of a full disk; it names no file, and the folder here is not the project's
+                        raise OSError(error.errno, error.strerror, str(part)) from error
                 bar.update(len(chunk))
         size = part.stat().st_size
         if total is not None and size < total:

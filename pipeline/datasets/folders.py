@@ -87,13 +87,16 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     numbers: _Numbers = {split: {} for split in names}
     tops: set[str] = set()
     folders: set[str] = set()
+    unplaced: dict[str, str] = {}
     with quiet():
         for member in tqdm(members(source.path), desc=source.path.name, unit=" files", disable=None):
             place = _place(source, member)
             if member.is_folder and place is None and _shown(member):
                 folders.add("/".join(_shown(member)))
             if place is None:
-                _nothing_lost(source, member)
+                *within, name = _shown(member) or [""]
+                if not member.is_folder and name.lower().endswith(_IMAGES):
+                    unplaced.setdefault("/".join(within), member.name)
                 continue
             top, split, name = place
             tops.add(top)
@@ -110,6 +113,8 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
         beside = {folder.rpartition("/")[2] for folder in folders - holding if folder.rpartition("/")[0] == top}
         for name in beside - set(numbers["all"]) - {"train", "test"}:
             numbers["all"][name] = []
+    elif tops:
+        _nothing_lost(source, next(iter(tops)), unplaced)
     _check(source, numbers)
     return numbers
 
@@ -144,13 +149,23 @@ def _place(source: ClassFolder, member: Member) -> tuple[str, str, str] | None:
     return "/".join(top), split, below[0]
 
 
-def _nothing_lost(source: ClassFolder, member: Member) -> None:
-    """Raise UserError for an image in a folder within another that is neither train/ nor test/, such as val/<class>/."""
-    *folders, name = _shown(member) or [""]
-    if len(folders) > 1 and not member.is_folder and name.lower().endswith(_IMAGES):
-        raise UserError(
-            f"{source.path}: {member.name}: an image that is neither in train/ nor in test/; move or remove it"
-        )
+def _nothing_lost(source: ClassFolder, top: str, unplaced: Mapping[str, str]) -> None:
+    """Raise UserError for an image that belongs to no class folder of train/ or test/, such as one in val/<class>/.
+
+    Pictures of a README, beside train/ and test/ or in a folder there, are nobody's.
+
+    Args:
+        source: The dataset.
+        top: The folder that has train/ and test/; "" if there is none.
+        unplaced: Folder -> an image in it, of those without a place.
+    """
+    above = len(top.split("/")) if top else 0
+    for folder, name in unplaced.items():
+        below = folder.split("/")[above:] if folder == top or folder.startswith(f"{top}/" if top else "") else []
+        inside = bool(below) and below[0] in ("train", "test")
+        if inside or len(below) > 1:
+            what = "in no class folder" if inside else "neither in train/ nor in test/"
+            raise UserError(f"{source.path}: {name}: an image that is {what}; move or remove it")
 
 
 def _layout(source: ClassFolder) -> str:

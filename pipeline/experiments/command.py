@@ -21,7 +21,7 @@ from pipeline.experiments.experiments import Experiment, configured, plans, read
 from pipeline.experiments.records import Key, as_run, path_of, read_record
 from pipeline.experiments.report import Records, state, write_results
 from pipeline.experiments.together import Outcome, outcome
-from pipeline.experiments.workspace import alone, collect, of_other_code, prepare, run, save_experiment
+from pipeline.experiments.workspace import alone, collect, finished, of_other_code, prepare, run, save_experiment
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import write_text
 
@@ -114,7 +114,7 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
             del left[pair]
             taken += 1
     for place in places:
-        others = of_other_code(place, left) if place == origin else set()
+        others = of_other_code(place, finished(place, left)) if place == origin else set()
         if others:
             print(f"{len(others)} runs of {origin} were made by other code than is there now: left out")
         taken += collect(place, name, {pair: key for pair, key in left.items() if pair not in others})

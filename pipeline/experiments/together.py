@@ -233,7 +233,8 @@ def without_runs(outcomes: Sequence[Outcome]) -> list[str]:
         names = []
         for method in found.absent:
             row = published_row(rows, found.experiment.benchmark, found.methods[method])
-            number += row is not None and found.experiment.as_published
+            row = row if found.experiment.as_published else None  # another experiment has that row
+            number += row is not None
             names.append(f"{method} ({row.row})" if row else method)
         if names:
             cells.append([found.name, str(len(names)), ", ".join(names), found.experiment.missing or "not told"])

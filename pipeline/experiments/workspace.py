@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -40,6 +41,10 @@ AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
 DATASETS = "TAG_DATASETS"
 #: Reference in the clone to the commit of its DVC experiment.
 EXPERIMENT = "refs/reproduced"
+#: Description of the tasks of a clone.
+MANIFEST = "data/tasks/manifest.json"
+#: Beginnings of the paths of code.
+CODE = ("pipeline/", "stages/")
 
 
 @contextlib.contextmanager
@@ -143,36 +148,40 @@ def of_other_code(folder: Path, runs: Iterable[tuple[str, int]]) -> set[tuple[st
         runs: Method and seed of runs that have finished there.
 
     Returns:
-        Those whose code DVC finds changed since they ran.
+        Those whose code, by dvc.lock, is not what lies in the folder.
 
     Raises:
-        UserError: if the clone's code differs from its commit, or if DVC cannot tell.
+        UserError: if there are such runs, and the clone's code differs from its commit.
     """
-    stages = {
-        f"{stage}@{method}-{seed}": (method, seed) for method, seed in runs for stage in ("train", "eigenspectrum")
-    }
-    held = {name: pair for name, pair in stages.items() if name in read_lock(folder)}
-    if not held:
+    runs = list(runs)
+    if not runs:
         return set()
     if changed := uncommitted(folder=folder, only=("pipeline", "stages")):
         raise UserError(
             f"--from {folder}: records name the commit that made them, and {changed} is not committed there"
         )
-    command = [sys.executable, "-m", "dvc", "status", "--json", *held]
-    done = subprocess.run(  # noqa: S603 - DVC
-        command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode:
-        raise UserError(f"--from {folder}: dvc status: {done.stderr.strip()[-200:]}")
-    told = json.loads(done.stdout.strip().splitlines()[-1])
+    stages = read_lock(folder)
+    made = {pair: [stages[name] for name in _stages_of(*pair) if name in stages] for pair in runs}
+    code = {path for of_run in made.values() for stage in of_run for path in stage.deps if path.startswith(CODE)}
+    now = {path: _hash_of_code(folder / path) for path in code}
     return {
-        held[name]
-        for name, changes in told.items()
-        for change in changes
-        if isinstance(change, dict)
-        for path in change.get("changed deps", ())
-        if path.startswith(("pipeline/", "stages/"))
+        pair
+        for pair, of_run in made.items()
+        if any(now.get(path, found) != found for stage in of_run for path, found in stage.deps.items())
     }
+
+
+def _stages_of(method: str, seed: int) -> tuple[str, str]:
+    return f"train@{method}-{seed}", f"eigenspectrum@{method}-{seed}"
+
+
+def _hash_of_code(path: Path) -> str:
+    """The hash that dvc.lock has of a file or a folder of code (.dvcignore leaves everything else out); "" if it is gone."""
+    if path.is_file():
+        return digest(path, "md5")
+    held = {file.relative_to(path).as_posix(): digest(file, "md5") for file in path.rglob("*.py")}
+    listed = json.dumps([{"md5": held[name], "relpath": name} for name in sorted(held)])
+    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir" if held else ""
 
 
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
@@ -236,12 +245,34 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
     Raises:
         UserError: if a file of a run is damaged.
     """
-    data, manifest = folder / "runs/data.yaml", folder / "data/tasks/manifest.json"
-    if not data.exists() or not manifest.exists():
+    manifest = folder / MANIFEST
+    if not (pairs := finished(folder, keys)):
         return 0
+    fix = f"delete it, and run {experiment} again"
     commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
-    sources = read_document(TasksManifest, manifest, f"delete it, and run {experiment} again").sources
-    found = 0
+    sources = read_document(TasksManifest, manifest, fix).sources
+    for method, seed in pairs:
+        key, metrics = keys[method, seed], folder / f"metrics/runs/{method}/{seed}.json"
+        spectrum = metrics.with_suffix(".eigenspectrum.json")
+        log = read_log(folder / f"logs/train/{method}-{seed}.json", metrics, fix)
+        made: dict[str, Any] = {"commit": commit, "images": images, "machine": log.machine or {}}
+        made |= {"seconds": log.seconds} | ({"sources": sources} if sources else {})
+        trained = read_document(Trained, metrics, fix).plain()
+        curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
+        write_record(experiment, method, seed, key, made, trained, curvature)
+    return len(pairs)
+
+
+def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[str, int]]:
+    """List the runs that have finished in a clone, of those with the plan, data and settings of their key.
+
+    Raises:
+        UserError: if a plan or a configuration file is damaged.
+    """
+    data = folder / "runs/data.yaml"
+    if not data.exists() or not (folder / MANIFEST).exists():
+        return []
+    found = []
     for (method, seed), key in keys.items():
         plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
         spectrum = metrics.with_suffix(".eigenspectrum.json")
@@ -250,14 +281,6 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         if not _is_of(folder, method, seed, plan, bool(key.eigenspectrum)):
             continue
         settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
-        if Key.of(read_run_plan(plan), read_data_plan(data), settings) != key:
-            continue
-        fix = f"delete it, and run {experiment} again"
-        log = read_log(folder / f"logs/train/{method}-{seed}.json", metrics, fix)
-        made: dict[str, Any] = {"commit": commit, "images": images, "machine": log.machine or {}}
-        made |= {"seconds": log.seconds} | ({"sources": sources} if sources else {})
-        trained = read_document(Trained, metrics, fix).plain()
-        curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
-        write_record(experiment, method, seed, key, made, trained, curvature)
-        found += 1
+        if Key.of(read_run_plan(plan), read_data_plan(data), settings) == key:
+            found.append((method, seed))
     return found

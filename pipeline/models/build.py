@@ -20,8 +20,6 @@ from pipeline.support.errors import UserError
 
 #: Most weights that an MLP may have (4 GB of them); a plan that asks for more is taken for a mistake.
 MOST = 10**9
-#: Largest side of an image of which the strides of torchvision's ResNet-18 leave one pixel.
-SMALL = 32
 
 
 def build_model(
@@ -57,12 +55,6 @@ def build_model(
     if rgb and channels != 3:
         raise UserError(
             f"benchmarks.yaml: model: {rgb} needs RGB images, these are grey; choose another network or dataset"
-        )
-    if isinstance(model, Resnet) and max(image_shape[:2]) <= SMALL:
-        # One pixel is left in the end, and batch normalisation cannot train on a batch of one such image.
-        raise UserError(
-            f"benchmarks.yaml: model: resnet18 needs images of more than {SMALL} pixels on a side, not "
-            f"{image_shape[0]}x{image_shape[1]}; choose another network or larger images"
         )
     network: nn.Module
     if isinstance(model, Mlp):

@@ -15,9 +15,13 @@ from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, 
 from pipeline.optimizers import build_optimizer
 from pipeline.strategies import Naive, Stream, build_strategy
 from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
 from pipeline.support.randomness import generator, torch_seed
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.feeding import Joint, Sequential
+
+#: Largest side of images of which the strides of torchvision's ResNet-18 leave one pixel.
+SMALL = 32
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
         UserError: if a task file is missing or damaged, or the network cannot take the images of the stream.
     """
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
+    _refuse_batches_of_one(plan, tasks)
     torch.manual_seed(torch_seed(seed, "weights"))
     model = build_model_for(plan.model, tasks, plan.regime.dropout, weights).to(device)
     torch.manual_seed(torch_seed(seed, "dropout"))
@@ -103,6 +108,22 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
     tests = [load_task(tasks, task, "test", outputs, device) for task in range(len(tasks))]
     model.train()
     return Run(plan, seed, device, model, optimizer, strategy, feed, tests)
+
+
+def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
+    """Raise UserError where batch normalisation would have a single value for each channel, and fail.
+
+    torchvision's ResNet-18 leaves one pixel of images of up to `SMALL` pixels a side.
+    """
+    if plan.model.name != "resnet18" or max(tasks.image_shape[:2]) > SMALL:
+        return
+    batch = plan.training.batch_size
+    for task in range(len(tasks)):
+        if batch == 1 or len(tasks.split(task, "train")[1]) % batch == 1:
+            raise UserError(
+                f"resnet18: task {task + 1} has a batch of one image, which batch normalisation cannot train on where images "
+                f"have at most {SMALL} pixels a side; choose another training.batch_size than {batch}, or larger images"
+            )
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -162,9 +163,23 @@ def test_images_beside_train_and_test_are_not_left_out(
         (folder / place).write_text("no image", encoding="utf-8")
     (tmp_path / "out").mkdir()
     write_class_folder(ClassFolder(folder, SHAPE), tmp_path / "out")
-    (folder / "val" / "owl" / "1.JPG").write_bytes(png(splits["train"]["owl"][0]))
-    with pytest.raises(UserError, match=r"birds: val/owl/1\.JPG: an image that is neither in train/ nor in test/"):
-        write_class_folder(ClassFolder(folder, SHAPE), tmp_path / "out")
+    (tmp_path / "out" / "images.spool").unlink(missing_ok=True)
+    nested = pack_below(folder, tmp_path / "nested", "birds")  # the same below a top folder
+    write_class_folder(ClassFolder(nested, SHAPE), tmp_path / "out")
+    image = png(splits["train"]["owl"][0])
+    for place, told in (("val/owl/1.JPG", "neither in train/ nor in test/"), ("train/1.png", "in no class folder")):
+        (folder / place).write_bytes(image)
+        for form in (folder, pack_below(folder, tmp_path / "nested", "birds")):
+            with pytest.raises(UserError, match=f"{place}: an image that is {told}"):
+                write_class_folder(ClassFolder(form, SHAPE), tmp_path / "out")
+        (folder / place).unlink()
+
+
+def pack_below(folder: Path, place: Path, top: str) -> Path:
+    """An archive in which the folder lies below a top folder."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder, place / top)
+    return pack(place, place.with_suffix(".tar"))
 
 
 def test_equal_images_of_many_pixels_are_sorted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from pipeline.analysis.metrics import all_metrics
 from pipeline.config import DataPlan
 from pipeline.config.regimes import Regime
-from pipeline.config.schema import SplitStream
+from pipeline.config.schema import Resnet, SplitStream
 from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.strategies import Batch, Naive
@@ -207,3 +207,22 @@ def test_a_strategy_hears_of_every_step_right_after_the_update(
         hook.remove()
     assert len(events) > 100
     assert events == ["update", "after"] * (len(events) // 2)
+
+
+@pytest.mark.parametrize(("side", "batch", "refused"), [(32, 4, True), (32, 1, True), (32, 3, False), (33, 4, False)])
+def test_a_batch_of_one_small_image_is_refused_for_a_resnet_alone(
+    tmp_path: Path, side: int, batch: int, refused: bool
+) -> None:
+    """Of 32 pixels its strides leave one, and batch normalisation needs two values; nine images leave one over of four."""
+    images = np.random.default_rng(0).integers(0, 256, (18, side, side, 3), np.uint8)
+    labels = np.repeat([0, 1, 2, 3], [5, 4, 5, 4])
+    stream = SplitStream.model_validate({"name": "split", "tasks": 2})
+    plan = DataPlan(datasets=["cifar10"], stream=stream, evaluation="test")
+    write_tasks(tmp_path, plan, [dict.fromkeys(("train", "test"), (images, labels))])
+    model = Resnet(name="resnet18", outputs="task").model_dump()
+    ours = run_plan(model=model, training={"batch_size": batch, "epochs": 1})
+    if refused:
+        with pytest.raises(UserError, match="task 1 has a batch of one image"):
+            train(ours, Tasks.open(tmp_path), 1, CPU)
+    else:
+        assert len(train(ours, Tasks.open(tmp_path), 1, CPU).train_loss) == 2
