@@ -33,9 +33,11 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
                 "percent",
                 method if task == tasks[0] else "_",
                 **look(method, methods),
+                markersize=2.2,
+                linewidth=0.8,
             )
         axes.set_title(f"task {task}")
-        whole_numbers(axes)
+        whole_numbers(axes, most=5)
     label_panels(grid, len(tasks), "tasks learnt", "accuracy (%)")
     legend_above(figure, grid[0, 0])
     return figure

@@ -182,6 +182,6 @@ def label_panels(grid: Any, used: int, x: str, y: str) -> None:
         axes.set_ylabel(y)
 
 
-def whole_numbers(axes: Axes) -> None:
-    """Put the ticks of the horizontal axis at whole numbers only, because it counts tasks."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+def whole_numbers(axes: Axes, most: int | Literal["auto"] = "auto") -> None:
+    """Put the ticks of the horizontal axis at whole numbers only, because it counts tasks; at most so many intervals."""
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
