@@ -197,7 +197,7 @@ def test_a_contact_sheet_of_many_tasks_can_be_read() -> None:
     assert titles[-1] == "90: classes 89 (+210)"
 
 
-def test_thirty_methods_have_thirty_looks() -> None:
+def test_forty_methods_have_forty_looks() -> None:
     """Colours are by name, and there are fewer of them."""
     methods = [f"method-{number}" for number in range(40)]
     looks = [look(method, methods) for method in methods]
