@@ -13,8 +13,9 @@ from typing import Any
 from pipeline.config.arguments import name, seed
 from pipeline.config.reading import read_yaml
 from pipeline.handover.documents import write_document
-from pipeline.handover.logs import Log, digest_of
+from pipeline.handover.logs import Log
 from pipeline.support.errors import UserError
+from pipeline.support.files import digest
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Run:
         start = time.perf_counter()
         yield log
         log["seconds"] = round(time.perf_counter() - start + log.get("seconds_before", 0.0), 3)
-        log["metrics"] = digest_of(self.metrics if stage == "train" else self.eigenspectrum)
+        log["metrics"] = digest(self.metrics if stage == "train" else self.eigenspectrum)
         write_document(Log, log, Path("logs") / stage / f"{self.name}.json")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import time
 import urllib.error
@@ -14,6 +13,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline.support.errors import UserError
+from pipeline.support.files import digest
 
 #: Seconds to wait before each retry of a mirror; there are as many retries as entries.
 PAUSES = (1.0, 4.0, 15.0)
@@ -91,12 +91,6 @@ def _download(
                 return
         reasons.append(reason)
     raise UserError(f"cannot download {path.name} ({'; '.join(reasons)}); {fix}")
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """The checksum of a file in hexadecimal, by an algorithm that hashlib knows under this name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:

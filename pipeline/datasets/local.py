@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.archives import SUFFIXES
-from pipeline.datasets.download import digest, download
+from pipeline.datasets.download import download
 from pipeline.support.errors import UserError
+from pipeline.support.files import digest
 
 VARIABLE = "TAG_DATASETS"
 

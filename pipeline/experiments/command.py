@@ -18,10 +18,12 @@ from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
 from pipeline.experiments.document import DOCUMENT, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
+from pipeline.experiments.finished import collect, finished, of_other_code
 from pipeline.experiments.records import Key, as_run, path_of, read_record
 from pipeline.experiments.report import Records, state, write_results
 from pipeline.experiments.together import Outcome, outcome
-from pipeline.experiments.workspace import alone, collect, finished, of_other_code, prepare, run, save_experiment
+from pipeline.experiments.workspace import FOLDER, prepare, run, save_experiment
+from pipeline.support.alone import alone
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import write_text
 
@@ -78,7 +80,12 @@ def reproduce(
     if origin is not None:
         print(f"{_take(origin, name, {pair: keys[pair] for pair in missing})} runs taken from {origin}")
     elif missing and not report:
-        with alone(name):
+        lock = FOLDER / f"{name}.lock"  # another call would check the clone out anew under this one
+        busy = (
+            f"another 'tag-pipeline reproduce {name}' is running here ({lock} is locked); wait for it, or run it in another "
+            "clone and take its runs with --from"
+        )
+        with alone(lock, busy):
             status = _run(name, experiment, configuration, keys, missing, jobs or cores(), scheduler)
     records = _records(name, experiment, configuration)
     if not records:
@@ -102,8 +109,6 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
 
     Raises UserError if that is no clone where the experiment has run, or if a file of a run is damaged.
     """
-    from pipeline.experiments.workspace import FOLDER
-
     places = [place for place in (origin / FOLDER / name, origin) if (place / "runs/data.yaml").exists()]
     if not places and not path_of(name, "any", 0, origin).parent.is_dir():
         raise UserError(f"--from {origin}: nothing of {name} there; name a clone of this project that has run it")
@@ -146,8 +151,6 @@ def _run(
     Runs that an interrupted call has finished are recorded first, even those that this call does not ask for: checking
     out another commit in the clone would lose them. `keys` has all runs of the experiment.
     """
-    from pipeline.experiments.workspace import FOLDER
-
     added = 0
     if (FOLDER / name).exists():
         added = collect(

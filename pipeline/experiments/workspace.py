@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from pipeline.analysis.summary import COMPARED
-from pipeline.config import Configuration, read_configuration, read_data_plan, read_run_plan
-from pipeline.config.parsing import read_yaml
-from pipeline.datasets.download import digest
-from pipeline.experiments.records import Key, write_record
-from pipeline.handover.documents import read_document
-from pipeline.handover.logs import read_log
-from pipeline.handover.manifests import TasksManifest
-from pipeline.handover.runs import Trained
-from pipeline.handover.spectra import Spectra
+from pipeline.config import Configuration
 from pipeline.parallel.clones import OUTPUTS
-from pipeline.parallel.dvc import experiment_ref, read_lock
+from pipeline.parallel.dvc import experiment_ref
 from pipeline.parallel.lockfile import LOCK
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
@@ -41,31 +29,6 @@ AUTHOR = ("-c", "user.name=reproduce", "-c", "user.email=reproduce@localhost")
 DATASETS = "TAG_DATASETS"
 #: Reference in the clone to the commit of its DVC experiment.
 EXPERIMENT = "refs/reproduced"
-#: Description of the tasks of a clone.
-MANIFEST = "data/tasks/manifest.json"
-#: Beginnings of the paths of code.
-CODE = ("pipeline/", "stages/")
-
-
-@contextlib.contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Hold the lock of an experiment's clone during the block.
-
-    Raises UserError if another call holds it, whose clone this one would check out anew under it.
-    """
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(FOLDER / f"{name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"another 'tag-pipeline reproduce {name}' is running here ({lock.lock_file} is locked); wait for it, or run "
-            "it in another clone and take its runs with --from"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def prepare(name: str, configuration: Configuration) -> Path:
@@ -137,53 +100,6 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
     return subprocess.run(command, cwd=folder, env=variables).returncode  # noqa: S603 - this project
 
 
-def of_other_code(folder: Path, runs: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Find the runs of an ordinary clone that its commit did not make, because the code was another then.
-
-    A clone that `prepare` made has the code of its commit. In any other its user may have changed it before a run, after
-    it, or both.
-
-    Args:
-        folder: The clone.
-        runs: Method and seed of runs that have finished there.
-
-    Returns:
-        Those whose code, by dvc.lock, is not what lies in the folder.
-
-    Raises:
-        UserError: if there are such runs, and the clone's code differs from its commit.
-    """
-    runs = list(runs)
-    if not runs:
-        return set()
-    if changed := uncommitted(folder=folder, only=("pipeline", "stages")):
-        raise UserError(
-            f"--from {folder}: records name the commit that made them, and {changed} is not committed there"
-        )
-    stages = read_lock(folder)
-    made = {pair: [stages[name] for name in _stages_of(*pair) if name in stages] for pair in runs}
-    code = {path for of_run in made.values() for stage in of_run for path in stage.deps if path.startswith(CODE)}
-    now = {path: _hash_of_code(folder / path) for path in code}
-    return {
-        pair
-        for pair, of_run in made.items()
-        if any(now.get(path, found) != found for stage in of_run for path, found in stage.deps.items())
-    }
-
-
-def _stages_of(method: str, seed: int) -> tuple[str, str]:
-    return f"train@{method}-{seed}", f"eigenspectrum@{method}-{seed}"
-
-
-def _hash_of_code(path: Path) -> str:
-    """The hash that dvc.lock has of a file or a folder of code (.dvcignore leaves everything else out); "" if it is gone."""
-    if path.is_file():
-        return digest(path, "md5")
-    held = {file.relative_to(path).as_posix(): digest(file, "md5") for file in path.rglob("*.py")}
-    listed = json.dumps([{"md5": held[name], "relpath": name} for name in sorted(held)])
-    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir" if held else ""
-
-
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:
     """Save the clone's state and the metrics of all records as a DVC experiment of this repository.
 
@@ -207,80 +123,3 @@ def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, 
     # By a reference, for an older Git or protocol sends no commit that none leads to.
     git("update-ref", EXPERIMENT, commit, folder=folder)
     git("fetch", "--quiet", "--force", str(folder.resolve()), f"{EXPERIMENT}:{experiment_ref(base, name)}")
-
-
-def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
-    """Whether DVC made a run's outputs from the plan, tasks, checkpoints and parameters that are in the folder now.
-
-    An interrupted call may have replaced these and left the outputs of an earlier call.
-    """
-    stages = read_lock(folder)
-    train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
-    if not train or not split:
-        return False
-    present = {f"runs/{method}.yaml": digest(plan, "md5"), **split.outs, **train.outs}
-    made = [train]
-    if eigenspectrum:
-        spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
-        params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")
-        if not spectrum or spectrum.params.get("params.yaml", {}).get("eigenspectrum") != params:
-            return False
-        made.append(spectrum)
-    return all(present.get(path, found) == found for stage in made for path, found in stage.deps.items())
-
-
-def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:
-    """Write records of the finished runs of a clone.
-
-    Only runs that were made with the plan, data and settings of their key count; others are passed over.
-
-    Args:
-        folder: The clone.
-        experiment: Name of the experiment.
-        keys: Method and seed of each wanted run -> its key.
-
-    Returns:
-        The number of records written.
-
-    Raises:
-        UserError: if a file of a run is damaged.
-    """
-    manifest = folder / MANIFEST
-    if not (pairs := finished(folder, keys)):
-        return 0
-    fix = f"delete it, and run {experiment} again"
-    commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
-    sources = read_document(TasksManifest, manifest, fix).sources
-    for method, seed in pairs:
-        key, metrics = keys[method, seed], folder / f"metrics/runs/{method}/{seed}.json"
-        spectrum = metrics.with_suffix(".eigenspectrum.json")
-        log = read_log(folder / f"logs/train/{method}-{seed}.json", metrics, fix)
-        made: dict[str, Any] = {"commit": commit, "images": images, "machine": log.machine or {}}
-        made |= {"seconds": log.seconds} | ({"sources": sources} if sources else {})
-        trained = read_document(Trained, metrics, fix).plain()
-        curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
-        write_record(experiment, method, seed, key, made, trained, curvature)
-    return len(pairs)
-
-
-def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[str, int]]:
-    """List the runs that have finished in a clone, of those with the plan, data and settings of their key.
-
-    Raises:
-        UserError: if a plan or a configuration file is damaged.
-    """
-    data = folder / "runs/data.yaml"
-    if not data.exists() or not (folder / MANIFEST).exists():
-        return []
-    found = []
-    for (method, seed), key in keys.items():
-        plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
-        spectrum = metrics.with_suffix(".eigenspectrum.json")
-        if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
-            continue
-        if not _is_of(folder, method, seed, plan, bool(key.eigenspectrum)):
-            continue
-        settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
-        if Key.of(read_run_plan(plan), read_data_plan(data), settings) == key:
-            found.append((method, seed))
-    return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from pipeline.handover.documents import Document, Sha256, Size, read_document
+from pipeline.support.files import digest
 
 #: The hardware and software that a run used; see `pipeline.support.compute.machine`.
 Machine = dict[str, str | int | bool]
@@ -50,10 +50,5 @@ def read_log(path: Path, metrics: Path, fix: str) -> Log:
     if not path.exists():
         return Log()
     log = read_document(Log, path, fix)
-    other = log.metrics is not None and (not metrics.exists() or log.metrics != digest_of(metrics))
+    other = log.metrics is not None and (not metrics.exists() or log.metrics != digest(metrics))
     return Log() if other else log
-
-
-def digest_of(metrics: Path) -> str:
-    """Return the SHA-256 of a file of metrics in hexadecimal."""
-    return hashlib.sha256(metrics.read_bytes()).hexdigest()

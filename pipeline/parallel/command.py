@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from pipeline.config import read_configuration, resolve_run
 from pipeline.config.arguments import cores
 from pipeline.parallel.dvc import RUNNING, lock_in_order
 from pipeline.parallel.graph import read_graph
 from pipeline.parallel.worker import Result
+from pipeline.support.alone import alone
 from pipeline.support.errors import UserError
+
+#: Locked during `repro`: two in one folder would run the same stages.
+HERE = Path(".dvc/tmp/side-by-side.lock")
 
 
 def repro(
@@ -56,7 +57,7 @@ def repro(
 
     source = source_of_here(clone_from) if clone_from else None
     with (
-        _alone(),
+        alone(HERE, f"another 'tag-pipeline repro' is running in this folder ({HERE} is locked); wait for it"),
         lock_in_order(list(graph.stages)),
         connected(jobs or cores(), scheduler, gpu) as client,
     ):
@@ -72,25 +73,6 @@ def repro(
         if status or RUNNING in output:
             raise UserError(f"'dvc repro' found more to do: {output[-800:]}; run it again")
     print(_summary(dispatcher.done, time.monotonic() - start))
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold this folder's lock during the block.
-
-    Raises UserError if another `repro` holds it: both would run the same stages.
-    """
-    lock = FileLock(Path(".dvc/tmp/side-by-side.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"another 'tag-pipeline repro' is running in this folder ({lock.lock_file} is locked); wait for it or end it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_files() -> None:

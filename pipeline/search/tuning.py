@@ -22,8 +22,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
 from pipeline.datasets.sources import fetch
@@ -32,6 +30,7 @@ from pipeline.search.search import BATCH, TRIALS, Search
 from pipeline.search.space import Point, grid, identity, read_space
 from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, end_with_the_search
 from pipeline.streams.writer import write_tasks
+from pipeline.support.alone import alone
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import as_json, whole_folder, write_text
 
@@ -65,7 +64,8 @@ def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcom
 
     key, count = search.key(), search.count
     folder = search.folder
-    with _alone(folder), opened(folder / "study.db", search.space, key) as study:
+    refusal = f"another search is at work in {folder}; wait for it, or name this one with --record"
+    with alone(folder / "lock", refusal), opened(folder / "study.db", search.space, key) as study:
         planned = grid(search.space) if search.sampler == "grid" else [point for point, _ in study.trials()[:count]]
         refuse_another_search(search.path, search.space, planned, search.seeds)
         if len(study) < count:
@@ -132,21 +132,6 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
             raise
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a search. Raises UserError if another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"another search is at work in {folder}; wait for it, or name this one with --record") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _write_data(folder: Path, search: Search) -> None:

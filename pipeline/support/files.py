@@ -1,9 +1,10 @@
-"""Atomic writing of files and folders (under a temporary name, then renamed), and strict reading of JSON."""
+"""Atomic writing of files and folders (under a temporary name, then renamed), strict reading of JSON, and checksums."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -228,6 +229,12 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(word: str) -> Any:
     raise ValueError(f"{word} is not a valid JSON number")
+
+
+def digest(path: str | Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file in hexadecimal, by an algorithm that hashlib knows under this name."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def significant(value: float, digits: int = 5) -> float:

@@ -16,6 +16,7 @@ from pipeline.datasets.naming import SPLITS, name_of
 from pipeline.datasets.raw_writer import write_raw
 from pipeline.datasets.spool import Written
 from pipeline.support.errors import UserError
+from pipeline.support.files import digest
 from tests.datasets.test_archives import pack
 from tests.datasets.test_folders import lay
 from tests.datasets.test_official import write_idx
@@ -191,7 +192,7 @@ def test_notmnist_leaves_out_its_two_broken_files_and_splits_off_a_tenth(
     with pytest.raises(UserError, match=r"notMNIST_small\.tar\.gz: not the published file \(its sha1 differs\)"):
         sources.fetch("notmnist")
     source = sources.SOURCES["notmnist"]
-    mine = replace(source.files[0], checksum="sha1:" + download.digest(archive, "sha1"))
+    mine = replace(source.files[0], checksum="sha1:" + digest(archive, "sha1"))
     monkeypatch.setitem(sources.SOURCES, "notmnist", replace(source, files=(mine,)))
     splits = sources.fetch("notmnist")
     assert {split: np.bincount(labels).tolist() for split, (_, labels) in splits.items()} == {

@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from pipeline.config import read_configuration
 from pipeline.experiments.experiments import configured, plans, read_experiments
+from pipeline.experiments.finished import collect
 from pipeline.experiments.records import Key, read_record
-from pipeline.experiments.workspace import collect
 from tests.clones import Clone, fresh_clone, one_line
 from tests.cluster import cluster
 

@@ -32,6 +32,7 @@ from pipeline.search.study import Study, opened
 from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, running_means
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
+from pipeline.support.alone import alone
 from pipeline.support.errors import UserError
 from pipeline.training.loop import train
 from tests.clones import ENVIRONMENT, one_line
@@ -325,7 +326,7 @@ def test_five_kills_at_varying_moments(folder: Path, seed: int) -> None:
 def test_two_searches_of_one_record_do_not_meet(folder: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.1,0.2", "--seeds", "7"]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    with tuning._alone(folder / "scratch/tune/rotated-digits/naive"):
+    with alone(folder / "scratch/tune/rotated-digits/naive/lock", "busy"):
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "tune: another search is at work in scratch/tune/rotated-digits/naive" in one_line(done.stderr)
