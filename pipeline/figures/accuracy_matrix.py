@@ -39,7 +39,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
         if tasks <= NUMBERED:
             for (learnt, task), value in np.ndenumerate(matrix):
                 if np.isfinite(value):
-                    ink = "w" if value < 60 else "k"
+                    ink = "w" if value < 45 else "k"
                     axes.text(task + 1, learnt, f"{value:.0f}", ha="center", va="center", fontsize=6, color=ink)
         axes.set_title(method)
         axes.grid(visible=False)

@@ -9,16 +9,31 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Figures
-from pipeline.figures.style import PAGE, label_panels, legend_above, line_with_band, look, new_figure, whole_numbers
+from pipeline.figures.style import (
+    CROWDED,
+    PAGE,
+    family,
+    label_panels,
+    legend_above,
+    line_with_band,
+    look,
+    new_figure,
+    whole_numbers,
+)
 
 #: Panels in a row, at most.
 COLUMNS = 5
 
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure:
-    """Draw each task from when it was learnt to the end of the stream: mean and standard deviation over the seeds."""
+    """Draw each task from when it was learnt to the end of the stream: mean and standard deviation over the seeds.
+
+    Of many methods, variants of others are left out, which the accuracy matrices show.
+    """
     table = tables["accuracy"].assign(percent=lambda rows: 100 * rows["accuracy"])
     methods = list(table["method"].unique())
+    if len(methods) >= CROWDED:
+        methods = [method for method in methods if family(method) not in set(methods) - {method}]
     tasks = sorted(table["task"].unique())
     columns = min(COLUMNS, len(tasks))
     rows = math.ceil(len(tasks) / columns)

@@ -46,7 +46,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         for (task, earlier), value in means.loc[method].items():
             matrix[int(task) - 2, int(earlier) - 1] = value
             if side / tasks > CELL:
-                dark = norm(value) < 0.6
+                dark = norm(value) < 0.45
                 axes.text(
                     earlier, task, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if dark else "k"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,9 +19,14 @@ from pipeline.figures.style import (
     whole_numbers,
 )
 
+#: Lines of earlier tasks in a panel, at most.
+MOST = 6
+#: Below this ratio of the largest alpha to the smallest, 1, 2 and 5 are too few ticks.
+NARROW = 4
+
 
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
-    """Draw one row of two panels for each TAG method, in which each earlier task tau is a line.
+    """Draw one row of two panels for each TAG method, in which each earlier task tau is a line, or six of them.
 
     Left: alpha(t, tau) while task t is learnt. Right: the accuracy on task tau.
 
@@ -33,6 +39,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     if not methods:
         return None
     tasks = sorted(course["earlier_task"].unique())
+    if len(tasks) > MOST:  # evenly spread, with the first and the last
+        tasks = [tasks[round(place)] for place in np.linspace(0, len(tasks) - 1, MOST)]
     figure, grid = new_figure(PAGE, 0.5 + 2.0 * len(methods), len(methods), 2, sharex=True, sharey="col")
     for (left, right), method in zip(grid, methods, strict=True):
         accuracy = tables["accuracy"].query("method == @method and tasks_learnt >= task")
@@ -42,7 +50,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
             line_with_band(left, mine[mine["tasks"] > task], "tasks", "alpha", label, color=shade)
             rows = accuracy[accuracy["task"] == task].assign(percent=lambda rows: 100 * rows["accuracy"])
             line_with_band(right, rows, "tasks_learnt", "percent", "_", color=shade, marker=".")
-        plain_log_scale(left)
+        alphas = course["alpha"]
+        plain_log_scale(left, subs=(1, 2, 5) if alphas.max() > NARROW * alphas.min() else (1, 1.2, 1.5, 2, 3, 5, 7))
         left.set_ylabel(f"{method}: α(t, τ)")
         right.set_ylabel("accuracy on task τ (%)")
         whole_numbers(left)

@@ -13,11 +13,12 @@ from pipeline.figures.style import (
     colour,
     legend_above,
     line_with_band,
+    look,
     mark_doubtful,
-    marker,
     matrix_name,
     new_figure,
     whole_numbers,
+    without_repeats,
 )
 
 
@@ -34,12 +35,12 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         return None
     table = table[table["moment"] == "learnt"]
     table = table.loc[table.groupby(["method", "seed", "task"], sort=False)["eigenvalue"].idxmax()]
-    methods = list(table["method"].unique())
+    named = without_repeats(table, ["seed", "task", "eigenvalue"])
     figure, grid = new_figure(COLUMN, 2.3)
     axes = grid[0, 0]
-    for method in methods:
+    for method, label in named.items():
         rows = table[table["method"] == method]
-        line_with_band(axes, rows, "task", "eigenvalue", method, color=colour(method), marker=marker(method, methods))
+        line_with_band(axes, rows, "task", "eigenvalue", label, **look(method, list(named)))
         mark_doubtful(axes, rows, colour(method))
     axes.set_xlabel("task")
     axes.set_ylabel(f"largest {matrix_name(table)} eigenvalue")

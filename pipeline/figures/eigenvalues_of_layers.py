@@ -45,7 +45,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         line_with_band(axes, rows, "layer", "size", method, color=colour(method), marker=marker(method, methods))
         mark_doubtful(axes, rows, colour(method), "layer", "size")
     if (table["size"] > 0).all():
-        plain_log_scale(axes)
+        plain_log_scale(axes, subs=(1, 2, 5) if table["size"].max() < 100 * table["size"].min() else (1,))
     axes.set_xticks(list(names.index), list(names), rotation=45 if len(names) <= NARROW else 90, ha="right")
     axes.set_ylabel("largest eigenvalue\nof the layer's block")
     legend_above(figure, axes)

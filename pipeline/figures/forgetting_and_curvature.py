@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from pipeline.config.schema import Figures
 from pipeline.figures.style import (
     PAGE,
-    colour,
     legend_above,
     line_with_band,
-    marker,
+    look,
     new_figure,
     plain_log_scale,
     whole_numbers,
+    without_repeats,
 )
 
 
@@ -36,18 +36,19 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     table = table[table["task"] == 1]
     if not len(table):
         return None
-    methods = list(table["method"].unique())
+    named = without_repeats(table, ["seed", "tasks_learnt", "lambda_distance_squared", "overlap", "forgetting"])
     figure, grid = new_figure(PAGE, 2.6, 1, 2)
     left, right = grid[0]
-    for method in methods:
+    for method, label in named.items():
         rows = table[table["method"] == method]
-        look = {"color": colour(method), "marker": marker(method, methods)}
+        shown = look(method, list(named))
         moved = rows[rows["lambda_distance_squared"] > 0]
         left.plot(
-            moved["lambda_distance_squared"], 100 * moved["forgetting"], linestyle="", label=method, alpha=0.7, **look
-        )
+            moved["lambda_distance_squared"], 100 * moved["forgetting"], label=label, alpha=0.7,
+            **(shown | {"linestyle": ""}),
+        )  # fmt: skip
         percent = rows.assign(percent=100 * rows["overlap"])
-        line_with_band(right, percent, "tasks_learnt", "percent", method, **look)
+        line_with_band(right, percent, "tasks_learnt", "percent", label, least=0, **shown)
     spread = table["lambda_distance_squared"]
     plain_log_scale(left, "x", (1, 2, 5) if spread.max() < 100 * spread[spread > 0].min() else (1,))
     left.set_xlabel("λ$_1$ · ‖Δw‖² since task 1")

@@ -37,7 +37,10 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         model = of_method.groupby("position")["model"].mean()
         axes.plot(model.index, model, linestyle="--", linewidth=0.9, color="#333333", label="_")
         axes.set_title(method)
-    grid[0, 0].set_ylim(0, ABOVE * table["loss"].max())
+    models = table.groupby(["method", "position"])["model"].mean()
+    # The model of one method may leave the axes far behind, which are the losses'.
+    highest = table["loss"].max()
+    grid[0, 0].set_ylim(min(0.0, 1.1 * models.min()), min(1.1 * max(models.max(), highest), ABOVE * highest))
     label_panels(grid, len(methods), "", "")
     figure.supxlabel("position between the weights after task 1 (0) and after the last task (1)", fontsize=8)
     figure.supylabel("loss of task 1 (nats)", fontsize=8)

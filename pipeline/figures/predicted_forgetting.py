@@ -42,20 +42,26 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
                 rows[column], rows["rise"], linestyle="", label=method, alpha=0.7, color=colour(method),
                 marker=marker(method, methods),
             )  # fmt: skip
-        _symmetric_log(axes, table[column], table["rise"])
+        _symmetric_log(axes)
         axes.set_xlabel(label)
         axes.set_title(f"rank correlation {described(rank_correlation(table, column, 'rise'))}")
+    for axes in grid[0]:
+        _equality(axes)
     grid[0, 0].set_ylabel("rise of the task's loss (nats)")
     legend_above(figure, grid[0, 0])
     return figure
 
 
-def _symmetric_log(axes: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Logarithmic axes that also show 0 and what lies below, and the line of equality."""
+def _symmetric_log(axes: Axes) -> None:
+    """Make both axes logarithmic, but linear around 0, so that they also show what lies below it."""
     axes.set_xscale("symlog", linthresh=LINEAR)
     axes.set_yscale("symlog", linthresh=LINEAR)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    low, high = max(x.min(), y.min()), min(x.max(), y.max())
-    if low < high:
-        axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=0.8, zorder=0)
+
+
+def _equality(axes: Axes) -> None:
+    """Draw the line of equality from edge to edge; the horizontal axis grows where it would leave the panel."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    axes.set(xlim=(min(left, low), max(right, high)), ylim=(low, high))
+    axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=0.8, zorder=0.9)

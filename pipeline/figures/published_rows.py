@@ -30,7 +30,7 @@ LOOKS: dict[Standing, tuple[str, str]] = {
     "different": ("#D55E00", "D"),
     "no interval": ("#7F7F7F", "x"),
 }
-OURS, PUBLISHED, MEAN = "#0072B2", "#000000", "#000000"
+OURS, PUBLISHED, MEAN = "#000000", "#7F7F7F", "#000000"
 #: Inches of a row, and of all that is around the rows.
 LINE, AROUND = 0.175, 1.1
 #: Points on either side of 0 beyond which an interval of a difference is cut off: that of two seeds can be very wide.
@@ -59,6 +59,11 @@ def draw(rows: Sequence[Row]) -> Figure:
         _interval(accuracies, place + BESIDE / 2, published, color=PUBLISHED, marker="s", markerfacecolor="white")
         colour, marker = LOOKS[standing(row.comparison)]
         _interval(differences, place, row.comparison.difference, color=colour, marker=marker)
+        if row.comparison.verdict != "reproduced":
+            differences.annotate(
+                row.comparison.verdict, (1, place), (2, 0), ("axes fraction", "data"), "offset points",
+                ha="left", va="center", fontsize=7, weight="bold", annotation_clip=False,
+            )  # fmt: skip
         if inner := equivalence_interval(row.comparison):
             differences.plot(inner, [place, place], color=colour, linewidth=2.4, solid_capstyle="butt")
     labels = [_label(row) for row in rows]
@@ -165,5 +170,8 @@ def _legends(accuracies: Axes, differences: Axes, standings: set[Standing]) -> N
         for name, (colour, marker) in LOOKS.items()
         if name in standings
     ]
-    bands = [Patch(color="#DCDCDC", label=f"±{NEAR:g}"), Patch(color="#F0F0F0", label=f"±{MARGIN:g} points")]
+    bands = [
+        Patch(color="#DCDCDC", label=f"±{NEAR:g}: reproduced"),
+        Patch(color="#F0F0F0", label=f"±{MARGIN:g} points: equal"),
+    ]
     differences.legend(handles=[*marks, *bands], ncols=2, **options)

@@ -40,7 +40,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         for task, shade in zip(tasks, shades(len(tasks)), strict=True):
             rows = accuracy[accuracy["task"] == task].assign(percent=lambda rows: 100 * rows["accuracy"])
             label = f"task {task}" if column == 0 else "_"
-            line_with_band(top, rows, "tasks_learnt", "percent", label, color=shade, marker=".")
+            line_with_band(top, rows, "tasks_learnt", "percent", label, color=shade, marker="o")
         spectrum = tables["eigenvalues"].query("method == @method and moment == 'learnt'")
         ranks = sorted(spectrum["rank"].unique())
         for rank, style in zip(ranks, _styles(len(ranks)), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,13 +14,14 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 #: Width in inches of one column, and of both columns, of a paper.
 COLUMN, PAGE = 3.5, 7.0
 
-# For methods that are not in _NAMED: Tol's muted scheme, with brown instead of cyan. In _NAMED: Okabe and Ito (2008),
+# For methods of no family in _NAMED: Tol's muted scheme, with brown instead of cyan. In _NAMED: Okabe and Ito (2008),
 # without yellow, and grey for naive.
 _PALETTE = ("#332288", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#8C564B")
 _NAMED = {
@@ -38,8 +40,13 @@ _NAMED = {
     "stable-as-scripted": "#AA4499",
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-#: Of the first as many methods as there are markers, of the next as many, and so on.
 _DASHES = ("-", "--", ":", "-.")
+#: How far the colours of a family's variants go to white (above 0) or to black (below).
+_TINTS = (0.3, -0.3, 0.5, -0.5)
+#: The memory, in examples per class, whose variants are lightest and darkest.
+_SMALL, _LARGE = 1, 256
+#: From this number of methods on, the lines of all of them in one panel cannot be told apart.
+CROWDED = 11
 
 #: Matplotlib's settings for all figures.
 STYLE: dict[str, Any] = {
@@ -63,9 +70,35 @@ STYLE: dict[str, Any] = {
 }
 
 
+def family(method: str) -> str:
+    """Return the method that a name says another is a variant of: "agem" of "agem-13-all", "tag" of "tag-er".
+
+    It is that of _NAMED with which the name begins or else ends, by whole words; the method itself if there is none.
+    """
+    words = method.split("-")
+    names = ["-".join(words[:count]) for count in range(len(words), 0, -1)]
+    names += ["-".join(words[-count:]) for count in range(len(words) - 1, 0, -1)]
+    return next((name for name in names if name in _NAMED), method)
+
+
 def colour(method: str) -> str:
-    """Return the colour of a method, which is the same in every figure and every run."""
-    return _NAMED.get(method) or _PALETTE[zlib.crc32(method.encode()) % len(_PALETTE)]
+    """Return the colour of a method, which is the same in every figure and every run.
+
+    A variant has a shade of its family's colour, by its number if the name has one: the larger a memory, the darker.
+    """
+    of = family(method)
+    if of not in _NAMED:
+        return _PALETTE[zlib.crc32(method.encode()) % len(_PALETTE)]
+    if of == method:
+        return _NAMED[of]
+    numbers = [int(word) for word in method.split("-") if word.isdigit()]
+    if numbers:
+        share = math.log(max(numbers[0], _SMALL) / _SMALL) / math.log(_LARGE / _SMALL)
+        tint = 0.5 - min(1.0, share)
+    else:
+        tint = _TINTS[zlib.crc32(method.encode()) % len(_TINTS)]
+    end = np.ones(3) if tint > 0 or of == "multitask" else np.zeros(3)
+    return to_hex((1 - abs(tint)) * np.array(to_rgb(_NAMED[of])) + abs(tint) * end)
 
 
 def marker(method: str, methods: Sequence[str]) -> str:
@@ -78,7 +111,8 @@ def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
 
     Two methods have the same look only if there are more of them than markers times dashes.
     """
-    dashes = _DASHES[list(methods).index(method) // len(_MARKERS) % len(_DASHES)]
+    place = list(methods).index(method)
+    dashes = _DASHES[(place + place // len(_MARKERS)) % len(_DASHES)]
     return {"color": colour(method), "marker": marker(method, methods), "linestyle": dashes}
 
 
@@ -99,7 +133,27 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, **line: Any) -> None:
+def without_repeats(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
+    """Choose the methods to draw where the lines of some would cover those of others exactly.
+
+    Methods that differ only in how they are evaluated have the same weights.
+
+    Args:
+        table: Rows of methods, with a column `method`.
+        columns: The columns by which two methods are the same.
+
+    Returns:
+        Each method to draw, the first of those that are the same, and its label, which names the others.
+    """
+    kept: dict[bytes, list[str]] = {}
+    for method, rows in table.groupby("method", sort=False):
+        kept.setdefault(rows[list(columns)].to_numpy(dtype=float).tobytes(), []).append(str(method))
+    return {same[0]: " = ".join(same) for same in kept.values()}
+
+
+def line_with_band(
+    axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, least: float = -math.inf, **line: Any
+) -> None:
     """Draw the mean over the seeds against x, and a band of one standard deviation where there are several seeds.
 
     Args:
@@ -108,6 +162,7 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
         x: Column of the horizontal axis.
         y: Column whose mean and standard deviation are drawn.
         label: Label of the line in the legend.
+        least: The least value that there can be, where the band ends.
         **line: Further options for `Axes.plot`.
     """
     grouped = table.groupby(x)[y]
@@ -115,7 +170,12 @@ def line_with_band(axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, 
     (drawn,) = axes.plot(mean.index, mean, label=label, **line)
     if std.notna().any():
         axes.fill_between(
-            np.asarray(mean.index), mean - std, mean + std, color=drawn.get_color(), alpha=0.15, linewidth=0
+            np.asarray(mean.index),
+            np.maximum(mean - std, least),
+            mean + std,
+            color=drawn.get_color(),
+            alpha=0.15,
+            linewidth=0,
         )
 
 
@@ -135,10 +195,10 @@ def matrix_name(spectrum: pd.DataFrame) -> str:
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:
     """Return the colours (RGBA) of `count` tasks, from dark to light, so that their order can be seen."""
-    return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.85, count))]
+    return [tuple(shade) for shade in mpl.colormaps["viridis"](np.linspace(0, 0.75, count))]
 
 
-def plain_log_scale(axes: Axes, which: Literal["x", "y"] = "y", subs: Sequence[int] = (1, 2, 5)) -> None:
+def plain_log_scale(axes: Axes, which: Literal["x", "y"] = "y", subs: Sequence[float] = (1, 2, 5)) -> None:
     """Make an axis logarithmic, with plain numbers such as 0.5, 1, 2 and 5 at its ticks.
 
     Args:
@@ -158,8 +218,9 @@ def legend_above(figure: Figure, source: Axes) -> None:
     handles, labels = source.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     widest = 0.4 + 0.06 * max(len(label) for label in labels)  # inches, for the legend's font size
-    columns = min(len(labels), max(1, int(width / widest)))
-    figure.set_size_inches(width, height + 0.15 * -(-len(labels) // columns))
+    rows = math.ceil(len(labels) / max(1, int(width / widest)))
+    columns = math.ceil(len(labels) / rows)  # as few as the rows need, so that none of them is nearly empty
+    figure.set_size_inches(width, height + 0.15 * rows)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 

@@ -11,22 +11,26 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+#: Ends the captions of figures that are drawn by `pipeline.figures.style.line_with_band`.
+BANDS = "Lines: means over the seeds; bands: one standard deviation; no band: a single seed."
 #: Name of a figure -> its caption. The report shows figures in this order.
 CAPTIONS = {
     "contact_sheet": "The first images of each task.",
-    "average_accuracy": "Average accuracy of the tasks learnt so far. Lines: means over the seeds; bands: one standard "
-    "deviation.",
+    "average_accuracy": "Average accuracy of the tasks learnt so far. " + BANDS,
     "accuracy_and_forgetting": "Average accuracy and forgetting. Bars: means; dots: single runs.",
-    "paired_differences": "Average accuracy and forgetting less those of the reference, paired by seed. Dots: single seeds; "
-    "diamonds: means with their 95 % intervals.",
-    "accuracy_of_tasks": "Accuracy of each task over the stream.",
-    "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds.",
+    "paired_differences": "Average accuracy and forgetting less those of the reference, paired by seed; in brackets "
+    "the number of seeds. Diamonds: means with their 95 % intervals; dots below them: single seeds. Hollow: one seed, no "
+    "interval.",
+    "accuracy_of_tasks": "Accuracy of each task over the stream. " + BANDS,
+    "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds. Row 0: the "
+    "untrained network. White: not evaluated. Multi-task: after each share of its training.",
     "stable_plastic": "Accuracy of each task, the largest eigenvalues of each task's Hessian (or the matrix that stands for "
-    "it) right after it was learnt, and the distance of the weights from those after task 1. A cross: not converged.",
+    "it) right after it was learnt, and the distance of the weights from those after task 1. A cross: not converged. "
+    + BANDS,
     "eigenvalues": "Largest eigenvalue of each task's Hessian (or the matrix that stands for it) right after it was learnt. "
-    "A cross: not converged in some run.",
+    "A cross: not converged in some run. " + BANDS,
     "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
-    "weights since task 1 that lies in its top eigenvectors.",
+    "weights since task 1 that lies in its top eigenvectors. " + BANDS,
     "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
     "model of the loss (left) and the bound of the Stable SGD paper (right). A dot: two tasks of a run; the line: "
     "equality; in brackets the 95 % interval over runs.",
@@ -37,7 +41,8 @@ CAPTIONS = {
     "spectral_density": "Spectral density of each task's Hessian (or the matrix that stands for it) right after it was "
     "learnt.",
     "alpha_heat_map": "TAG's α(t, τ), mean over tensors, steps and seeds.",
-    "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks, over the stream.",
+    "alpha_over_stream": "TAG's α beside the accuracy of the earlier tasks (six of them, where there are more), over "
+    "the stream. " + BANDS,
 }
 
 
@@ -104,14 +109,21 @@ _HTML = Environment(trim_blocks=True, undefined=StrictUndefined, autoescape=True
 <title>{{ title }}</title>
 <style>
 body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
-body { color: #222; line-height: 1.45; }
+body { color: #222; background: #fff; line-height: 1.45; }
+:root { color-scheme: light dark; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.35rem 0.7rem; text-align: left; white-space: nowrap; }
 th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
-td:first-child { font-weight: 600; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; }
+th[scope=row] { border-bottom: 1px solid #ddd; position: sticky; left: 0; background: #fff; white-space: nowrap; }
+figure { margin: 1.5rem 0; overflow-x: auto; }
+figure img { max-width: 100%; height: auto; background: #fff; }
 figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
+@media (max-width: 45rem) { figure img { max-width: none; } }
+@media (prefers-color-scheme: dark) {
+body, th[scope=row] { color: #ddd; background: #1b1b1b; }
+th, td, th[scope=row] { border-color: #444; }
+figcaption { color: #aaa; }
+}
 </style>
 </head>
 <body>
@@ -122,12 +134,15 @@ figcaption { font-size: 0.9rem; color: #555; max-width: 50rem; }
 <p>{{ text }}</p>
 {% endfor %}
 {% if section.table %}
-<table><thead><tr>{% for cell in section.table.headings %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
-{%- for row in section.table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>
+<table><thead><tr>{% for cell in section.table.headings %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{%- for row in section.table.rows %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}</tbody></table>
 {% endif %}
 {% for name in section.figures %}
-<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ pngs[name] }}"
-{#- #}><figcaption>{{ captions[name] }}</figcaption></figure>
+<figure id="{{ name }}"><img alt="{{ name | replace('_', ' ') }}" aria-describedby="{{ name }}-caption"
+{#- #} src="data:image/png;base64,{{ pngs[name] }}"
+{#- #}><figcaption id="{{ name }}-caption">{{ captions[name] }}</figcaption></figure>
 {% endfor %}
 {% endfor %}
 </body>

@@ -5,22 +5,26 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import rgb_to_hsv, to_rgb
 
 from pipeline.analysis.runs import RunMetrics
 from pipeline.analysis.tables import tables
 from pipeline.config.schema import Figures
 from pipeline.figures import (
     FIGURES,
+    average_accuracy,
     contact_sheet,
     draw,
     draw_all,
     eigenvalues,
     eigenvalues_of_layers,
+    predicted_forgetting,
     read_tables,
     stable_plastic,
 )
-from pipeline.figures.style import colour, look
+from pipeline.figures.style import colour, family, look, without_repeats
 from pipeline.support.errors import UserError
 
 OPTIONS = Figures(dpi=60, vector_formats=[], stable="stable", plastic="naive", reference="naive")
@@ -170,6 +174,56 @@ def test_missing_tables_say_what_to_run(tmp_path: Path) -> None:
 def test_a_method_has_one_colour_whoever_is_beside_it() -> None:
     assert colour("tag") == colour("tag") != colour("naive")
     assert colour("my-own-method").startswith("#")
+
+
+def test_variants_have_shades_of_their_familys_colour() -> None:
+    of = {
+        "agem-13-all": "agem",
+        "tag-er": "tag",
+        "online-ewc": "ewc",
+        "multitask-passes": "multitask",
+        "stable-agem": "stable-agem",
+    }
+    assert {method: family(method) for method in of} == of
+    assert family("gem") == "gem" and family("tagged") == "tagged", "whole words only"
+    sizes = [colour(f"er-{size}") for size in (1, 5, 10, 64, 256)]
+    lightness = [sum(to_rgb(shade)) for shade in sizes]
+    assert lightness == sorted(lightness, reverse=True) and len(set(sizes)) == 5
+    hues = [rgb_to_hsv(to_rgb(shade))[0] for shade in [colour("er"), *sizes]]
+    assert np.ptp(hues) < 0.02
+
+
+def test_of_many_methods_every_family_has_a_panel_and_the_reference_is_in_all() -> None:
+    names = ["naive", "gem", "si", "mas", "lwf", "tag", "tag-er", "er", "er-2", "er-3", "multitask", "ewc"]
+    assert average_accuracy.families(names) == [
+        ["naive", "gem", "si", "mas", "lwf", "multitask", "ewc"], ["tag", "tag-er"], ["er", "er-2", "er-3"],
+    ]  # fmt: skip
+    course = pd.DataFrame(
+        [(name, seed, learnt, 0.5) for name in names for seed in (1, 2) for learnt in (1, 2)],
+        columns=["method", "seed", "tasks_learnt", "average_accuracy"],
+    )
+    figure = average_accuracy.draw({"average_accuracy": course}, OPTIONS)
+    drawn = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
+    assert drawn == [[*names[:5], "multitask", "ewc"], ["naive", "tag", "tag-er"], ["naive", "er", "er-2", "er-3"]]
+
+
+def test_lines_that_would_cover_each_other_are_one_with_both_names() -> None:
+    table = pd.DataFrame(
+        [(method, task, value) for method, value in (("a", 1.0), ("b", 2.0), ("c", 1.0)) for task in (1, 2)],
+        columns=["method", "task", "value"],
+    )
+    assert without_repeats(table, ["task", "value"]) == {"a": "a = c", "b": "b"}
+    assert list(without_repeats(table.assign(value=[1, 2, 3, 4, 5, 6]), ["task", "value"])) == ["a", "b", "c"]
+
+
+def test_the_line_of_equality_goes_through_both_panels() -> None:
+    figure = predicted_forgetting.draw(tables(runs(2, 2, 4)), OPTIONS)
+    assert figure is not None
+    for axes in figure.axes[:2]:
+        line = axes.get_lines()[-1]
+        across, up = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        assert across.tolist() == up.tolist() == list(axes.get_ylim())
+        assert axes.get_xlim()[0] <= across[0] and across[1] <= axes.get_xlim()[1]
 
 
 @pytest.mark.parametrize("shape", [(3, 10, 32, 32), (20, 10, 8, 8), (25, 4, 20, 60, 3), (1, 1, 5, 5)])

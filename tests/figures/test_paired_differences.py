@@ -30,18 +30,19 @@ def test_dots_means_and_intervals_are_those_of_the_seeds_that_both_have() -> Non
     differences = 100 * np.array([ours[seed] - theirs[seed] for seed in theirs])
     interval = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
     for axes, sign in zip(figure.axes, (1, -1), strict=True):
-        zero, dots, bar, mean = axes.lines
+        zero, bar, dots, mean = axes.lines
         assert places(zero) == [0, 0]
         assert places(dots) == pytest.approx(sign * differences)
         assert sorted(places(bar)) == pytest.approx(sorted(sign * end for end in interval))
         assert places(mean) == pytest.approx([sign * differences.mean()])
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["tag"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["tag (3)"]
 
 
 def test_a_single_seed_has_no_interval() -> None:
     figure = paired_differences.draw(runs({"naive": {1: 0.5}, "tag": {1: 0.75}}), OPTIONS)
     assert figure is not None
-    assert [places(line) for line in figure.axes[0].lines] == [[0, 0], [25], [25]]
+    assert [places(line) for line in figure.axes[0].lines] == [[0, 0], [25]]
+    assert figure.axes[0].lines[1].get_markerfacecolor() == "white"  # beside intervals it would look the most precise
 
 
 def test_without_the_reference_or_a_common_seed_there_is_nothing_to_draw() -> None:

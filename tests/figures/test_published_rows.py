@@ -58,6 +58,13 @@ def test_differences_have_both_intervals_and_the_look_of_where_they_stand() -> N
     assert d.low is not None and d.low < of_first[2][0] < 0, f"the {EQUIVALENCE_LEVEL} interval is the shorter one"
 
 
+def test_a_row_that_is_not_reproduced_says_so_at_its_end() -> None:
+    accuracies, differences = drawn(ROWS).axes
+    written = {text.xy[1]: text.get_text() for text in differences.texts}  # type: ignore[attr-defined]
+    places = accuracies.get_yticks()
+    assert written == {places[2]: "higher", places[3]: "lower"}
+
+
 def test_an_interval_that_is_very_wide_is_cut_off_and_marked() -> None:
     wide = row(60 + 20 * SPREAD, 60 + SPREAD, method="agem", planned=3)
     low, high = wide.comparison.difference.low, wide.comparison.difference.high
@@ -81,7 +88,11 @@ def test_margins_are_shown_and_explained() -> None:
     assert spans == [(-MARGIN, MARGIN), (-NEAR, NEAR)]
     legend = differences.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [*published_rows.LOOKS, "±1.5", "±3 points"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *published_rows.LOOKS,
+        "±1.5: reproduced",
+        "±3 points: equal",
+    ]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
