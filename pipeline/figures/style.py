@@ -44,7 +44,7 @@ _DASHES = ("-", "--", ":", "-.")
 #: How far the colours of a family's variants go to white (above 0) or to black (below).
 _TINTS = (0.3, -0.3, 0.5, -0.5)
 #: The memory, in examples per class, whose variants are lightest and darkest.
-_SMALL, _LARGE = 1, 256
+_SMALL, _LARGE = 1, 16
 #: From this number of methods on, the lines of all of them in one panel cannot be told apart.
 CROWDED = 11
 
@@ -89,7 +89,7 @@ def colour(method: str) -> str:
     of = family(method)
     if of not in _NAMED:
         return _PALETTE[zlib.crc32(method.encode()) % len(_PALETTE)]
-    if of == method:
+    if of in (method, "multitask"):  # a shade of black would be the grey of naive
         return _NAMED[of]
     numbers = [int(word) for word in method.split("-") if word.isdigit()]
     if numbers:
@@ -97,7 +97,7 @@ def colour(method: str) -> str:
         tint = 0.5 - min(1.0, share)
     else:
         tint = _TINTS[zlib.crc32(method.encode()) % len(_TINTS)]
-    end = np.ones(3) if tint > 0 or of == "multitask" else np.zeros(3)
+    end = np.ones(3) if tint > 0 else np.zeros(3)
     return to_hex((1 - abs(tint)) * np.array(to_rgb(_NAMED[of])) + abs(tint) * end)
 
 

@@ -186,7 +186,7 @@ def test_variants_have_shades_of_their_familys_colour() -> None:
     }
     assert {method: family(method) for method in of} == of
     assert family("gem") == "gem" and family("tagged") == "tagged", "whole words only"
-    sizes = [colour(f"er-{size}") for size in (1, 5, 10, 64, 256)]
+    sizes = [colour(f"er-{size}") for size in (1, 2, 3, 5, 10)]
     lightness = [sum(to_rgb(shade)) for shade in sizes]
     assert lightness == sorted(lightness, reverse=True) and len(set(sizes)) == 5
     hues = [rgb_to_hsv(to_rgb(shade))[0] for shade in [colour("er"), *sizes]]
