@@ -36,19 +36,22 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     table = table[table["task"] == 1]
     if not len(table):
         return None
-    named = without_repeats(table, ["seed", "tasks_learnt", "lambda_distance_squared", "overlap", "forgetting"])
+    methods = list(table["method"].unique())
+    distinct = without_repeats(table, ["seed", "tasks_learnt", "lambda_distance_squared", "overlap"])
     figure, grid = new_figure(PAGE, 2.6, 1, 2)
     left, right = grid[0]
-    for method, label in named.items():
+    for method in methods:
         rows = table[table["method"] == method]
-        shown = look(method, list(named))
+        shown = look(method, methods)
         moved = rows[rows["lambda_distance_squared"] > 0]
         left.plot(
-            moved["lambda_distance_squared"], 100 * moved["forgetting"], label=label, alpha=0.7,
+            moved["lambda_distance_squared"], 100 * moved["forgetting"], label=method, alpha=0.7,
             **(shown | {"linestyle": ""}),
         )  # fmt: skip
+        if method not in distinct:
+            continue
         percent = rows.assign(percent=100 * rows["overlap"])
-        line_with_band(right, percent, "tasks_learnt", "percent", label, least=0, **shown)
+        line_with_band(right, percent, "tasks_learnt", "percent", method, least=0, **shown)
     spread = table["lambda_distance_squared"]
     plain_log_scale(left, "x", (1, 2, 5) if spread.max() < 100 * spread[spread > 0].min() else (1,))
     left.set_xlabel("λ$_1$ · ‖Δw‖² since task 1")

@@ -30,7 +30,7 @@ CAPTIONS = {
     "eigenvalues": "Largest eigenvalue of each task's Hessian (or the matrix that stands for it) right after it was learnt. "
     "A cross: not converged in some run. " + BANDS,
     "forgetting_and_curvature": "Left: what task 1 has lost against λ₁ ‖Δw‖². Right: the share of the movement of the "
-    "weights since task 1 that lies in its top eigenvectors. " + BANDS,
+    "weights since task 1 that lies in its top eigenvectors; methods with the same weights share a line. " + BANDS,
     "predicted_forgetting": "What the loss of each task rose by until each later task was learnt, against the quadratic "
     "model of the loss (left) and the bound of the Stable SGD paper (right). A dot: two tasks of a run; the line: "
     "equality; in brackets the 95 % interval over runs.",
