@@ -144,10 +144,12 @@ def draw_convergence(operator: HessianOperator, path: Path) -> None:
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figure, grid = new_figure(COLUMN, 2.6)
         axes = grid[0, 0]
-        for (name, ladder), colour in zip(ladders.items(), ("#7F7F7F", "#D55E00", "#0072B2"), strict=True):
+        # Markers and dashes, too: the first two have the same grey in print.
+        looks = (("#7F7F7F", "o", "-"), ("#AA4499", "s", "--"), ("#0072B2", "^", ":"))
+        for (name, ladder), (colour, marker, dashes) in zip(ladders.items(), looks, strict=True):
             spent = [result.matvecs for result in ladder]
             worst = [float(_residuals(operator, result).max()) for result in ladder]
-            axes.plot(spent, worst, marker="o", label=name, color=colour)
+            axes.plot(spent, worst, marker=marker, linestyle=dashes, label=name, color=colour)
             if name.startswith("published"):
                 axes.plot(spent[3], worst[3], marker="o", markersize=8, fillstyle="none", color=colour)
         axes.set_xscale("log")

@@ -114,7 +114,7 @@ def both_clocks(command: list[str], folder: Path) -> tuple[float, float]:
 def growth(counts: list[int], jobs: int, dvc: int, rounds: int, picture: Path | None) -> None:
     """Print a line for each number of stages and each way to run them, and draw them."""
     print(
-        f"{'stages':>6}  {'way':<20} {'seconds':>8} {'a stage':>8} {'processor':>10} {'a stage':>8} {'up to date':>11}",
+        f"{'stages':>6}  {'way':<20} {'seconds':>8} {'per stage':>9} {'processor':>10} {'per stage':>9} {'up to date':>11}",
         flush=True,
     )
     drawn: dict[str, list[tuple[int, float, float]]] = {}
@@ -137,7 +137,7 @@ def growth(counts: list[int], jobs: int, dvc: int, rounds: int, picture: Path | 
             wall, processor, again = (statistics.median(column) for column in zip(*each, strict=True))
             drawn.setdefault(way, []).append((count, wall / count, again))
             print(
-                f"{count:>6}  {way:<20} {wall:>8.1f} {wall / count:>8.2f} {processor:>10.1f} {processor / count:>8.2f} "
+                f"{count:>6}  {way:<20} {wall:>8.1f} {wall / count:>9.2f} {processor:>10.1f} {processor / count:>9.2f} "
                 f"{again:>11.1f}",
                 flush=True,
             )
@@ -146,24 +146,27 @@ def growth(counts: list[int], jobs: int, dvc: int, rounds: int, picture: Path | 
 
 
 def draw(drawn: dict[str, list[tuple[int, float, float]]], file: Path) -> None:
-    """Draw seconds a stage, and seconds with nothing to do, over the number of stages."""
-    from matplotlib import pyplot as plt
+    """Draw seconds per stage, and seconds with nothing to do, over the number of stages."""
+    import matplotlib as mpl
+    from matplotlib.ticker import FixedLocator
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for way, points in drawn.items():
-        counts, a_stage, again = zip(*points, strict=True)
-        for axis, values in zip(axes, (a_stage, again), strict=True):
-            axis.plot(counts, values, marker="o", label=way)
+    from pipeline.figures.style import PAGE, STYLE, legend_above, new_figure, plain_log_scale
+
     every = sorted({count for points in drawn.values() for count, _, _ in points})
-    for axis, title in zip(axes, ("seconds a trivial stage", "seconds with nothing to do"), strict=True):
-        axis.set(xscale="log", yscale="log", title=title, xlabel="stages")
-        axis.set_xticks(every, every)
-        axis.minorticks_off()
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_yticks([0.1, 0.3, 1, 3, 10, 30])
-        axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
-    figure.savefig(file, dpi=130)
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure, grid = new_figure(PAGE, 2.6, 1, 2)
+        for (way, points), look in zip(drawn.items(), ("o-", "s--"), strict=False):
+            counts, per_stage, again = zip(*points, strict=True)
+            for axes, values in zip(grid[0], (per_stage, again), strict=True):
+                axes.plot(counts, values, look, label=way)
+        for axes, label in zip(grid[0], ("seconds per trivial stage", "seconds with nothing to do"), strict=True):
+            plain_log_scale(axes, "x")
+            plain_log_scale(axes, "y")
+            axes.xaxis.set_major_locator(FixedLocator(every))
+            axes.set_xlabel("stages")
+            axes.set_ylabel(label)
+        legend_above(figure, grid[0, 0])
+        figure.savefig(file, dpi=150)
 
 
 def overhead(before: str, rounds: int) -> None:
@@ -234,7 +237,7 @@ def graph(methods: int, seeds: int, jobs: int) -> None:
     print(
         f"{count} stages, {methods} methods with {seeds} seeds: plan {plan:.1f} s; the first training after {first:.1f} s"
     )
-    print(f"all of them {wall:.0f} s, {wall / count:.2f} s and {processor / count:.2f} processor seconds a stage")
+    print(f"all of them {wall:.0f} s, {wall / count:.2f} s and {processor / count:.2f} processor seconds per stage")
     print(f"nothing to do: {again:.1f} s, {again_processor:.1f} processor seconds; largest process {largest:.0f} MiB")
 
 
