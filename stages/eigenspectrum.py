@@ -72,7 +72,12 @@ def main() -> None:
         )
         bar.reset(examiner.steps())
         bar.set_description(name)
-        found = examiner.run(done, scratch)
+        try:
+            found = examiner.run(done, scratch)
+        except FloatingPointError as error:
+            raise UserError(
+                f"{run.name}: {error}; its training has come close to diverging: lower the learning rate of {run.method}"
+            ) from None
         dtype = torch.float64 if settings.polish else next(model.parameters()).dtype
         _write(run, found, settings, str(dtype).removeprefix("torch."))
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)

@@ -52,6 +52,9 @@ def _in_a_project(function: Callable[..., None], given: Mapping[str, Any]) -> No
     """Run a command; raises UserError outside a project, where each would miss another file."""
     if not any(Path(name).exists() for name in ("dvc.yaml", "params.yaml")):
         raise UserError("neither dvc.yaml nor params.yaml is here; run it in the project's folder")
+    for option, value in given.items():
+        if value == "":  # as an unset variable of a shell gives it
+            raise UserError(f"--{option.replace('_', '-')}: is empty; give it a value or leave it out")
     function(**given)
 
 

@@ -5,6 +5,7 @@ Both import the configuration only when they are called: `--help` needs none of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def whole(what: str) -> Callable[[str], int]:
     """Return the parser of a whole number from 1 to 100,000; `what` is what its error message calls the argument."""
 
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:7]) <= 100_000:
+        if not re.fullmatch("0*[0-9]{1,6}", text) or not 1 <= int(text[-6:]) <= 100_000:
             raise UserError(f"{what} '{text[:80]}': must be a whole number from 1 to 100000")
-        return int(text)
+        return int(text[-6:])
 
     return parse
 

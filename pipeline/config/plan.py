@@ -236,7 +236,13 @@ def read_data_plan(path: str | Path) -> DataPlan:
 def _read_plan(path: str | Path) -> Any:
     if not Path(path).exists():
         raise UserError(f"{path}: missing; run 'dvc repro plan' first")
-    return read_yaml(path)
+    try:
+        value = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"{str(error).rpartition('; ')[0]}; run 'dvc repro plan'") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: damaged; run 'dvc repro plan'")
+    return value
 
 
 def _refuse_unused(name: str, method: Method, used: type[Chosen], choices: Sequence[type[Chosen]]) -> None:

@@ -58,7 +58,7 @@ def check(model: type[M], value: Any, where: str) -> M:
         UserError: if the value is not a mapping or does not fit the model.
     """
     if not isinstance(value, dict):
-        raise UserError(f"{where}: must be a mapping of keys, is {_shown(value)}")
+        raise UserError(f"{where.rstrip(':. ')}: must be a mapping of keys, is {_shown(value)}; write keys below it")
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -137,7 +137,7 @@ def check_each(model: type[M], value: Any, file: str) -> dict[str, M]:
         UserError: if the file is empty or not a mapping, or a name or an entry is invalid.
     """
     if not isinstance(value, dict) or not value:
-        raise UserError(f"{file}: must be a mapping with at least one name, is {_shown(value)}")
+        raise UserError(f"{file}: must be a mapping with at least one name, is {_shown(value)}; restore it from Git")
     name_adapter = TypeAdapter(Name)
     for name in value:
         try:

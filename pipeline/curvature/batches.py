@@ -35,7 +35,8 @@ class BatchOperator(ABC, Generic[Graph]):
             at once took 1.0 to 1.6 times as long on one thread as one after the other.
 
     Raises:
-        ValueError: if no parameter requires a gradient, or if there is no batch.
+        ValueError: if no parameter requires a gradient, if there is no batch, or one without examples.
+        TypeError: if the parameters are not tensors, or a batch is a tensor instead of a tuple of them.
 
     Attributes:
         shape: (n, n), where n is the number of values in all parameters.
@@ -50,16 +51,24 @@ class BatchOperator(ABC, Generic[Graph]):
     def __init__(
         self,
         parameters: Iterable[Tensor],
-        batches: Sequence[Sequence[Tensor]],
+        batches: Iterable[Sequence[Tensor]],
         retain: bool = True,
         memory: int = MEMORY,
         at_once: bool | None = None,
     ) -> None:
+        parameters, batches = list(parameters), list(batches)
+        if not all(isinstance(parameter, Tensor) for parameter in parameters):
+            raise TypeError("parameters must be tensors, as model.parameters() gives them")
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         if not self._parameters:
             raise ValueError("no parameter requires a gradient")
         if not batches:
             raise ValueError("no batches")
+        if any(isinstance(batch, Tensor) for batch in batches):
+            raise TypeError("batches must be tuples of tensors: a single one is [(images, labels)]")
+        for number, batch in enumerate(batches):
+            if not len(batch) or not len(batch[0]):
+                raise ValueError(f"batch {number} has no examples")
         self._sizes = [parameter.numel() for parameter in self._parameters]
         size = sum(self._sizes)
         self.shape = (size, size)

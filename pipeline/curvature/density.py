@@ -71,6 +71,7 @@ def spectral_density(
     Raises:
         ValueError: if `probes` or `steps` is below 1, or if the operator is not square.
         TypeError: if `as_operator` does not accept `operator`.
+        FloatingPointError: if a product has NaN or infinity in it.
     """
     operator = as_operator(operator)
     if probes < 1 or steps < 1:

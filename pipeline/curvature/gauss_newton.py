@@ -44,7 +44,7 @@ class _OutputOperator(BatchOperator[Linearised]):
         outputs: Callable[..., Tensor],
         loss: Callable[..., Tensor],
         parameters: Iterable[Tensor],
-        batches: Sequence[Sequence[Tensor]],
+        batches: Iterable[Sequence[Tensor]],
         retain: bool = True,
         memory: int = MEMORY,
         at_once: bool | None = None,

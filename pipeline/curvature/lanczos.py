@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .adapters import as_operator
-from .operator import SymmetricOperator, products
+from .operator import SymmetricOperator, product, products
 from .power import deflated_power_iteration
 from .result import EigenResult, Report, Which, check_request, judged
 
@@ -51,13 +51,15 @@ def lanczos(
         The pairs, the largest first, judged by their residuals against `operator`.
 
     Raises:
-        ValueError: if k is not in 1..n, if `start` is not (n, m), or if the operator is not square.
+        ValueError: if k is not an integer in 1..n, if `start` is not (n, m), if `which` or `tolerance` is neither of what
+            they may be, or if the operator is not square.
         TypeError: if `as_operator` does not accept `operator`.
+        FloatingPointError: if a product has NaN or infinity in it.
     """
     from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     operator = as_operator(operator)
-    check_request(operator, k, start)
+    check_request(operator, k, start, which, tolerance)
     size = operator.shape[0]
     basis = max(2 * k + 1, basis)
     if size <= basis:
@@ -67,8 +69,8 @@ def lanczos(
     def matvec(v: np.ndarray) -> np.ndarray:
         nonlocal used
         used += 1
-        product = operator.matvec(torch.from_numpy(np.ascontiguousarray(v.reshape(-1))).to(operator.device))
-        array: np.ndarray = product.cpu().numpy()
+        image = product(operator, torch.from_numpy(np.ascontiguousarray(v.reshape(-1))).to(operator.device))
+        array: np.ndarray = image.cpu().numpy()
         return array
 
     kind = np.float32 if operator.dtype == torch.float32 else np.float64

@@ -32,6 +32,32 @@ class SymmetricOperator(Protocol):
         ...
 
 
+def product(operator: SymmetricOperator, v: Tensor) -> Tensor:
+    """The product of an operator with one vector, which must be finite.
+
+    With NaN an iteration would go on for ever, and ARPACK does.
+
+    Args:
+        operator: H, (n, n).
+        v: (n,).
+
+    Returns:
+        H v, (n,).
+
+    Raises:
+        FloatingPointError: if it has NaN or infinity in it.
+    """
+    return _finite(operator.matvec(v))
+
+
+def _finite(image: Tensor) -> Tensor:
+    if not bool(torch.isfinite(image).all()):
+        raise FloatingPointError(
+            "a product with the matrix is not finite: NaN or infinity in the weights, in the batches or in the loss"
+        )
+    return image
+
+
 def products(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
     """The products of an operator with several vectors: at once if it has `matmat`, else one by one.
 
@@ -41,13 +67,16 @@ def products(operator: SymmetricOperator, vectors: Tensor) -> Tensor:
 
     Returns:
         H V, (n, m).
+
+    Raises:
+        FloatingPointError: if one has NaN or infinity in it.
     """
     matmat: Callable[[Tensor], Tensor] | None = getattr(operator, "matmat", None)
     if matmat is not None:
-        return matmat(vectors)
+        return _finite(matmat(vectors))
     if vectors.shape[1] == 0:
         return vectors.clone()
-    return torch.stack([operator.matvec(v) for v in vectors.unbind(1)], dim=1)
+    return _finite(torch.stack([operator.matvec(v) for v in vectors.unbind(1)], dim=1))
 
 
 class HessianOperator(BatchOperator[list["Tensor | None"]]):
@@ -81,7 +110,7 @@ class HessianOperator(BatchOperator[list["Tensor | None"]]):
         self,
         loss: Callable[..., Tensor],
         parameters: Iterable[Tensor],
-        batches: Sequence[Sequence[Tensor]],
+        batches: Iterable[Sequence[Tensor]],
         retain: bool = True,
         memory: int = MEMORY,
         at_once: bool | None = None,

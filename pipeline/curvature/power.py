@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .adapters import as_operator
-from .operator import SymmetricOperator, products
+from .operator import SymmetricOperator, product, products
 from .published import published_power_iteration
 from .result import EigenResult, Report, Which, check_request, judged, length, relative_residuals, rounding
 
@@ -72,11 +72,13 @@ def deflated_power_iteration(
         The pairs, the largest first, judged by their residuals against `operator`.
 
     Raises:
-        ValueError: if k is not in 1..n, if `start` is not (n, m), or if the operator is not square.
+        ValueError: if k is not an integer in 1..n, if `start` is not (n, m), if `which` or `tolerance` is neither of what
+            they may be, or if the operator is not square.
         TypeError: if `as_operator` does not accept `operator`.
+        FloatingPointError: if a product has NaN or infinity in it.
     """
     operator = as_operator(operator)
-    check_request(operator, k, start)
+    check_request(operator, k, start, which, tolerance)
     if published:
         return published_power_iteration(operator, k, tolerance=tolerance, seed=seed, report=report)
     search = _Search(operator, tolerance, which, seed)
@@ -111,7 +113,7 @@ class _Search:
 
     def multiply(self, v: Tensor) -> Tensor:
         self.matvecs += 1
-        return self.operator.matvec(v)
+        return product(self.operator, v)
 
     def multiply_all(self, vectors: Tensor) -> Tensor:
         self.matvecs += vectors.shape[1]

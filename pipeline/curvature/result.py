@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -49,20 +49,29 @@ class EigenResult:
         return float((gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max())
 
 
-def check_request(operator: SymmetricOperator, k: int, start: Tensor | None = None) -> None:
+def check_request(
+    operator: SymmetricOperator, k: int, start: Tensor | None = None, which: str = "magnitude", tolerance: float = 1.0
+) -> None:
     """Check what a solver is asked for.
 
     Args:
         operator: (n, n).
         k: number of eigenpairs.
         start: vectors to start from, or None.
+        which: "magnitude" or "algebraic".
+        tolerance: relative residual at which a pair has converged.
 
     Raises:
-        ValueError: if k is not in 1..n, or if `start` is not (n, m).
+        ValueError: if k is not an integer in 1..n, if `start` is not (n, m), if `which` is neither of the two, or if
+            `tolerance` is negative or NaN.
     """
     size = operator.shape[0]
-    if not 1 <= k <= size:
-        raise ValueError(f"k must be in 1..{size}, is {k}")
+    if not isinstance(k, int) or not 1 <= k <= size:
+        raise ValueError(f"k must be an integer in 1..{size}, is {k}")
+    if which not in get_args(Which):
+        raise ValueError(f"which must be one of {', '.join(get_args(Which))}, is {which!r}")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be a number of at least 0, is {tolerance}")
     if start is not None and (start.ndim != 2 or len(start) != size):
         raise ValueError(f"start must be ({size}, m), is {tuple(start.shape)}")
 

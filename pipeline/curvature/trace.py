@@ -11,6 +11,7 @@ import torch
 
 from .adapters import as_operator
 from .density import SpectralDensity
+from .operator import product
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def hutchinson(
 
     Raises:
         ValueError: if there is no probe.
+        FloatingPointError: if a product has NaN or infinity in it.
     """
     operator = as_operator(operator)
     if probes < 1:
@@ -56,7 +58,7 @@ def hutchinson(
     for probe in range(probes):
         signs = torch.randint(0, 2, (operator.shape[0],), generator=generator) * 2 - 1
         v = signs.to(dtype=operator.dtype, device=operator.device)
-        image = operator.matvec(v)
+        image = product(operator, v)
         traces.append(float(v.double() @ image.double()))
         squares.append(float(image.double() @ image.double()))
         report(probe + 1)

@@ -85,7 +85,7 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     """Copy every image into the temporary file."""
     names = ("train", "test") if source.test_fraction is None else ("all",)
     numbers: _Numbers = {split: {} for split in names}
-    tops: set[str] = set()
+    tops: dict[str, str] = {}
     folders: set[str] = set()
     unplaced: dict[str, str] = {}
     with quiet():
@@ -99,10 +99,9 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
                     unplaced.setdefault("/".join(within), member.name)
                 continue
             top, split, name = place
-            tops.add(top)
+            tops.setdefault(top, member.name)
             if len(tops) > 1:
-                one, other = sorted(tops)[:2]
-                raise UserError(f"{source.path}: classes in '{one or '.'}' and in '{other}'; keep one of them")
+                raise UserError(f"{source.path}: {_two_tops(source, tops)}")
             of_class = numbers[split].setdefault(name, [])
             if not member.is_folder and member.name.rpartition("/")[2] not in source.broken:
                 of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
@@ -117,6 +116,16 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
         _nothing_lost(source, next(iter(tops)), unplaced)
     _check(source, numbers)
     return numbers
+
+
+def _two_tops(source: ClassFolder, tops: Mapping[str, str]) -> str:
+    """What is wrong where classes lie in two places, or one below the other; `tops`: folder of classes -> a file there."""
+    (one, file), (other, another) = sorted(tops.items())[:2]
+    if source.test_fraction is not None and {"train", "test"} & set(tops):
+        return (
+            f"has a folder '{other}/' of classes; leave out test_fraction in benchmarks.yaml, or join train/ and test/"
+        )
+    return f"classes in '{one or '.'}' ({file}) and in '{other}' ({another}); keep one of them"
 
 
 def _shown(member: Member) -> list[str]:

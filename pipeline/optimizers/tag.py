@@ -137,16 +137,21 @@ class TAG(EagerOptimizer):
                 f"all parameter groups have the base of the optimizer, {self.defaults['base']!r}: remove the group's own, "
                 f"{group['base']!r}, and give it as TAG(..., base=...), or make two optimizers"
             )
+        for key in ("lr", "b", "eps"):
+            if not isinstance(group[key], (int, float, Tensor)):
+                raise ValueError(f"{key} must be a number, is {group[key]!r}")
         lr = group["lr"]
         if lr.dim() > 0 if isinstance(lr, Tensor) else not 0 <= lr < math.inf:
             raise ValueError(f"lr must be a number of at least 0 or a tensor without dimensions, is {lr!r}")
         if not abs(group["b"]) <= _LARGEST_B:
             raise ValueError(f"b must be between {-_LARGEST_B} and {_LARGEST_B}, is {group['b']!r}")
+        if len(group["betas"]) != 2:
+            raise ValueError(f"betas must be two numbers, are {group['betas']!r}")
         beta1, beta2 = group["betas"]
         if not 0 <= beta1 < 1 or not (0 <= beta2 < 1 or group["base"] == "adagrad"):
             raise ValueError(f"betas must be in [0, 1), are {group['betas']!r}")
-        if not group["eps"] >= 0:
-            raise ValueError(f"eps must be at least 0, is {group['eps']!r}")
+        if not 0 <= group["eps"] < math.inf:
+            raise ValueError(f"eps must be a number of at least 0, is {group['eps']!r}")
         bank_dtype = group["bank_dtype"]
         if bank_dtype is not None and not (isinstance(bank_dtype, torch.dtype) and bank_dtype.is_floating_point):
             raise ValueError(
@@ -286,16 +291,24 @@ class TAG(EagerOptimizer):
             state_dict: what `state_dict` of a TAG optimizer over parameters of the same shapes returned.
 
         Raises:
-            ValueError: if it is not the state of a TAG optimizer, or of one with other groups; nothing is changed then.
+            ValueError: if it is not the state of a TAG optimizer, or of one with other groups or other shapes; nothing is
+                changed then.
         """
         if not self._is_own(state_dict):
             raise ValueError(
                 "this is not a state of TAG (of another optimizer, or of a model?): load what TAG's state_dict() returned"
             )
+        saved = [number for group in state_dict["param_groups"] for number in group["params"]]
+        own = [param for group in self.param_groups for param in group["params"]]
+        for number, param in zip(saved, own, strict=False):  # PyTorch refuses other numbers of parameters
+            direction = state_dict["state"].get(number, {}).get("direction")
+            if direction is not None and direction.shape != param.shape:
+                raise ValueError(
+                    f"this is the state of another model: parameter {number} had the shape {tuple(direction.shape)} and has "
+                    f"{tuple(param.shape)}"
+                )
         super().load_state_dict(state_dict)
         self.defaults["base"] = self.param_groups[0]["base"]
-        saved = (number for group in state_dict["param_groups"] for number in group["params"])
-        own = (param for group in self.param_groups for param in group["params"])
         for number, param in zip(saved, own, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 if key in _MOMENTS:

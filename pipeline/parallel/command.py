@@ -78,11 +78,13 @@ def repro(
 def _check_files() -> None:
     """Raise UserError if this is no DVC repository, or if `plan` would refuse the configuration files.
 
-    DVC's own message about a failed `plan` fills a whole screen.
+    DVC's own message about a failed `plan` fills a whole screen, and without dvc.yaml it finds nothing to do.
     """
     if not Path(".dvc").is_dir():
         raise UserError("no DVC repository here; run it in the project's folder")
-    if Path("params.yaml").exists():
+    if not Path("dvc.yaml").exists():
+        raise UserError("dvc.yaml: missing; restore it, e.g. with 'git checkout -- dvc.yaml'")
+    if Path("stages/plan.py").exists():  # this project's pipeline, not another with the same commands
         configuration = read_configuration()
         for method in configuration.params.methods:
             resolve_run(configuration, method)

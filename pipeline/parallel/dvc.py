@@ -146,6 +146,8 @@ def open_repository() -> Iterator[Repository]:
             yield Repository(repo)
     except DvcException as error:
         raise UserError(f"DVC: {str(error).strip() or type(error).__name__}; fix it and run again") from None
+    except UnicodeDecodeError:  # DVC takes its own files for UTF-8
+        raise UserError("DVC: .dvcignore or another of its files is not UTF-8 text; save it as UTF-8") from None
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -194,17 +196,23 @@ def read_lock(folder: Path) -> dict[str, Locked]:
 
     Returns:
         Name of each stage -> its entry; empty if there is no dvc.lock.
+
+    Raises:
+        UserError: if it is not what DVC writes.
     """
     path = folder / LOCK
-    stages = (read_yaml(path, LARGEST_LOCK) or {}).get("stages", {}) if path.exists() else {}
-    return {
-        name: Locked(
-            {dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
-            {out["path"]: out["md5"] for out in entry.get("outs", [])},
-            entry.get("params", {}),
-        )
-        for name, entry in stages.items()
-    }
+    try:
+        stages = (read_yaml(path, LARGEST_LOCK) or {}).get("stages", {}) if path.exists() else {}
+        return {
+            name: Locked(
+                {dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
+                {out["path"]: out["md5"] for out in entry.get("outs", [])},
+                entry.get("params", {}),
+            )
+            for name, entry in stages.items()
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; restore it from Git, or run 'dvc repro' there") from None
 
 
 @contextlib.contextmanager
@@ -296,4 +304,7 @@ def read_at(commit: str, path: str) -> str:
             return str(DVCFileSystem(rev=commit, config=config).read_text(path, encoding="utf-8"))
         except Exception as error:  # of DVC, of the remote's library, or of Git
             reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    raise UserError(f"{path} is in neither DVC's cache nor its default remote, or cannot be read ({reason[:200]})")
+    raise UserError(
+        f"{path} is in neither DVC's cache nor its default remote, or cannot be read ({reason[:200]}); run 'make repro' "
+        "in a checkout of that version, or fetch its results with 'dvc pull'"
+    )

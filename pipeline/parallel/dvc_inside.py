@@ -212,7 +212,7 @@ def read_and_write_single_stages() -> None:
         text = None if keywords else text_of(self)
         if text is None:
             return load_yaml(self, **keywords)
-        if pipelines.get(self.path, ("",))[0] != text:
+        if pipelines.get(self.path, (None,))[0] != text:
             data, read = load_yaml(self)
             if read != text:  # it is being edited
                 return data, read

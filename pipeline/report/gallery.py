@@ -14,7 +14,7 @@ from pipeline.handover.plots import SUMMARY
 from pipeline.handover.tables import read_table
 from pipeline.report.writing import Table, markdown_table
 from pipeline.support.errors import UserError
-from pipeline.support.files import marked, whole_file, write_text
+from pipeline.support.files import marked, whole_files, write_text
 
 BEGIN, END = "<!-- summary -->", "<!-- /summary -->"
 
@@ -50,10 +50,11 @@ def renew() -> None:
     """
     readme, summary = Path("README.md"), Path("metrics/summary.csv")
     table = read_table(summary, SUMMARY, "run 'make repro' first")
-    pictures = sorted(Path("figures").glob("*.png"))
+    pictures = sorted(path for path in Path("figures").glob("*.png") if path.is_file())
     if not pictures:
         raise UserError("figures: no pictures; run 'make repro' first")
-    write_text(readme, marked(readme, BEGIN, END, markdown(table)))
-    for picture in pictures:
-        with whole_file(Path("docs/images") / picture.name) as partial:
-            shutil.copy(picture, partial)
+    text = marked(readme, BEGIN, END, markdown(table))
+    with whole_files("docs/images") as folder:
+        for picture in pictures:
+            shutil.copy(picture, folder)
+    write_text(readme, text)

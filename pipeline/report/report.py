@@ -18,6 +18,7 @@ from pipeline.analysis.published import compare
 from pipeline.config.plan import RunPlan
 from pipeline.figures.style import matrix_name
 from pipeline.report.writing import CAPTIONS, Section, Table
+from pipeline.support.errors import UserError
 
 #: Column of the runs -> heading, factor, number of decimals.
 MEASURES = {
@@ -69,6 +70,10 @@ def report(
         sections.append(predicted)
     if drawn_classes := data.get("drawn"):
         sections.append(_classes(drawn_classes, "contact_sheet" in drawn))
+    if nameless := sorted(set(drawn) - set(CAPTIONS)):
+        raise UserError(
+            f"the figure '{nameless[0]}' has no caption in CAPTIONS of pipeline/report/writing.py; add it there"
+        )
     sections.append(Section("Figures", figures=[name for name in CAPTIONS if name in drawn]))
     return sections
 
@@ -104,7 +109,12 @@ def _curvature(spectrum: pd.DataFrame) -> list[str]:
     missed = int((~spectrum["converged"].astype(bool)).sum())
     return [
         f"Eigenvalues: of the {matrix_name(spectrum)} matrix of each task's mean cross-entropy (nats) over {examples} of its "
-        f"{images} images; {missed or 'none'} of {len(spectrum)} did not reach the tolerance."
+        f"{images} images; "
+        + (
+            f"{missed} of {len(spectrum)} did not reach the tolerance."
+            if missed
+            else "all of them reached the tolerance."
+        )
     ]
 
 

@@ -87,6 +87,7 @@ class Search:
         """
         params, benchmarks, methods = vars(self.configuration).values()
         own = methods[self.method].model_dump(exclude_none=True)
+        check(Method, point, "on the command line: ")
         changed = check(Method, own | point, f"methods.yaml: {self.method}.")
         return resolve_run(Configuration(params, benchmarks, {**methods, self.method: changed}), self.method)
 

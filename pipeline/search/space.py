@@ -17,6 +17,8 @@ from pipeline.support.errors import UserError, nearest
 Point = dict[str, Any]
 #: The largest number of points that a grid may have.
 MOST = 100_000
+#: Above every end of a range.
+LARGEST = 1e300
 WORDS = {"true": True, "false": False, "null": None}
 HOW = "write KEY=VALUE,VALUE as in lr=0.1,0.2 or KEY=LOW..HIGH as in dropout=0..0.5 or lr=0.001..0.1:log"
 
@@ -81,7 +83,7 @@ def _range(key: str, assignment: str, text: str) -> Range:
     ends, _, scale = text.partition(":")
     low, high = (_value(word) for word in ends.split("..", 1))
     numbers = all(
-        isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in (low, high)
+        isinstance(end, int | float) and not isinstance(end, bool) and abs(end) < LARGEST for end in (low, high)
     )
     if not numbers or scale not in ("", "log") or (":" in text and not scale):
         raise UserError(f"'{assignment}': {HOW}")

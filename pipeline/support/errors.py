@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -18,6 +19,18 @@ class UserError(Exception):
 
 class DivergenceError(UserError):
     """Training reached a loss that is NaN, infinite or absurdly large."""
+
+
+#: Number of a system error -> what to do about it.
+FIXES = {
+    errno.ENOENT: "restore it, e.g. with 'git checkout', and run again",
+    errno.EISDIR: "it must be a file: move the folder away and run again",
+    errno.ENOTDIR: "it must be a folder: move the file away and run again",
+    errno.ELOOP: "its links lead back to itself: remove them and run again",
+    errno.ENOSPC: "free some space there and run again",
+    errno.EACCES: "fix the permissions there and run again",
+    errno.EROFS: "it is read-only: choose another folder, or fix that, and run again",
+}
 
 
 def nearest(word: object, allowed: Iterable[object], show: int = 12) -> str:
@@ -63,8 +76,11 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         line = " ".join(str(error).split())
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        fix = "free some space or fix the permissions there and run again"
+        fix = FIXES.get(error.errno or 0, "free some space or fix the permissions there and run again")
         line = f"cannot read or write{where}: {error.strerror or error}; {fix}"
+    except UnicodeDecodeError as error:
+        near = error.object[max(0, error.start - 20) : error.start + 20]
+        line = f"a file is not UTF-8 text (at {near!r}); save it as UTF-8"
     except (MemoryError, RuntimeError) as error:
         # pathlib and platformdirs (of DVC) say so where HOME is unset and the user's number has no name
         homeless = re.search("could not determine (the )?home directory", str(error), re.IGNORECASE)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.config.plan import RunPlan
 from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
+from pipeline.optimizers.build import UPDATE_RULES
 from pipeline.strategies import Naive, Stream, build_strategy
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
@@ -98,6 +99,11 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
     """
     outputs = outputs_of_tasks(tasks.classes, plan.model.outputs)
     _refuse_batches_of_one(plan, tasks)
+    if plan.optimizer.name not in UPDATE_RULES:
+        raise UserError(
+            f"the update rule '{plan.optimizer.name}' has settings but no line in UPDATE_RULES of "
+            "pipeline/optimizers/build.py; add it there"
+        )
     torch.manual_seed(torch_seed(seed, "weights"))
     model = build_model_for(plan.model, tasks, plan.regime.dropout, weights).to(device)
     torch.manual_seed(torch_seed(seed, "dropout"))

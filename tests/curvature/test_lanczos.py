@@ -71,7 +71,7 @@ def test_a_warm_start_saves_products() -> None:
 
 @pytest.mark.parametrize("k", [0, 61])
 def test_k_must_fit(k: int) -> None:
-    with pytest.raises(ValueError, match="k must be in"):
+    with pytest.raises(ValueError, match="k must be an integer in"):
         lanczos(with_spectrum([1.0]), k)
 
 

@@ -117,7 +117,7 @@ def test_progress_is_told_by_pair_and_residual() -> None:
 
 @pytest.mark.parametrize("k", [0, 61])
 def test_k_must_fit(k: int) -> None:
-    with pytest.raises(ValueError, match="k must be in"):
+    with pytest.raises(ValueError, match="k must be an integer in"):
         deflated_power_iteration(with_spectrum([1.0]), k)
 
 

@@ -214,8 +214,15 @@ def test_no_class_folders_and_two_top_folders_are_told(
         write_class_folder(ClassFolder(tmp_path / "none", SHAPE), tmp_path)
     lay(tmp_path / "two" / "a", splits)
     lay(tmp_path / "two" / "b", splits)
-    with pytest.raises(UserError, match="classes in 'a' and in 'b'"):
+    with pytest.raises(UserError, match=r"classes in 'a' \(a/.*\) and in 'b' \(b/.*\); keep one of them"):
         write_class_folder(ClassFolder(tmp_path / "two", SHAPE), tmp_path)
+
+
+def test_a_test_folder_beside_a_test_fraction_is_no_reason_to_remove_either(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    with pytest.raises(UserError, match=r"has a folder 'train/' of classes; leave out test_fraction"):
+        write_class_folder(ClassFolder(lay(tmp_path / "birds", splits), SHAPE, 0.2), tmp_path)
 
 
 @pytest.mark.parametrize("fraction", [None, 0.5])
