@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.clones import Clone, everything, one_line
 from tests.conftest import ROOT
@@ -37,6 +38,31 @@ def test_a_diverging_run_names_method_seed_task_and_step(clone: Clone) -> None:
     clone.edit("runs/naive.yaml", "lr: 0.2", "lr: 1e6")
     assert "train: naive, seed 1: the loss is" in one_line(clone.stage("train", "naive", "1", status=2))
     assert not (clone.folder / "models/naive").exists()
+
+
+def test_a_network_whose_curvature_overflows_is_named(clone: Clone) -> None:
+    """Its weights are finite, so that the checkpoint is read."""
+    path = clone.folder / "models/naive/1/task-01.safetensors"
+    weights = {name: 1e25 * values for name, values in load_file(path).items()}
+    path.unlink()  # it may be a link into the cache
+    save_file(weights, path)
+    assert "eigenspectrum: naive-1: a product with the matrix is not finite" in one_line(
+        clone.stage("eigenspectrum", "naive", "1", status=2)
+    )
+
+
+def test_without_a_pipeline_nothing_is_up_to_date(clone: Clone) -> None:
+    for content, told in ((None, "dvc.yaml: missing; restore it"), ("", "DVC: ")):
+        (clone.folder / "dvc.yaml").unlink()
+        if content is not None:
+            (clone.folder / "dvc.yaml").write_text(content, encoding="utf-8")
+        else:
+            assert told in one_line(clone.run("python", "-m", "pipeline", "repro", "--dry", status=2))
+            (clone.folder / "dvc.yaml").touch()
+    assert "nothing to do" in clone.run("python", "-m", "pipeline", "repro", "--dry")
+    clone.run("git", "checkout", "dvc.yaml")
+    (clone.folder / "params.yaml").unlink()
+    assert "params.yaml: missing" in one_line(clone.run("python", "-m", "pipeline", "repro", "--dry", status=2))
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(clone: Clone) -> None:

@@ -170,6 +170,13 @@ def test_a_missing_plan_says_what_to_run(tmp_path: Path) -> None:
         read_run_plan(tmp_path / "naive.yaml")
 
 
+@pytest.mark.parametrize("held", [b"", b"- 1\n", b"a: [1\n", b"\xff"])
+def test_a_damaged_plan_is_made_again_not_mended(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "naive.yaml").write_bytes(held)
+    with pytest.raises(UserError, match=r"naive\.yaml.*; run 'dvc repro plan'$"):
+        read_run_plan(tmp_path / "naive.yaml")
+
+
 #: Every search of a method's own values; others (of b, of the banks' type) are named otherwise. What was searched again on
 #: a finer grid, or at lower rates, is in a record of its own, METHOD-finer or METHOD-slower. er-ring has no values of its
 #: own: it shares those of er.

@@ -150,7 +150,7 @@ def test_a_missing_file_is_named(configured: Path) -> None:
 
 def test_a_file_that_is_no_mapping(configured: Path) -> None:
     (configured / "params.yaml").write_text("- 1\n", encoding="utf-8")
-    assert "must be a mapping" in line(configured)
+    assert line(configured).endswith("params.yaml: must be a mapping of keys, is [1]; write keys below it")
 
 
 def test_numbers_are_read_as_dvc_reads_them(configured: Path) -> None:

@@ -46,6 +46,7 @@ def test_a_range_is_of_whole_numbers_where_the_setting_is() -> None:
         ("lr=true..5", "KEY=LOW..HIGH"),
         ("lr=0.1..inf", "KEY=LOW..HIGH"),
         ("lr=0.1..nan", "KEY=LOW..HIGH"),
+        (f"batch_size=1..1{'0' * 309}", "KEY=LOW..HIGH"),
         ("lr=0.1..0.2:lin", "KEY=LOW..HIGH"),
         ("lr=0.1..0.2:", "KEY=LOW..HIGH"),
         ("lr=0.2..0.1", "LOW must be below HIGH"),

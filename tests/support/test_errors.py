@@ -20,7 +20,16 @@ def failing(error: Exception) -> None:
         (UserError("params.yaml: seeds: 1 stands twice"), "plan: params.yaml: seeds: 1 stands twice\n"),
         (UserError("two\nlines"), "plan: two lines\n"),
         (DivergenceError("the loss is nan"), "plan: the loss is nan\n"),
-        (OSError(28, "No space left on device", "data/raw"), "data/raw: No space left on device"),
+        (
+            OSError(28, "No space left on device", "data/raw"),
+            "data/raw: No space left on device; free some space there",
+        ),
+        (
+            OSError(21, "Is a directory", "params.yaml"),
+            "params.yaml: Is a directory; it must be a file: move",
+        ),
+        (OSError(2, "No such file", "README.md"), "README.md: No such file; restore it"),
+        (UnicodeDecodeError("utf-8", b"abc\xff", 3, 4, "invalid"), r"(at b'abc\xff'); save it as UTF-8"),
         (OSError("3 requested and 1 written"), "3 requested and 1 written"),
         (RuntimeError("Could not determine home directory."), "plan: there is no home directory, for HOME is unset"),
         (
