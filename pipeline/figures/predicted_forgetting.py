@@ -63,5 +63,7 @@ def _symmetric_log(axes: Axes) -> None:
 def _equality(axes: Axes) -> None:
     """Draw the line of equality from edge to edge; the horizontal axis grows where it would leave the panel."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    axes.set(xlim=(min(left, low), max(right, high)), ylim=(low, high))
-    axes.plot([low, high], [low, high], color="#7F7F7F", linewidth=0.8, zorder=0.9)
+    left = min(left, max(low, -LINEAR) if left >= -LINEAR else low)  # the decades below 0 only where there are dots
+    axes.set(xlim=(left, max(right, high)), ylim=(low, high))
+    begin = max(left, low)
+    axes.plot([begin, high], [begin, high], color="#7F7F7F", linewidth=0.8, zorder=0.9)
