@@ -67,6 +67,7 @@ def main() -> None:
         tqdm(unit="task", disable=None, leave=False) as bar,
     ):
         log["machine"] = machine(device)
+        scratch.unrecorded()
         examiner = Examiner(
             model, tasks, plan.model.outputs, settings, restore, sections.compute.memory_bytes, bar.set_postfix_str
         )
@@ -79,23 +80,15 @@ def main() -> None:
                 f"{run.name}: {error}; its training has come close to diverging: lower the learning rate of {run.method}"
             ) from None
         dtype = torch.float64 if settings.polish else next(model.parameters()).dtype
-        _write(run, found, settings, str(dtype).removeprefix("torch."))
+        text = _text(run, found, settings, str(dtype).removeprefix("torch."))
+        scratch.finish(text, keep_state=True)
+        _write(run, text, found, settings)
+        scratch.settle()
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
-        scratch.clear()
 
 
-def _write(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> None:
-    """Write the outputs of the stage, all of them or none.
-
-    Args:
-        run: The run.
-        found: Its curvature.
-        settings: The section `eigenspectrum` of params.yaml.
-        dtype: The floating-point type of the eigenpairs, as in float32.
-    """
-    import torch
-    from safetensors.torch import save_file
-
+def _text(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> str:
+    """The metrics file of the stage; `dtype`: the floating-point type of the eigenpairs, as in float32."""
     record: dict[str, Any] = {
         "distance_from_task_1": found.distances,
         "dtype": dtype,
@@ -107,7 +100,14 @@ def _write(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> None:
     }
     if found.end_of_stream:
         record["end_of_stream"] = found.end_of_stream
-    text = text_of(Spectra, record, run.eigenspectrum)
+    return text_of(Spectra, record, run.eigenspectrum)
+
+
+def _write(run: Run, text: str, found: Found, settings: Eigenspectrum) -> None:
+    """Write the outputs of the stage, all of them or none."""
+    import torch
+    from safetensors.torch import save_file
+
     with (
         whole_folder(Path("eigenvectors") / run.method / str(run.seed)) as folder,
         whole_file(run.eigenspectrum) as file,

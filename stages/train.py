@@ -16,7 +16,7 @@ import shutil
 import sys
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import read_run_plan
 from pipeline.config.reading import read_sections
@@ -26,6 +26,9 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.errors import run_stage
 from pipeline.support.files import significant, whole_file, whole_folder
 from stages.runs import checkpoint, code_of, run_from_arguments
+
+if TYPE_CHECKING:
+    from pipeline.training.recorder import Record
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
 
@@ -38,8 +41,6 @@ def main() -> None:
     # Importing torch takes seconds, so it comes after everything that is cheap to check.
     import torch
 
-    from pipeline.analysis.continual import continual_metrics
-    from pipeline.analysis.metrics import all_metrics
     from pipeline.models import TaskModel, save_checkpoint
     from pipeline.support.compute import machine, portable, prepare
     from pipeline.support.scratch import Scratch, fingerprint
@@ -56,40 +57,50 @@ def main() -> None:
         live = Live(Path("logs/live") / f"{run.name}.tsv")
 
         def save(task: int, model: TaskModel) -> None:
-            with whole_file(checkpoint(scratch.folder, task)) as partial:
+            # Before the next state, which counts on it.
+            with whole_file(checkpoint(scratch.folder, task), durable=True) as partial:
                 save_checkpoint(model, partial)
 
-        record = train(
-            plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch, evaluated=live.write
-        )
-        metrics: dict[str, Any] = {
-            **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
-            # None, null in the file, where a task was not evaluated
-            "accuracy": [[None if isnan(value) else round(value, 6) for value in row] for row in record.accuracy],
-            "test_loss": [[None if isnan(value) else significant(value) for value in row] for row in record.test_loss],
-            "train_loss": [[significant(value) for value in row] for row in record.train_loss],
-        }
-        if record.alpha:
-            metrics["alpha"] = [
-                [[significant(value) for value in point] for point in course] for course in record.alpha
-            ]
-        if record.continual_steps:
-            course = [
-                [[round(value, 6) for value in row] for row in evaluations] for evaluations in record.continual_accuracy
-            ]
-            metrics["continual"] = {"steps": record.continual_steps, "accuracy": course}
-            metrics |= {name: round(value, 6) for name, value in continual_metrics(record.continual_accuracy).items()}
-        if tasks.drawn is not None:
-            metrics["classes"] = tasks.classes
-        text = text_of(Trained, metrics, run.metrics)
+        text = scratch.unrecorded()
+        if text is None:
+            record = train(
+                plan, tasks, run.seed, device, after_task=save, weights=weights, scratch=scratch, evaluated=live.write
+            )
+            text = text_of(Trained, _metrics(record, tasks), run.metrics)
+            scratch.finish(text, keep_state=False)
         with whole_folder(run.checkpoints) as folder, whole_file(run.metrics) as file:
             for task in range(len(tasks)):
                 shutil.copyfile(checkpoint(scratch.folder, task), checkpoint(folder, task))
             file.write_text(text, encoding="utf-8")
+        scratch.settle()
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
-        scratch.clear()
         if live.failure:
             print(f"train: note: {live.path}: cannot be written: {live.failure}", file=sys.stderr)
+
+
+def _metrics(record: Record, tasks: Tasks) -> dict[str, Any]:
+    """What the metrics file of a run holds."""
+    from pipeline.analysis.continual import continual_metrics
+    from pipeline.analysis.metrics import all_metrics
+
+    metrics: dict[str, Any] = {
+        **{name: round(value, 6) for name, value in all_metrics(record.accuracy).items()},
+        # None, null in the file, where a task was not evaluated
+        "accuracy": [[None if isnan(value) else round(value, 6) for value in row] for row in record.accuracy],
+        "test_loss": [[None if isnan(value) else significant(value) for value in row] for row in record.test_loss],
+        "train_loss": [[significant(value) for value in row] for row in record.train_loss],
+    }
+    if record.alpha:
+        metrics["alpha"] = [[[significant(value) for value in point] for point in course] for course in record.alpha]
+    if record.continual_steps:
+        course = [
+            [[round(value, 6) for value in row] for row in evaluations] for evaluations in record.continual_accuracy
+        ]
+        metrics["continual"] = {"steps": record.continual_steps, "accuracy": course}
+        metrics |= {name: round(value, 6) for name, value in continual_metrics(record.continual_accuracy).items()}
+    if tasks.drawn is not None:
+        metrics["classes"] = tasks.classes
+    return metrics
 
 
 if __name__ == "__main__":

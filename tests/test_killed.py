@@ -54,6 +54,22 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(clone: Clone) -
     assert [line.split("\t")[0] for line in live] == ["task", "1", "2"]
 
 
+@pytest.mark.parametrize(("stage", "outputs"), [("train", "models"), ("eigenspectrum", "eigenvectors")])
+def test_a_run_that_dvc_could_not_record_is_not_done_again(clone: Clone, stage: str, outputs: str) -> None:
+    """DVC may be killed, or find its lock taken, between the end of the command and dvc.lock."""
+    again, single = "had finished, and DVC did not record it", ["dvc", "repro", "-s", f"{stage}@stable-ewc-1"]
+    wanted = everything(clone, "stable-ewc")
+    lock = clone.folder / "dvc.lock"
+    before = lock.read_text(encoding="utf-8")
+    assert again not in clone.run(*single, "--force")
+    assert again not in clone.run(*single, "--force"), "what is recorded and forced is done again"
+    head = before.partition(f"  {stage}@stable-ewc-1:\n")[0]
+    lock.write_text(head, encoding="utf-8")  # without this stage and those after it
+    clone.run("rm", "-rf", f"{outputs}/stable-ewc", ".dvc/cache/runs")
+    assert again in clone.run(*single)
+    assert everything(clone, "stable-ewc") == wanted
+
+
 def test_a_state_of_another_plan_or_of_other_weights_is_not_gone_on_from(clone: Clone) -> None:
     """Whoever changes the learning rate after a kill wants a run with that rate from its first step."""
     told = "belongs to a different plan, data or code"

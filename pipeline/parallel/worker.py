@@ -15,6 +15,7 @@ from pipeline.config.arguments import cores
 from pipeline.parallel.clones import Source, own_clone
 from pipeline.parallel.dvc import PATIENCE, Outcome, in_use, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
+from pipeline.support.kept import forget
 
 #: The Dask topic on which workers announce each stage that they begin.
 TOPIC = "tag-pipeline"
@@ -103,6 +104,9 @@ def perform(request: Request, jobs: int) -> Result:
         while status and in_use(output) and time.monotonic() < deadline:
             time.sleep(INTERVAL)
             status, output = process.do(commands, environment)
+        if not status:  # DVC has recorded the outputs
+            name, _, run = request.stage.partition("@")
+            forget(folder / "scratch" / name / run)
     if status:
         raise StageFailedError(request.stage, tail(output))
     return Result(time.perf_counter() - start, outcome(output))

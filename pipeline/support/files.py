@@ -21,11 +21,12 @@ ROOM = 1 << 20
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
     """Write a file so that it is either complete or left as it was.
 
     Args:
         path: The file to write; missing parent folders are created.
+        durable: Whether it is on the disk when the block ends, so that it survives a power cut, too.
 
     Yields:
         A temporary path in the same folder. What the block writes there is renamed to `path` when the block succeeds
@@ -42,10 +43,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
     try:
         with _named(path):
+            partial.unlink(missing_ok=True)  # of a killed process with the same number, as containers give them
             yield partial
+            if durable:
+                _sync(partial)
             partial.replace(path)
+            if durable:
+                _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextlib.contextmanager
@@ -74,6 +89,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     old = path.with_name(f".{path.name}{_MARK}old-{os.getpid()}")
     try:
         with _named(path):
+            for left in (partial, old):  # of a killed process with the same number
+                shutil.rmtree(left, ignore_errors=True)
             partial.mkdir()
             yield partial
             if path.exists():
@@ -108,6 +125,7 @@ def whole_files(folder: str | Path, renewed: Iterable[str] = ()) -> Iterator[Pat
         _sweep(folder / "files")
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         stack.enter_context(_named(folder))
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed process with the same number
         partial.mkdir()
         yield partial
         made = sorted(path.name for path in partial.iterdir())

@@ -7,8 +7,10 @@ a run it holds a lock, so that no second process can work on it; the system rele
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -22,12 +24,15 @@ import torch
 from filelock import FileLock, Timeout
 
 from pipeline.support.errors import UserError, memory_ended
-from pipeline.support.files import whole_file
+from pipeline.support.files import digest, whole_file
+from pipeline.support.kept import FINISHED, forget_old
 
 #: Seconds between two saved states within a task.
 INTERVAL = 120.0
 #: The environment variable that overrides it, for tests with shorter runs.
 VARIABLE = "TAG_SAVE_SECONDS"
+#: The environment variable in which DVC gives the commands that it runs the name of their stage.
+STAGE = "DVC_STAGE"
 #: Errors of the system that say nothing about the file. Of one that is cut off, PyTorch says "invalid argument" (EINVAL).
 PASSING = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
@@ -83,7 +88,7 @@ class Scratch:
 
     def __init__(self, folder: Path, key: str, name: str) -> None:
         self.folder, self.key, self.name = folder, key, name
-        self.state = folder / "state.pt"
+        self.state, self.finished = folder / "state.pt", folder / FINISHED
         self.interval = _interval()
         self.begun = self.saved = time.monotonic()
         self.resumed, self.seconds_before = False, 0.0
@@ -97,6 +102,7 @@ class Scratch:
             raise UserError(
                 f"{self.name}: another process is working on it ({self._lock.lock_file} is locked); wait for it or end it"
             ) from None
+        forget_old(self.folder.parent)  # not this run's: its lock is held
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -147,7 +153,7 @@ class Scratch:
             OSError: if the state cannot be written, such as when the disk is full.
         """
         seconds = self.seconds_before + time.monotonic() - self.begun
-        with whole_file(self.state) as partial, partial.open("wb") as file:
+        with whole_file(self.state, durable=True) as partial, partial.open("wb") as file:
             try:
                 torch.save({**state, "key": self.key, "told": told, "seconds": seconds}, file)
             except RuntimeError as error:  # PyTorch turns a failed write into this
@@ -155,6 +161,51 @@ class Scratch:
                     raise error.__context__ from None
                 raise
         self.saved = time.monotonic()
+
+    def finish(self, text: str, keep_state: bool) -> None:
+        """Keep what a run has made until DVC has recorded it. Called before the outputs are written.
+
+        DVC hashes and copies the outputs after the stage has ended, and may fail or be killed then: hours of work would be
+        done again.
+
+        Args:
+            text: The output that tells the run: its metrics.
+            keep_state: Whether the outputs are written from the saved state, too, and not from other files of the folder.
+        """
+        if not keep_state:
+            self.state.unlink(missing_ok=True)
+        seconds = self.seconds_before + time.monotonic() - self.begun
+        sums = {path.name: digest(path) for path in self.folder.iterdir() if path.is_file() and path != self.finished}
+        held = {"key": self.key, "seconds": seconds, "sums": sums, "text": text}
+        with whole_file(self.finished, durable=True) as partial:
+            partial.write_text(json.dumps(held), encoding="utf-8")
+
+    def settle(self) -> None:
+        """Remove what was kept where no DVC runs the stage, and so none will record it. Called after the outputs."""
+        if STAGE not in os.environ:
+            self.clear()
+
+    def unrecorded(self) -> str | None:
+        """The text of a run that has finished, and that DVC has not recorded since; None if there is none.
+
+        One that DVC has recorded is removed: whoever runs it again (`dvc repro --force`) wants it done again.
+        """
+        if not self.finished.exists():
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            held = json.loads(self.finished.read_text(encoding="utf-8"))
+            text: str = held["text"]
+            lock = Path("dvc.lock")
+            recorded = lock.exists() and hashlib.md5(
+                text.encode(), usedforsecurity=False
+            ).hexdigest() in lock.read_text(encoding="utf-8")
+            whole = all(digest(self.folder / name) == found for name, found in held["sums"].items())
+            if STAGE in os.environ and held["key"] == self.key and whole and not recorded:
+                print(f"{self.name}: had finished, and DVC did not record it: written again", file=sys.stderr)
+                self.resumed, self.seconds_before = True, float(held["seconds"])
+                return text
+        self.clear()
+        return None
 
     def clear(self) -> None:
         """Remove everything in the folder."""

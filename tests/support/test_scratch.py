@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from pipeline.config import RunPlan
 from pipeline.models import TaskModel
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
+from pipeline.support.kept import FINISHED, KEPT
 from pipeline.support.scratch import Scratch, fingerprint
 from pipeline.training.loop import train
 from pipeline.training.recorder import Record
@@ -192,6 +197,48 @@ def test_a_fingerprint_knows_contents_names_and_words(tmp_path: Path) -> None:
     second = fingerprint(files, 1, "cpu")
     (tmp_path / "code" / "a.py").rename(tmp_path / "code" / "b.py")
     assert len({first, second, fingerprint(files, 1, "cpu")}) == 3
+
+
+def test_what_a_finished_run_has_made_is_kept_until_dvc_has_recorded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train@naive-1")
+    folder = Path("scratch/train/naive-1")
+
+    def finished(key: str = "k") -> str | None:
+        with Scratch(folder, key, "train naive-1") as scratch:
+            return scratch.unrecorded()
+
+    def finish() -> None:
+        with Scratch(folder, "k", "train naive-1") as scratch:
+            (folder / "task-01.safetensors").write_bytes(b"weights")
+            scratch.save("task 2", {})
+            scratch.finish("metrics", keep_state=False)
+            scratch.settle()
+
+    finish()
+    assert {path.name for path in folder.iterdir()} == {"finished.json", "task-01.safetensors"}
+    assert finished() == finished() == "metrics"
+    (folder / "task-01.safetensors").write_bytes(b"")  # as a power cut leaves it
+    assert finished() is None and not list(folder.iterdir())
+    finish()
+    assert finished("other") is None and not list(folder.iterdir())
+    finish()
+    Path("dvc.lock").write_text(f"md5: {hashlib.md5(b'metrics').hexdigest()}", encoding="utf-8")
+    assert finished() is None and not list(folder.iterdir())
+    monkeypatch.delenv("DVC_STAGE")
+    finish()
+    assert not list(folder.iterdir()), "nobody will record it"
+
+
+def test_what_finished_long_ago_is_removed_by_other_runs(tmp_path: Path) -> None:
+    for name, age in (("old-1", KEPT + 60), ("new-1", 60), ("busy-1", KEPT + 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FINISHED).touch()
+        os.utime(tmp_path / name / FINISHED, (time.time() - age,) * 2)
+    with FileLock(tmp_path / "busy-1.lock"), Scratch(tmp_path / "naive-1", "k", "train naive-1"):
+        assert [(tmp_path / name / FINISHED).exists() for name in ("old-1", "new-1", "busy-1")] == [False, True, True]
 
 
 def test_the_seconds_of_an_interrupted_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
