@@ -4,7 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Stages call `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
+# DVC asks for the user's name, which a number without an entry in /etc/passwd has not, as in containers.
+export USER ?= nobody
+# Two stamps at once would run two pips in one environment.
+.NOTPARALLEL:
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test docs gallery reproduce clean
@@ -31,8 +35,9 @@ gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the las
 reproduce: $(VENV)/run.stamp ## list the published experiments; EXPERIMENT=name: rerun what is missing of one (JOBS=N)
 	@$(BIN)/python -m pipeline reproduce $(EXPERIMENT) $(if $(JOBS),-j $(JOBS))
 
-clean: ## remove every output of the pipeline; the environment and DVC's cache stay
-	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures logs scratch
+clean: ## remove every output of the pipeline; environment, DVC's cache, logs, searches and experiments' clones stay
+	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures
+	rm -rf logs/live scratch/train scratch/eigenspectrum
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12" >&2; exit 2; }
@@ -42,13 +47,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -f $(BIN)/python; exit 2; }
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(VENV)/run.stamp $@
 
 $(VENV)/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $(VENV)/run.stamp $@

@@ -68,7 +68,17 @@ def _refuse_unknown_arguments(stage: str) -> None:
             raise UserError(f"unknown argument '{word[:80]}'; {nearest(word, (*OPTIONS[stage], '--help'))}")
 
 
+def _refuse_other_code() -> None:
+    """Raise UserError if this is not the code of the current folder, whose hash DVC records as what was run."""
+    here, code = Path.cwd() / "stages/process.py", Path(__file__)
+    if here.exists() and here.resolve() != code.resolve():
+        raise UserError(
+            f"this would run the code of {code.resolve().parents[1]}, not of this folder; unset PYTHONSAFEPATH"
+        )
+
+
 def _prepare(stage: str) -> None:
+    _refuse_other_code()
     _refuse_unknown_arguments(stage)
     if reason := arithmetic()[1]:
         print(f"{stage}: note: {reason}: compute.portable has no effect here", file=sys.stderr)

@@ -99,7 +99,10 @@ def test_going_back_takes_back_what_a_run_writes_and_nothing_else(
 ) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"git checkout \.(?!\w)", text)
-    found = re.search(r"(git checkout [^\n&]+)(?:\n| && )(git clean [^\n&]+?)(?:\n| && )dvc checkout", text)
+    found = re.search(
+        r"(git checkout [^\n&]+)(?:\n| && )(git clean [^\n&]+?)(?:\n| && )rm -rf metrics/runs(?:\n| && )dvc checkout",
+        text,
+    )
     assert found
     monkeypatch.setenv(
         "GIT_DIR", str(tmp_path / "of a hook")

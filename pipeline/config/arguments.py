@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +18,20 @@ from pipeline.support.errors import UserError
 _NUMBER = re.compile("[0-9]{1,19}")
 
 
+#: The quota of processor time of a container: "200000 100000" are two cores. Of cgroups 2, and of their first version.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+OLD_QUOTA = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+
+
 def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use, by its affinity and by the quota of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        words = QUOTA.read_text().split() if QUOTA.exists() else [path.read_text() for path in OLD_QUOTA]
+        quota, period = map(int, words)  # "max", or below 0: no quota
+    except (OSError, ValueError):
+        return allowed
+    return max(1, min(allowed, quota // period)) if quota > 0 < period else allowed
 
 
 def name(text: str, what: str) -> str:

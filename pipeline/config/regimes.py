@@ -39,8 +39,8 @@ class Regime(Strict):
     min_lr: LearningRate | None = None
     dropout: Fraction = setting("probability of dropout", 0.0)
     dropout_at_test: Flag = setting(
-        "true: dropout stays on where accuracy is measured, as in the Stable SGD code's network for MNIST ([what it costs]"
-        "(reproductions.md#stable-sgd-1-rotated)); the Hessian is always taken without",
+        "true: dropout stays on where accuracy is measured, as in the Stable SGD code for MNIST until July 2020 "
+        "([what it costs](reproductions.md#stable-sgd-1-rotated)); the Hessian is always taken without",
         None,
     )
 

@@ -33,7 +33,9 @@ def lanczos(
 ) -> EigenResult:
     """Find the k largest eigenpairs of an operator by Lanczos.
 
-    An operator with n <= max(2 k + 1, `basis`) is written out as a matrix and solved densely.
+    An operator with n <= max(2 k + 1, `basis`) is written out as a matrix and solved densely. Otherwise all comes from one
+    start vector: of an eigenvalue that is there several times, copies may be missed, and smaller pairs returned as
+    converged in their place. `deflated_power_iteration` looks for what it has missed.
 
     Args:
         operator: whatever `as_operator` accepts, (n, n).

@@ -42,7 +42,8 @@ def published_power_iteration(
         report: called for each pair with its number (from 0) and NaN, since the procedure computes no residual.
 
     Returns:
-        The pairs in the order in which they were found. The products that judge them are not counted in `matvecs`.
+        The pairs by their signed values, the largest first, as the published code returns them. The products that judge
+        them are not counted in `matvecs`.
     """
     generator = torch.Generator().manual_seed(seed)
     v = torch.rand(operator.shape[0], generator=generator, dtype=torch.float64)
@@ -69,4 +70,6 @@ def published_power_iteration(
         values.append(before)
         report(pair, float("nan"))  # the procedure computes no residual
     stacked, at = torch.stack(vectors, dim=1), torch.stack(values)
+    order = torch.argsort(at, descending=True, stable=True)
+    stacked, at = stacked[:, order], at[order]
     return judged(stacked / torch.linalg.vector_norm(stacked, dim=0), products(operator, stacked), at, tolerance, used)

@@ -23,7 +23,7 @@ class EigenResult:
 
     Attributes:
         eigenvalues: (k,), signed; the largest first, by magnitude or algebraically as asked for. The published
-            procedure gives them in the order in which it found them.
+            procedure gives them by their sign.
         eigenvectors: (n, k), unit columns, each with its largest entry positive.
         residuals: (k,), |H v - lambda v| with the undeflated operator H. A true eigenvalue lies within that distance of
             lambda.

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from pipeline.analysis.summary import summarize
 from pipeline.analysis.tables import tables
 from pipeline.config import Configuration, read_configuration
@@ -60,7 +62,7 @@ def reproduce(
             raise UserError(f"{', '.join(given)}: of which experiment? name one, as in: tag-pipeline reproduce NAME")
     experiments, base = read_experiments(), read_configuration()
     if name is None and report:
-        renew_document(outcomes(experiments, base))
+        _renew(experiments, base)
         print(f"{DOCUMENT}: renewed from the records")
         return
     if name is None:
@@ -96,7 +98,7 @@ def reproduce(
         print(f"{name}: {state(experiment, records)}; no run was added")
         return
     compared = write_results(name, experiment, configuration, records)
-    renew_document(outcomes(experiments, base))
+    _renew(experiments, base)
     held = sum(found.verdict == "reproduced" for found in compared)
     verdicts = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
     print(f"{name}: {state(experiment, records)}{verdicts}; results/{name}/report.md")
@@ -125,6 +127,13 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
         taken += collect(place, name, {pair: key for pair, key in left.items() if pair not in others})
         left = {pair: key for pair, key in left.items() if read_record(name, *pair, key) is None}
     return taken
+
+
+def _renew(experiments: Mapping[str, Experiment], base: Configuration) -> None:
+    """Renew the document from all records; of two commands at once, each sees the records of the other."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with FileLock(FOLDER / "document.lock"):
+        renew_document(outcomes(experiments, base))
 
 
 def outcomes(experiments: Mapping[str, Experiment], base: Configuration) -> list[Outcome]:

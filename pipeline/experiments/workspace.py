@@ -18,7 +18,7 @@ from pipeline.parallel.lockfile import LOCK
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json
-from pipeline.support.git import environment, git, git_or_none, uncommitted
+from pipeline.support.git import environment, git, git_or_none, uncommitted, unlock
 
 #: The folder of the clones, one for each experiment.
 FOLDER = Path("scratch/reproduce")
@@ -50,6 +50,7 @@ def prepare(name: str, configuration: Configuration) -> Path:
     ):
         folder.parent.mkdir(parents=True, exist_ok=True)
         git("clone", "--quiet", "--no-checkout", ".", str(folder))
+    unlock(folder)
     git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
     git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
     _share_cache(folder)

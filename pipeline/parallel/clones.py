@@ -23,7 +23,7 @@ from pipeline.parallel.lockfile import LOCK
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_text
-from pipeline.support.git import environment, git, uncommitted, unknown
+from pipeline.support.git import environment, git, uncommitted, unknown, unlock
 
 #: Environment variable: the folder for a worker's clones and their DVC cache; by default ~/.cache/tag-pipeline.
 VARIABLE = "TAG_CLONES"
@@ -110,8 +110,10 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
     """Create or update the clone in `folder`: its commit, its DVC configuration and dvc.lock."""
     if not (folder / ".git" / "HEAD").exists():
         _run(stage, "git", "init", "--quiet", str(folder))
+    unlock(folder)
     _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", source.url, "+refs/*:refs/origin/*")
-    _run(stage, "git", "-C", str(folder), "checkout", "--quiet", "--force", "--detach", source.commit)
+    checkout = ["checkout", "--quiet", "--force", "--detach", source.commit]
+    _run(stage, "git", "-c", "core.hooksPath=/dev/null", "-C", str(folder), *checkout)  # hooks are not meant for it
     name, url = source.remote
     write_dvc_config(
         folder, {"core": {"remote": name}, "cache": {"dir": str(base / "cache")}, f'remote "{name}"': {"url": url}}

@@ -59,7 +59,7 @@ def repro(
     with (
         alone(HERE, f"another 'tag-pipeline repro' is running in this folder ({HERE} is locked); wait for it"),
         lock_in_order(list(graph.stages)),
-        connected(jobs or cores(), scheduler, gpu) as client,
+        connected(min(jobs or cores(), len(graph.stale())), scheduler, gpu) as client,
     ):
         dispatcher = Scheduler(client, keep_going, gpu, source)
         while stages := graph.next():

@@ -145,7 +145,11 @@ def open_repository() -> Iterator[Repository]:
         with Repo(".", _wait_for_lock=True) as repo:  # as --wait-for-lock does
             yield Repository(repo)
     except DvcException as error:
-        raise UserError(f"DVC: {str(error).strip() or type(error).__name__}; fix it and run again") from None
+        told = str(error).strip() or type(error).__name__
+        fix = "fix it and run again"
+        if "not a git repository" in told:  # a downloaded archive
+            fix = "clone the project with git, or, to do without experiments: dvc config --local core.no_scm true"
+        raise UserError(f"DVC: {told}; {fix}") from None
     except UnicodeDecodeError:  # DVC takes its own files for UTF-8
         raise UserError("DVC: .dvcignore or another of its files is not UTF-8 text; save it as UTF-8") from None
 

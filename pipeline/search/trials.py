@@ -129,7 +129,9 @@ def _run(work: Work, seed: int, before: Sequence[Outcome]) -> Outcome:
     place = work.folder / "runs" / place_of(work.point, seed)
     kept = place.with_suffix(".json")
     if kept.exists():
-        return Outcome(**read_json(kept, "delete it, and run the search again"))
+        held = read_json(kept, "delete it, and run the search again")
+        if held.pop("key", None) == work.key:  # else it is of a search whose study has been deleted
+            return Outcome(**held)
 
     from pipeline.analysis.metrics import all_metrics
     from pipeline.config.schema import Compute
@@ -169,7 +171,7 @@ def _run(work: Work, seed: int, before: Sequence[Outcome]) -> Outcome:
             metrics = all_metrics(record.accuracy)
             measures = {key: round(metrics[key], 6) for key in MEASURES if key in metrics}
             outcome = Outcome(seed, "finished", course, measures)
-        write_json(kept, asdict(outcome))
+        write_json(kept, {"key": work.key, **asdict(outcome)})
         scratch.clear()
     return outcome
 

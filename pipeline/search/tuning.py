@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from pipeline.search.study import Study
 
+#: In the folder of the tasks of a search: the plan of its data.
+WHOSE = "plan.json"
 #: Default seeds of a search, different from those of any report.
 SEEDS = (101, 102, 103)
 
@@ -76,6 +78,7 @@ def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcom
             ):
                 while len(study) < count:
                     _run_batch(search, study, pool, sha256(as_json(key).encode()).hexdigest(), bar)
+        (folder / "tasks" / WHOSE).unlink(missing_ok=True)  # first: a folder without it is written anew
         for left in ("tasks", "runs"):  # all that counts is in the study
             shutil.rmtree(folder / left, ignore_errors=True)
         return study.trials()[:count]
@@ -135,11 +138,13 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _write_data(folder: Path, search: Search) -> None:
-    """Write the tasks and the initial weights of a search, unless an earlier process has."""
-    if folder.exists():
-        return
+    """Write the tasks and the initial weights of a search, unless an earlier process has written the same."""
     data = search.data
+    whose, plan = folder / WHOSE, data.model_dump_json()
+    if whose.exists() and whose.read_text(encoding="utf-8") == plan:
+        return
     with whole_folder(folder) as partial:
+        (partial / WHOSE).write_text(plan, encoding="utf-8")
         write_tasks(partial, data, [fetch(dataset) for dataset in data.datasets])
         fetch_weights(partial, data.weights)
 

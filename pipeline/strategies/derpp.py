@@ -21,7 +21,8 @@ class DERpp(Remembering[LogitReservoir]):
     L is the loss of the batch and h(x) the logits of the network. x' with z' and x'' with y'' are two independent draws
     from a reservoir with `memory_per_class` slots for each class of each task, each of `memory_batch` examples, or of as
     many as the batch has; z' are the logits that the network gave when x' was learnt. The mean of the squares is over the
-    examples and, for each of them, over the outputs of its own task. There is a memory from the second step of the run on,
+    examples and, for each of them, over the outputs of its own task (in the paper's equation a sum, in its code a mean
+    over all outputs). There is a memory from the second step of the run on,
     within the first task too, as in the paper. The three batches go through the network in passes of their own.
 
     Args:

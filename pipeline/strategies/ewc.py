@@ -26,6 +26,9 @@ class EWC(Penalised):
     task; for `published` see `pipeline.strategies.published.fisher` and `share`. Before it is added, the gradient of
     the penalty is clipped to the norm `penalty_clip` (100 in the published code; 0: no clipping).
 
+    As in TAG's code there is one anchor, F is a mean over tasks and lambda has no factor of 1/2; the paper has a penalty
+    of lambda/2 for each earlier task, with the weights of that task.
+
     Args:
         plan: the settings.
         stream: what the strategy needs to know of the stream.

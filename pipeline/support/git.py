@@ -55,6 +55,12 @@ def unknown(*patterns: str) -> list[str]:
     return git("ls-files", "--others", "--exclude-standard", "--", *patterns).splitlines()
 
 
+def unlock(folder: Path) -> None:
+    """Remove the locks that a killed Git command left in a clone on which no other process works."""
+    for left in (folder / ".git").glob("*.lock"):
+        left.unlink(missing_ok=True)
+
+
 def environment() -> dict[str, str]:
     """Return this process's environment without what ties Git to one repository, such as GIT_DIR and GIT_INDEX_FILE.
 
@@ -77,7 +83,9 @@ def _tied() -> frozenset[str]:
 
 
 def _run(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
-    command = ["git", *arguments]
+    # In another folder, a clone of ours: hooks of the user's are not meant for it.
+    hooks = ["-c", "core.hooksPath=/dev/null"] if folder is not None or arguments[0] == "clone" else []
+    command = ["git", *hooks, *arguments]
     try:
         return subprocess.run(  # noqa: S603 - Git
             command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
