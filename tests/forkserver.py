@@ -226,11 +226,13 @@ def _become(
 ) -> NoReturn:  # fmt: skip
     """In a fork: run a module, as `python -m` does, or DVC, and end."""
     from pipeline.support.errors import UserError
+    from stages import process
     from stages.process import arithmetic
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()  # DVC draws names
     os.chdir(folder)
+    process.__file__ = str(Path(folder) / "stages/process.py")  # the code there is the same
     stage = module.startswith("stages.")
     with contextlib.suppress(UserError):  # which the stage itself will tell
         if stage and arithmetic(only_ask=True) != made_for:

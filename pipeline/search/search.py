@@ -87,9 +87,15 @@ class Search:
         """
         params, benchmarks, methods = vars(self.configuration).values()
         own = methods[self.method].model_dump(exclude_none=True)
-        check(Method, point, "on the command line: ")
-        changed = check(Method, own | point, f"methods.yaml: {self.method}.")
-        return resolve_run(Configuration(params, benchmarks, {**methods, self.method: changed}), self.method)
+        where = f"methods.yaml: {self.method}."
+        try:
+            changed = check(Method, own | point, where)
+            return resolve_run(Configuration(params, benchmarks, {**methods, self.method: changed}), self.method)
+        except UserError as error:
+            told = str(error)
+            for key in point:  # what is wrong with it is not in the file
+                told = told.replace(f"{where}{key}", f"'{key}=' of {self.method}")
+            raise UserError(told) from None
 
     def check(self) -> None:
         """Raise UserError if the method is unknown, or if a value is not valid or makes no difference to it."""

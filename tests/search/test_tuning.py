@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ from pipeline.search.record import read_record, settings_in
 from pipeline.search.search import Search
 from pipeline.search.space import read_space
 from pipeline.search.study import Study, opened
-from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, running_means
+from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, place_of, running_means
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
 from pipeline.support.alone import alone
 from pipeline.support.errors import UserError
+from pipeline.support.files import write_json
 from pipeline.training.loop import train
 from tests.clones import ENVIRONMENT, one_line
 from tests.configuration import project
@@ -321,6 +323,18 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(folder: Path) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_five_kills_at_varying_moments(folder: Path, seed: int) -> None:
     killed_and_not(folder, 5, 10, "7,8", random.Random(seed))
+
+
+def test_what_another_search_left_behind_does_not_count(folder: Path) -> None:
+    """Of one whose study.db was deleted, and of one that was killed while it removed its data."""
+    place = folder / "scratch/tune/rotated-digits/naive"
+    (place / "tasks").mkdir(parents=True)
+    (place / "runs").mkdir()
+    planted = Outcome(7, "finished", [[1.0]], dict.fromkeys(MEASURES, 0.9999))
+    write_json(place / "runs" / f"{place_of({'lr': 0.1}, 7)}.json", {"key": "of another", **asdict(planted)})
+    one = Search(read_configuration(folder), "naive", read_space(["lr=0.1"]), (7,), record="naive")
+    ((_, (trained,)),) = tuning.carry_out_search(one, 1)
+    assert trained.measures is not None and trained.measures["average_accuracy"] < 0.99
 
 
 def test_two_searches_of_one_record_do_not_meet(folder: Path) -> None:

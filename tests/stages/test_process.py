@@ -86,6 +86,18 @@ def test_a_stage_whose_dvc_is_gone_before_its_first_line_does_nothing(tmp_path: 
         assert not (tmp_path / "begun").exists()
 
 
+def test_the_code_of_another_folder_is_not_run(tmp_path: Path) -> None:
+    """With PYTHONSAFEPATH, or the environment of another clone, DVC would record code that nobody ran."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/process.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "stages.plan", "--check"],
+        cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"plan: this would run the code of {ROOT}, not of this folder" in one_line(done.stderr)
+
+
 def test_a_stage_that_a_person_started_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(STAGE.format(before="").replace("time.sleep(600)", ""), encoding="utf-8")
     subprocess.run([sys.executable, "stage.py"], cwd=tmp_path, env=environment(), check=True)
