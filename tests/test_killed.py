@@ -85,6 +85,31 @@ def test_a_state_of_another_plan_or_of_other_weights_is_not_gone_on_from(clone: 
         assert json.loads(log.read_text(encoding="utf-8"))["resumed"] is False
 
 
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        (
+            "train",
+            [
+                ("pipeline/training/loop.py", '"""The training loop', '"""The  training loop'),
+                ("params.yaml", "threads: 1", "threads: 2"),
+            ],
+        ),
+        ("eigenspectrum", [("params.yaml", "  k: 3 ", "  k: 2 ")]),
+    ],
+)
+def test_a_state_of_other_code_settings_or_arithmetic_is_not_gone_on_from(
+    clone: Clone, stage: str, changes: list[tuple[str, str, str]]
+) -> None:
+    state = kept_by_a_kill(clone, stage)
+    kept = state.read_bytes()
+    for file, old, new in changes:
+        state.write_bytes(kept)
+        clone.edit(file, old, new)
+        assert "belongs to a different plan, data or code" in clone.stage(stage, "stable-ewc", "1")
+        clone.edit(file, new, old)
+
+
 def kept_by_a_kill(clone: Clone, stage: str) -> Path:
     """The state that a stage leaves when it is killed after its first."""
     state = clone.folder / "scratch" / stage / "stable-ewc-1" / "state.pt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -60,5 +61,5 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     return figure
 
 
-def _styles(count: int) -> list[dict[str, object]]:
+def _styles(count: int) -> list[dict[str, Any]]:
     return [{"color": "#333333", "alpha": 1 - 0.7 * rank / max(1, count)} for rank in range(count)]

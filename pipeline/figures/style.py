@@ -97,8 +97,9 @@ def colour(method: str) -> str:
         tint = 0.5 - min(1.0, share)
     else:
         tint = _TINTS[zlib.crc32(method.encode()) % len(_TINTS)]
-    end = np.ones(3) if tint > 0 else np.zeros(3)
-    return to_hex((1 - abs(tint)) * np.array(to_rgb(_NAMED[of])) + abs(tint) * end)
+    end = 1.0 if tint > 0 else 0.0
+    red, green, blue = ((1 - abs(tint)) * part + abs(tint) * end for part in to_rgb(_NAMED[of]))
+    return to_hex((red, green, blue))
 
 
 def marker(method: str, methods: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ Copies figures/*.png to docs/images/ and rewrites the README between its two `su
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -29,17 +30,22 @@ COLUMNS = {
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """Return the summary as a table in Markdown: mean ± standard deviation over the seeds."""
+    """Return the summary as a table in Markdown: mean ± standard deviation over the seeds; a dash: not measured."""
     columns = {name: spec for name, spec in COLUMNS.items() if name in summary}
     rows = []
     for row in summary.to_dict("records"):
-        cells = [f"`{row['method']}`"]
-        for name, (_, factor, digits) in columns.items():
-            spread = row.get(f"{name}_std")
-            cell = f"{factor * row[name]:.{digits}f}"
-            cells.append(cell if spread is None or pd.isna(spread) else f"{cell} ± {factor * spread:.{digits}f}")
-        rows.append(cells)
+        cells = [
+            _cell(factor * row[name], factor * row.get(f"{name}_std", math.nan), digits)
+            for name, (_, factor, digits) in columns.items()
+        ]
+        rows.append([f"`{row['method']}`", *cells])
     return markdown_table(Table(["method", *(heading for heading, _, _ in columns.values())], rows))
+
+
+def _cell(mean: float, std: float, digits: int) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" if math.isnan(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
 def renew() -> None:

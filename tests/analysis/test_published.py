@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.analysis.intervals import Estimate
 from pipeline.analysis.published import compare, published_row, read_published
 from pipeline.config import Configuration, RunPlan, resolve_run
 from pipeline.support.errors import UserError
@@ -75,6 +77,28 @@ def test_settings_that_differ_are_told() -> None:
     assert found.differs == ("lr 0.2, not 0.1",)
 
 
+@pytest.mark.parametrize(
+    ("method", "part", "key", "value"),
+    [
+        ("naive", "training", "batch_size", 20), ("stable", "regime", "dropout", 0.5), ("stable", "regime", "lr_decay", 0.5),
+        ("tag", "optimizer", "b", 9.0), ("ewc", "strategy", "ewc_lambda", 1.5),
+    ],
+)  # fmt: skip
+def test_every_setting_that_differs_is_told(method: str, part: str, key: str, value: float) -> None:
+    own = plan("split-cifar100", method)
+    changed = own.model_copy(update={part: getattr(own, part).model_copy(update={key: value})})
+    found = published_row(TABLE, "split-cifar100", changed)
+    assert found is not None
+    assert any(told.startswith(f"{key} {value:g}, not ") for told in found.differs)
+
+
+def test_momentum_without_decay_and_two_rows_that_fit_have_no_row() -> None:
+    naive = plan("split-cifar100", "naive")
+    moving = naive.model_copy(update={"optimizer": naive.optimizer.model_copy(update={"momentum": 0.8})})
+    assert published_row(TABLE, "split-cifar100", moving) is None
+    assert published_row(pd.concat([TABLE, TABLE]), "split-cifar100", naive) is None
+
+
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.csv: missing; restore it"):
         read_published(tmp_path / "none.csv")
@@ -102,6 +126,12 @@ def test_the_runs_of_a_row_come_with_it_where_they_were_published() -> None:
     only_mean = published_row(TABLE, "split-cifar100", plan("split-cifar100", "multitask-passes"))
     assert only_mean is not None
     assert only_mean.by_run == {}
+
+
+def test_a_row_without_a_deviation_keeps_its_number_of_runs() -> None:
+    found = published_row(TABLE.assign(acc_std=np.nan), "split-cifar100", plan("split-cifar100", "naive"))
+    assert found is not None
+    assert found.accuracy == Estimate(5, 51.358)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,16 @@ def test_no_run_at_all_is_a_mistake_and_a_damaged_one_is_named(tmp_path: Path) -
         read_runs(tmp_path, ["naive"], [1])
 
 
+def test_an_eigenspectrum_of_another_number_of_tasks_than_its_training_is_refused(tmp_path: Path) -> None:
+    held = dict(RUNS[0].eigenspectrum or {})
+    of_one = {name: value for name, value in held["tasks"][0].items() if name != "movement"}
+    del held["end_of_stream"]
+    write_json(tmp_path / "naive/1.json", written(RUNS[0]))
+    write_json(tmp_path / "naive/1.eigenspectrum.json", held | {"tasks": [of_one], "distance_from_task_1": [0.0]})
+    with pytest.raises(UserError, match=r"has 1 tasks, the training has 2; run 'dvc repro eigenspectrum@naive-1'"):
+        read_runs(tmp_path, ["naive"], [1])
+
+
 def predicted() -> RunMetrics:
     """A run with a prediction, moments, blocks and alphas, whose numbers are easy to follow."""
     found = run("tag", 1, 0.8)

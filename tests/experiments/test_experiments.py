@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.analysis.published import published_row, read_published
+from pipeline.config import Configuration
 from pipeline.experiments.experiments import configured, plans, read_experiments
 from pipeline.experiments.records import Key, read_record
 from pipeline.experiments.report import published_rows
@@ -172,3 +173,14 @@ def test_what_is_computed_beside_the_eigenvalues_is_no_part_of_their_key() -> No
 
     assert key(prediction=False) == key(prediction=True, trace_probes=5, blocks=True) == key()
     assert len({key(), key(matrix="fisher"), key(matrix="gauss-newton"), key(k=4)}) == 4
+
+
+def test_experiments_run_as_fast_as_they_can_and_beside_the_eigenvalues_compute_what_a_person_asks_for() -> None:
+    spectra = BASE.params.eigenspectrum.model_copy(update={"blocks": True, "trace_probes": 7, "k": 9})
+    asked = Configuration(BASE.params.model_copy(update={"eigenspectrum": spectra}), BASE.benchmarks, BASE.methods)
+    name = "stable-sgd-1-rotated"
+    found = configured(asked, name, EXPERIMENTS[name]).params
+    assert (found.eigenspectrum.blocks, found.eigenspectrum.trace_probes) == (True, 7)
+    wanted = EXPERIMENTS[name].eigenspectrum
+    assert wanted is not None and found.eigenspectrum.k == wanted.k
+    assert found.compute.portable is False

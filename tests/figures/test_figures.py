@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
+from PIL import Image
 
 from pipeline.analysis.runs import RunMetrics
 from pipeline.analysis.tables import tables
@@ -127,6 +128,16 @@ def test_runs_without_eigenspectra_have_the_other_figures(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+def test_figures_have_the_resolution_of_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "FIGURES", {"average_accuracy": FIGURES["average_accuracy"]})
+    widths = []
+    for dpi in (40, 80):
+        draw_all(tables(runs(1, 1, 2)), OPTIONS.model_copy(update={"dpi": dpi}), tmp_path, None)
+        with Image.open(tmp_path / "average_accuracy.png") as picture:
+            widths.append(picture.width)
+    assert widths[1] == pytest.approx(2 * widths[0], abs=1)
+
+
 #: Figures of lines, of points with error bars, and of images; the rest has nothing else.
 KINDS = ("accuracy_matrix", "average_accuracy", "accuracy_and_forgetting", "spectral_density")
 
@@ -172,8 +183,9 @@ def test_missing_tables_say_what_to_run(tmp_path: Path) -> None:
 
 
 def test_a_method_has_one_colour_whoever_is_beside_it() -> None:
-    assert colour("tag") == colour("tag") != colour("naive")
-    assert colour("my-own-method").startswith("#")
+    """One that has none of its own takes it from the palette by its name, in every process the same."""
+    wanted = {"tag": "#D55E00", "naive": "#7F7F7F", "my-own-method": "#44AA99", "mine": "#DDCC77"}
+    assert {method: colour(method) for method in wanted} == wanted
 
 
 def test_variants_have_shades_of_their_familys_colour() -> None:

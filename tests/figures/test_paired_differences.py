@@ -36,6 +36,7 @@ def test_dots_means_and_intervals_are_those_of_the_seeds_that_both_have() -> Non
         assert sorted(places(bar)) == pytest.approx(sorted(sign * end for end in interval))
         assert places(mean) == pytest.approx([sign * differences.mean()])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["tag (3)"]
+    assert figure.axes[0].get_xlabel() == "average accuracy less that of naive (points)"
 
 
 def test_a_single_seed_has_no_interval() -> None:

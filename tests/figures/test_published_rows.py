@@ -40,6 +40,17 @@ def test_every_row_is_labelled_with_its_name_and_seeds_below_its_experiment() ->
     assert headings["two"] < labels["TAG (tag)  1 | 3"]
 
 
+def test_the_published_mean_stands_below_ours_in_each_line_from_top_to_bottom() -> None:
+    accuracies, _ = drawn(ROWS).axes
+    bottom, top = accuracies.get_ylim()
+    assert bottom > top  # the first line is the uppermost
+    points = [line for line in accuracies.lines if len(line.get_xdata()) == 1]  # type: ignore[arg-type]
+    for ours, published, entry in zip(points[::2], points[1::2], ROWS, strict=True):
+        assert ours.get_xdata() == [entry.comparison.ours.mean]
+        assert published.get_xdata() == [entry.comparison.row.accuracy.mean]
+        assert np.asarray(ours.get_ydata())[0] < np.asarray(published.get_ydata())[0]
+
+
 def test_differences_have_both_intervals_and_the_look_of_where_they_stand() -> None:
     accuracies, differences = drawn(ROWS).axes
     standings = [standing(entry.comparison) for entry in ROWS]

@@ -40,6 +40,7 @@ from pipeline.handover.spectra import Spectra
 from pipeline.handover.tables import read_table
 from pipeline.models import build_model, load_checkpoint, save_checkpoint
 from pipeline.streams.reader import Tasks
+from pipeline.support.errors import UserError
 from pipeline.support.scratch import Scratch
 from tests.conftest import rotated_digits, run_plan
 from tests.paths import ROOT
@@ -344,7 +345,9 @@ def _scratch() -> Door:
         (folder / "run").mkdir(exist_ok=True)
         with Scratch(folder / "run", "key", "train naive-1") as scratch:
             held = scratch.load()
-        return held is None or held["key"] == "key"
+        if held is None:
+            raise UserError("starting over")
+        return held["key"] == "key"
 
     return Door(prepare, "run/state.pt", read, lambda data: True, text=False)
 

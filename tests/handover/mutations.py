@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
@@ -49,3 +51,12 @@ def mutated(draw: st.DrawFn, valid: bytes, text: bool = False) -> bytes:
 def _places(data: bytes) -> st.SearchStrategy[int]:
     """Places in the data, its first bytes more often than others: headers are there."""
     return st.one_of(st.integers(0, len(data)), st.integers(0, min(len(data), 200)))
+
+
+def slightly_changed(valid: bytes, text: bool) -> Iterator[bytes]:
+    """A thousand of the smallest changes of `valid`: of one bit, or, if it is text, of the last digit of a number."""
+    draw = random.Random(0)
+    ends = [token.end() - 1 for token in _TOKENS.finditer(valid) if token[0][-1:].isdigit()]
+    for at in draw.choices(ends if text else range(len(valid)), k=1000):
+        other = draw.choice(sorted(set(b"0123456789") - {valid[at]})) if text else valid[at] ^ (1 << draw.randrange(8))
+        yield valid[:at] + bytes([other]) + valid[at + 1 :]

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import DataPlan
 from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet, SplitStream
 from pipeline.datasets.arrays import Split
-from pipeline.models import TaskModel, build_model, build_model_for, load_task, outputs_of_tasks
+from pipeline.models import (
+    TaskModel,
+    build_model,
+    build_model_for,
+    load_checkpoint,
+    load_task,
+    outputs_of_tasks,
+    save_checkpoint,
+)
 from pipeline.models.inputs import mean_image
+from pipeline.models.mlp import MLP
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError
@@ -57,6 +68,12 @@ def test_a_batch_may_mix_tasks() -> None:
 def test_an_mlp_has_the_parameters_it_should() -> None:
     mlp = build_model(Mlp(name="mlp", hidden=[100, 100], outputs="shared"), (28, 28), [list(range(10))] * 5)
     assert sum(parameter.numel() for parameter in mlp.parameters()) == 784 * 100 + 100 + 100 * 100 + 100 + 1000 + 10
+
+
+def test_dropout_follows_each_relu_of_an_mlp() -> None:
+    assert list(MLP(4, [3, 3], 2, dropout=0.5).layers) == [
+        "flatten1", "linear1", "relu1", "dropout1", "linear2", "relu2", "dropout2", "linear3",
+    ]  # fmt: skip
 
 
 def test_checkpoints_fit_with_and_without_dropout() -> None:
@@ -148,3 +165,21 @@ def test_images_that_a_network_cannot_take_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=told):
         build_model(model, shape, [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda tensor: tensor.clone().index_fill_(0, torch.tensor(0), float("nan")), "holds NaN or infinity"),
+        (lambda tensor: tensor.double(), r"is torch\.float64 of"),  # PyTorch would convert it silently
+    ],
+)
+def test_a_checkpoint_with_nan_or_of_another_type_is_refused(
+    tmp_path: Path, spoil: Callable[[Tensor], Tensor], told: str
+) -> None:
+    model, path = build_model(Mlp(name="mlp", hidden=[5], outputs="task"), (2, 2), [[0, 1]]), tmp_path / "a.safetensors"
+    save_checkpoint(model, path)
+    name, *_ = held = load_file(path)
+    save_file(held | {name: spoil(held[name])}, path)
+    with pytest.raises(UserError, match=rf"a\.safetensors: missing, damaged or of another network \({name} {told}"):
+        load_checkpoint(model, path, torch.device("cpu"))

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import RunPlan
 from pipeline.config.schema import ReducedResnet
@@ -43,6 +44,21 @@ def test_every_parameter_has_a_gradient(layout: Literal["published", "standard"]
     network = ReducedResNet18(5, layout=layout)
     network(torch.rand(4, 3, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("layout", "eps"), [("published", 1e-5), ("standard", 1e-3)])
+def test_what_enters_the_blocks_is_normalised_and_rectified(
+    layout: Literal["published", "standard"], eps: float
+) -> None:
+    torch.manual_seed(0)
+    network = ReducedResNet18(5, layout=layout).eval()
+    nn.init.constant_(network.norm.bias, -0.1)
+    seen: list[Tensor] = []
+    network.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
+    images = torch.rand(2, 3, 32, 32)
+    network(images)
+    torch.testing.assert_close(seen[0], (network.conv(images) / (1 + eps) ** 0.5 - 0.1).relu(), rtol=1e-5, atol=1e-6)
+    assert network.norm.eps == eps
 
 
 def test_a_block_normalises_after_the_relu() -> None:
@@ -118,6 +134,16 @@ def test_dropout_acts_in_training_alone(layout: Literal["published", "standard"]
     assert not torch.equal(network(images), network(images))
     network.eval()
     assert torch.equal(network(images), network(images))
+
+
+@pytest.mark.parametrize(("layout", "places"), [("published", 2), ("standard", 1)])
+def test_dropout_is_at_every_place_that_a_block_tells_of(layout: Literal["published", "standard"], places: int) -> None:
+    network, used = ReducedResNet18(5, dropout=0.5, layout=layout), Counter[str]()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda *_, name=name: used.update([name]))
+    network(torch.rand(2, 3, 32, 32))
+    assert list(used.values()) == [places] * 8
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -11,6 +11,7 @@ import pytest
 from pipeline.report import record
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_json, write_text
+from tests.clones import Clone
 from tests.conftest import ROOT
 
 
@@ -71,3 +72,35 @@ def test_nothing_is_recorded_of_what_was_not_run(finished: Path) -> None:
     with pytest.raises(UserError, match="run 'make repro' first"):
         record.record("digits")
     assert not (finished / "results").exists()
+
+
+def test_the_seconds_of_an_eigenspectrum_stand_beside_those_of_its_training(finished: Path) -> None:
+    metrics = finished / "metrics/runs/tag/1.eigenspectrum.json"
+    write_json(metrics, {})
+    write_json(
+        finished / "logs/eigenspectrum/tag-1.json",
+        {"seconds": 7.0, "metrics": hashlib.sha256(metrics.read_bytes()).hexdigest()},
+    )
+    write_text(finished / "figures/of_another_project.png", "picture")
+    record.record("digits")
+    listed = pd.read_csv(finished / "results/digits/runs.csv")
+    assert listed["seconds"].fillna(-1).tolist() == [3.0, -1, 5.0]
+    assert listed["eigenspectrum_seconds"].fillna(-1).tolist() == [-1, -1, 7.0]
+    record.record("digits")  # its own folder, with no file that it would not know
+    assert not (finished / "results/digits/of_another_project.png").exists()
+
+
+def test_a_record_does_not_take_a_folder_that_is_not_one(finished: Path) -> None:
+    write_text(finished / "results/digits/report.md", "of an experiment")
+    with pytest.raises(UserError, match="not made by this command"):
+        record.record("digits")
+    assert (finished / "results/digits/report.md").read_text() == "of an experiment"
+
+
+def test_a_record_tells_that_its_code_was_not_committed(finished: Path) -> None:
+    clone = Clone(finished)
+    clone.run("git", "init", "--quiet")
+    clone.commit("base")
+    assert not record.commit().endswith("-dirty")
+    (finished / "params.yaml").write_text("other", encoding="utf-8")
+    assert record.commit().endswith("-dirty")

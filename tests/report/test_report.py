@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pipeline.analysis.intervals import estimate
 from pipeline.analysis.published import read_published
 from pipeline.config import Configuration, RunPlan, resolve_run
 from pipeline.report.report import report
-from pipeline.report.writing import CAPTIONS, Section, as_html, as_markdown
+from pipeline.report.writing import CAPTIONS, Section, Table, as_html, as_markdown, markdown_table
 from tests.configuration import project
 from tests.conftest import ROOT
 
@@ -72,6 +74,28 @@ def test_a_method_has_mean_deviation_interval_and_difference_by_seed() -> None:
     assert row(methods, "naive")[-1] == "the reference"
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "judged"), [("test", "the test images"), ("validation", "held-out training images")]
+)
+def test_what_was_run_tells_on_which_images_and_where_they_are_from(evaluation: str, judged: str) -> None:
+    data: dict[str, Any] = {
+        "benchmark": "mine", "tasks": 2, "datasets": ["digits", {"path": "birds"}], "evaluation": evaluation,
+        "stream": {"name": "split", "tasks": 2}, "sources": {"birds": "a folder, 4 images"},
+    }  # fmt: skip
+    options = {"reference": "naive", "seeds": {"naive": 3}, "device": "cpu"}
+    first, *others = report(runs(naive=NAIVE), plans("split-cifar100", "naive"), data, PUBLISHED, options, [])
+    assert first.text[0] == f"Benchmark mine: 2 tasks of digits, birds, a split stream (tasks 2), judged on {judged}."
+    assert first.text[1].startswith("Images of birds: a folder, 4 images. No checksum is known")
+    assert first.text[2].startswith("Seeds 1, 2, 3. Device cpu, ")
+    assert others[-1].title == "Figures"
+
+
+def test_the_settings_are_those_of_the_plan_and_say_how_long_it_trains() -> None:
+    made = sections(runs(naive=NAIVE), plans("split-cifar100", "naive"))["Settings"]
+    assert row(made, "naive")[1:3] == ["sgd, lr 0.1, momentum 0.0", "naive"]
+    assert row(made, "naive")[4] == "batch_size 10, epochs 1, evaluate next"
+
+
 def test_the_classes_that_runs_drew_are_told_by_seed() -> None:
     tables, methods = runs(naive=NAIVE), plans("split-cifar100", "naive")
     assert "Classes of the tasks" not in sections(tables, methods)
@@ -106,6 +130,13 @@ def test_one_seed_says_so_and_a_missing_run_is_missing_not_zero() -> None:
     assert row(fewer, "tag")[-1].endswith("on 2 seeds")
 
 
+def test_a_metric_of_fewer_seeds_says_of_how_many() -> None:
+    tables = runs(naive=NAIVE)
+    tables["runs"]["forgetting"] = [0.1, None, 0.3]
+    made = sections(tables, plans("split-cifar100", "naive"))["Methods"]
+    assert row(made, "naive")[3].startswith("20.0 ± 14.1 [") and row(made, "naive")[3].endswith("] on 2 seeds")
+
+
 def test_without_the_reference_nothing_is_compared() -> None:
     methods = sections(runs(tag={1: 0.62}), plans("split-cifar100", "tag"), seeds=1)["Methods"]
     assert methods.table is not None
@@ -125,6 +156,15 @@ def test_ours_stands_beside_the_published_with_a_verdict() -> None:
     assert "Beside the published" not in sections(tables, plans("split-cifar10", "naive"), "split-cifar10")
 
 
+def test_how_a_paper_counts_forgetting_is_told() -> None:
+    for benchmark, told in (
+        ("split-cifar100", "the last included."),
+        ("split-cifar100-chaudhry", "the last left out."),
+    ):
+        beside = sections(runs(naive=NAIVE), plans(benchmark, "naive"), benchmark)["Beside the published"]
+        assert beside.text[0].endswith(told)
+
+
 def test_the_pages_hold_every_section_and_the_html_needs_no_other_file(tmp_path: Path) -> None:
     tables = runs(naive=NAIVE, tag={1: 0.61, 2: 0.62, 3: 0.63})
     made = list(sections(tables, plans("split-cifar100", "naive", "tag")).values())
@@ -139,6 +179,10 @@ def test_the_pages_hold_every_section_and_the_html_needs_no_other_file(tmp_path:
     assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
     assert "![" + CAPTIONS["contact_sheet"] + "](contact_sheet.png)" in text
     assert as_html("x", made, tmp_path) == as_html("x", made, tmp_path)
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    assert markdown_table(Table(["a"], [["x | y"]])).splitlines()[-1] == "| x \\| y |"
 
 
 def test_every_figure_has_a_caption() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.search.best import Found, compare
 from tests.clones import Clone, one_line
 from tests.paths import ROOT
 
@@ -56,6 +57,14 @@ def test_the_best_comes_first_and_test_images_are_not_looked_at(searched: Clone)
 
 def test_of_forgetting_the_least_is_best(searched: Clone) -> None:
     assert "a-slow" in best(searched, "naive", "--metric", "forgetting").rstrip().splitlines()[-2]
+
+
+def test_of_experiments_with_the_same_settings_the_last_is_listed() -> None:
+    found = [
+        Found(name, "naive", "validation", 3, {"optimizer.lr": lr}, {"average_accuracy": accuracy})
+        for name, lr, accuracy in (("first", 0.1, 0.9), ("other", 0.2, 0.5), ("again", 0.1, 0.8))
+    ]
+    assert compare(found, "average_accuracy")["experiment"].tolist() == ["again", "other"]
 
 
 def test_mistakes_are_lines(searched: Clone) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config.schema import Eigenspectrum, Mlp
+from pipeline.curvature import EigenResult
 from pipeline.curvature.batches import BatchOperator
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 from pipeline.spectra.eigenspectrum import Examiner
@@ -121,6 +122,17 @@ def test_the_movement_is_measured_against_the_eigenvectors(two_tasks: Tasks) -> 
     assert [tuple(vectors.shape) for vectors in found.vectors] == [(found.entries[0]["parameters"], 2)] * 2
 
 
+def test_the_bound_on_forgetting_takes_the_largest_eigenvalue_with_its_sign(two_tasks: Tasks) -> None:
+    examined = examiner(two_tasks)
+    examined.restore(0)
+    examples = examined.examples(0)
+    operator = examined.operator(examined.model, examples)
+    vectors = torch.eye(operator.shape[0])[:, :2]
+    result = EigenResult(torch.tensor([-9.0, 2.0]), vectors, torch.zeros(2), torch.tensor([True, True]), 2)
+    (moved,) = examined.movement(0, result, operator, examples, "task 1")
+    assert moved["lambda_distance_squared"] > 0
+
+
 def test_at_the_end_of_the_stream_the_last_weights_count(two_tasks: Tasks) -> None:
     examined = examiner(two_tasks, end_of_stream=True)
     told: list[int] = []
@@ -142,6 +154,13 @@ def test_a_polish_reaches_what_float32_cannot(two_tasks: Tasks) -> None:
     assert plain.entries[0]["eigenvalues"] == pytest.approx(polished.entries[0]["eigenvalues"], rel=1e-3)
 
 
+def test_the_products_of_a_polish_are_those_of_both_searches(two_tasks: Tasks) -> None:
+    before = examiner(two_tasks, tolerance=1e-4).run()
+    polished = examiner(two_tasks, tolerance=1e-9, polish=True).run()
+    for first, both in zip(before.entries, polished.entries, strict=True):
+        assert both["products"] >= first["products"] + 2  # each pair is looked at once more at least
+
+
 def test_a_subset_is_seeded_and_of_the_size_asked_for(two_tasks: Tasks) -> None:
     first, again, other = (examiner(two_tasks, examples=50, seed=seed).examples(0) for seed in (0, 0, 1))
     assert len(first) == 50
@@ -149,6 +168,16 @@ def test_a_subset_is_seeded_and_of_the_size_asked_for(two_tasks: Tasks) -> None:
     assert not torch.equal(first.images, other.images)
     assert len({image.numpy().tobytes() for image in first.images}) == 50
     assert len(examiner(two_tasks, examples=10**6).examples(0)) == 445
+
+
+def test_each_task_has_a_subset_of_its_own_in_the_order_of_the_labels(two_tasks: Tasks) -> None:
+    examined, whole = examiner(two_tasks, examples=50), examiner(two_tasks)
+    places = []
+    for task in range(2):
+        every = [image.numpy().tobytes() for image in whole.examples(task).images]
+        places.append([every.index(image.numpy().tobytes()) for image in examined.examples(task).images])
+        assert places[-1] == sorted(places[-1])
+    assert places[0] != places[1]
 
 
 def test_the_published_procedure_and_the_density_stand_beside_it(two_tasks: Tasks) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +62,25 @@ def test_a_split_gives_every_class_to_one_task() -> None:
     seeded = list(build_stream(SplitStream(name="split", tasks=5, order="seeded"), [data((9, 9), 10)]))
     assert sorted(label for view in seeded for label in view.classes) == list(range(10))
     assert [view.classes for view in seeded] != [view.classes for view in views]
+
+
+@pytest.mark.parametrize("kind", ["permuted", "split"])
+def test_a_stream_is_drawn_from_its_own_seed(kind: str) -> None:
+    def made(seed: int) -> list[dict[str, Any]]:
+        of_kind: dict[str, PermutedStream | SplitStream] = {
+            "permuted": PermutedStream(name="permuted", tasks=3, seed=seed),
+            "split": SplitStream(name="split", tasks=5, order="seeded", seed=seed),
+        }
+        return [view.made for view in build_stream(of_kind[kind], [data((9, 9), 10)])]
+
+    assert made(3) == made(3) != made(4)
+
+
+def test_tasks_are_named_after_what_they_show() -> None:
+    stream = SplitStream(name="split", tasks=2)
+    assert [view.name for view in build_stream(stream, [data((9, 9), 6)])] == ["classes 0-2", "classes 3-5"]
+    gaps = RawDataset("made", (9, 9), (0, 2, 4, 5))
+    assert [view.name for view in build_stream(stream, [gaps])] == ["classes 0, 2", "classes 4, 5"]
 
 
 def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:

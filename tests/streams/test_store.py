@@ -75,6 +75,18 @@ def test_the_held_out_share_is_the_same_in_each_class() -> None:
     assert not np.array_equal(mask, held_out(labels, 0.2, seed=2))
 
 
+def test_what_is_held_out_hangs_on_the_seed_of_the_stream(tmp_path: Path) -> None:
+    judged = []
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        stream = SplitStream(name="split", tasks=2, seed=seed)
+        data = DataPlan(datasets=["digits"], stream=stream, evaluation="validation", validation_fraction=0.25)
+        write_tasks(tmp_path / str(seed), data, [{"train": fetch("digits")["train"]}])
+        judged.append(Tasks.open(tmp_path / str(seed)).split(0, "test")[0])
+    assert judged[0].shape == judged[1].shape
+    assert not np.array_equal(judged[0], judged[1])
+
+
 def test_a_class_is_never_held_out_whole() -> None:
     labels = np.repeat([4, 7], [2, 10])
     assert np.bincount(labels[held_out(labels, 0.9, seed=1)]).tolist() == [0, 0, 0, 0, 1, 0, 0, 9]

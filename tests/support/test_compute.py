@@ -5,8 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
+import torch
+
+from pipeline.config.schema import Compute
+from pipeline.support import compute
+from pipeline.support.errors import UserError
 
 PASSES = """
 import resource
@@ -63,9 +69,31 @@ from pipeline.support.compute import prepare
 prepare(Compute(device="cpu", threads=1))
 print(torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory)
 print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+print(float(torch.tensor(1e-38) * 1e-3))
 """
 
 
-def test_a_stage_is_deterministic_in_single_precision_and_fills_no_memory_for_nothing() -> None:
-    told = subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["2", "False", "False", "False"]
+@pytest.fixture(scope="module")
+def prepared() -> list[str]:
+    """What a process is set to: determinism, filling of memory, TF32 twice; and a denormal number."""
+    return subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_stage_is_deterministic_in_single_precision_and_fills_no_memory_for_nothing(prepared: list[str]) -> None:
+    assert prepared[:4] == ["2", "False", "False", "False"]
+
+
+def test_a_stage_computes_with_denormal_numbers_as_with_0(prepared: list[str]) -> None:
+    assert prepared[4:] == ["0.0"]
+
+
+def test_a_device_that_the_machine_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with one GPU, for which a stand-in for PyTorch speaks, so that this process stays as it is set."""
+    pytorch = Mock(device=torch.device, **{"cuda.device_count.return_value": 1, "backends.mps.is_available": bool})
+    monkeypatch.setattr(compute, "torch", pytorch)
+    monkeypatch.setattr(compute, "_keep_freed_memory", lambda: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    assert str(compute.prepare(Compute(device="cuda:0", threads=1))) == "cuda:0"
+    for device in ("cuda:1", "mps"):
+        with pytest.raises(UserError, match=f"'{device}' is not on this machine; use cpu or auto"):
+            compute.prepare(Compute(device=device, threads=1))

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pipeline.support.errors import DivergenceError, UserError, nearest, run_stage
+from pipeline.support.errors import DivergenceError, UserError, memory_ended, nearest, run_stage
 from tests.paths import ROOT
 
 
@@ -60,6 +60,11 @@ def test_only_a_lack_of_memory_of_a_gpu_is_a_line() -> None:
 
     with pytest.raises(torch.AcceleratorError):
         run_stage("train", fault)
+
+
+def test_a_gpu_without_memory_is_told_as_such() -> None:
+    assert memory_ended(RuntimeError("CUDA error: out of memory"))
+    assert not memory_ended(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_ctrl_c_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

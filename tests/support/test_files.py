@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.support import files
 from pipeline.support.errors import UserError
 from pipeline.support.files import read_json, significant, whole_file, whole_folder, write_json
 
@@ -48,6 +50,25 @@ def test_a_whole_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert names(folder) == ["new"]
 
 
+def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, replace = tmp_path / "out", Path.replace
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def failing(self: Path, target: Path) -> Path:
+        if (self / "new").exists():
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="Input/output error"), whole_folder(folder) as partial:
+        (partial / "new").touch()
+    assert names(folder) == ["old"]
+    assert names(tmp_path) == ["out"]
+
+
 def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -74,6 +95,13 @@ def test_damaged_json_says_how_to_mend(tmp_path: Path) -> None:
         read_json(path, "run it again")
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": NaN}', "[" * 100_000])
+def test_json_that_python_would_read_or_end_at_is_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.json: damaged \(.*\); mend it"):
+        read_json(tmp_path / "a.json", "mend it")
+
+
 def test_significant_digits() -> None:
     assert significant(123456.0) == 123460.0
     assert significant(0.000123456) == 0.00012346
@@ -91,3 +119,11 @@ def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename
     assert names(tmp_path) == []
+
+
+def test_a_short_write_on_a_disk_with_room_is_no_full_disk(tmp_path: Path) -> None:
+    for room, told in ((0, "a short write"), (2**62, os.strerror(errno.ENOSPC))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "ROOM", room)
+            with pytest.raises(OSError, match=told), whole_folder(tmp_path / "out"):
+                raise OSError("a short write")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.support.errors import UserError
 from pipeline.support.git import environment, git
 from tests.clones import ENVIRONMENT
 
@@ -42,3 +43,8 @@ def test_configuration_and_names_given_by_variables_stay(tmp_path: Path, monkeyp
     monkeypatch.setenv("GIT_AUTHOR_NAME", "author")
     assert git("config", "user.name", folder=repository(tmp_path / "mine")) == "somebody"
     assert environment()["GIT_AUTHOR_NAME"] == "author"
+
+
+def test_what_git_says_against_a_command_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^git rev-parse: fatal: "):
+        git("rev-parse", "HEAD", folder=tmp_path)

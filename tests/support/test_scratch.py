@@ -18,7 +18,7 @@ from pipeline.models import TaskModel
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.kept import FINISHED, KEPT
-from pipeline.support.scratch import Scratch, fingerprint
+from pipeline.support.scratch import VARIABLE, Scratch, fingerprint
 from pipeline.training.loop import train
 from pipeline.training.recorder import Record
 from tests.conftest import run_plan
@@ -115,6 +115,18 @@ def test_a_run_that_dies_again_and_again_ends_with_the_same_numbers(
         assert torch.equal(value, wanted[-1][name_])
 
 
+def test_a_state_is_kept_after_each_task_however_soon(two_tasks: Tasks, tmp_path: Path) -> None:
+    def stop(task: int, model: TaskModel) -> None:
+        if task == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        train(run_plan(), two_tasks, 1, CPU, after_task=stop, scratch=scratch)
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        train(run_plan(), two_tasks, 1, CPU, scratch=scratch)
+        assert scratch.resumed
+
+
 def test_a_state_of_another_key_is_refused_and_told(
     two_tasks: Tasks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +157,14 @@ def test_a_truncated_state_is_refused_and_told(
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(5, "Input/output error"), MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 9")]
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        PermissionError(13, "Permission denied"),
+        PermissionError(1, "Operation not permitted"),
+        MemoryError(),
+        RuntimeError("[enforce fail] can't allocate memory: 9"),
+    ],
 )
 def test_a_state_that_cannot_be_read_now_is_kept(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -253,3 +272,24 @@ def test_the_seconds_of_an_interrupted_process_count(tmp_path: Path, monkeypatch
         assert scratch.seconds_before == 0.0
         scratch.load()
         assert scratch.seconds_before == 42.0
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "soon"])
+def test_seconds_between_states_are_a_number_from_0_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, given)
+    with pytest.raises(UserError, match=rf"TAG_SAVE_SECONDS: must be a number of seconds from 0 up, is '{given}'"):
+        Scratch(tmp_path / "run", "k", "train naive-1")
+
+
+def test_a_state_is_due_again_only_after_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("pipeline.support.scratch.time.monotonic", lambda: now)
+    monkeypatch.setenv(VARIABLE, "20")
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        assert not scratch.due()
+        now += 20
+        assert scratch.due()
+        scratch.save("task 2", {})
+        assert not scratch.due()

@@ -18,9 +18,11 @@ from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import DivergenceError, UserError
+from pipeline.support.randomness import torch_seed
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
 from pipeline.training.recorder import CURVE, Record
+from pipeline.training.run import build_run, random_state_kept
 from tests.conftest import run_plan
 
 CPU = torch.device("cpu")
@@ -59,6 +61,14 @@ def test_the_callers_random_state_is_left_alone(two_tasks: Tasks) -> None:
     torch.manual_seed(7)
     train(run_plan(regime=STABLE), two_tasks, 1, CPU)
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_dropout_draws_from_a_stream_of_its_own_whatever_the_network_drew(two_tasks: Tasks) -> None:
+    with random_state_kept(CPU):
+        build_run(run_plan(), two_tasks, 1, CPU)
+        drawn = torch.rand(3)
+        torch.manual_seed(torch_seed(1, "dropout"))
+        assert torch.equal(torch.rand(3), drawn)
 
 
 def test_what_is_evaluated_changes_no_number(two_tasks: Tasks) -> None:
