@@ -24,6 +24,7 @@ class _Bounded(Composer):
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
+        self.warn_double_anchors = False  # YAML allows them: the later one counts from there on
         self._sizes: dict[int, int] = {}
         self._kept: list[Any] = []  # keeps every node alive, so that no id in _sizes is used again for another node
 

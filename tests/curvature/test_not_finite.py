@@ -17,8 +17,10 @@ def broken(value: float) -> HessianOperator:
     """A Hessian, too large to be written out, of a network with one weight that is no number."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 4))
+    last = model[2]
+    assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        model[2].bias[0] = value
+        last.bias[0] = value
     images, labels = torch.randn(20, 9), torch.randint(4, (20,))
     return HessianOperator(lambda a, b: F.cross_entropy(model(a), b), model.parameters(), [(images, labels)])
 
@@ -52,6 +54,6 @@ def test_batches_may_come_from_a_generator_but_not_be_tensors() -> None:
     assert parts.examples == 8
     torch.testing.assert_close(parts.matvec(v), whole.matvec(v))
     with pytest.raises(TypeError, match=r"a single one is \[\(images, labels\)\]"):
-        HessianOperator(loss, model.parameters(), (images, labels))
+        HessianOperator(loss, model.parameters(), (images, labels))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"parameters must be tensors, as model\.parameters\(\) gives them"):
         HessianOperator(loss, model.named_parameters(), [(images, labels)])  # type: ignore[arg-type]

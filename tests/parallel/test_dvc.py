@@ -225,7 +225,7 @@ def test_what_dvc_cannot_read_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     "held", ["x\n", "stages: [1]\n", "stages:\n  a: 5\n", "stages:\n  a:\n    deps:\n    - path: b\n"]
 )
 def test_a_damaged_lock_file_is_a_line(tmp_path: Path, held: str) -> None:
-    (tmp_path / dvc.LOCK).write_text(held, encoding="utf-8")
+    (tmp_path / "dvc.lock").write_text(held, encoding="utf-8")
     with pytest.raises(UserError, match=r"dvc\.lock: damaged; restore it from Git, or run 'dvc repro' there"):
         dvc.read_lock(tmp_path)
 

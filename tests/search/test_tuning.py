@@ -330,7 +330,7 @@ def test_what_another_search_left_behind_does_not_count(folder: Path) -> None:
     place = folder / "scratch/tune/rotated-digits/naive"
     (place / "tasks").mkdir(parents=True)
     (place / "runs").mkdir()
-    planted = Outcome(7, "finished", [[1.0]], dict.fromkeys(MEASURES, 0.9999))
+    planted = Outcome(7, "finished", [1.0], dict.fromkeys(MEASURES, 0.9999))
     write_json(place / "runs" / f"{place_of({'lr': 0.1}, 7)}.json", {"key": "of another", **asdict(planted)})
     one = Search(read_configuration(folder), "naive", read_space(["lr=0.1"]), (7,), record="naive")
     ((_, (trained,)),) = tuning.carry_out_search(one, 1)
