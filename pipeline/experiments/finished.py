@@ -16,7 +16,7 @@ from pipeline.handover.logs import read_log
 from pipeline.handover.manifests import TasksManifest
 from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
-from pipeline.parallel.dvc import read_lock
+from pipeline.parallel.dvc import Locked, read_lock
 from pipeline.support.errors import UserError
 from pipeline.support.files import digest
 from pipeline.support.git import git, uncommitted
@@ -37,25 +37,27 @@ def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[st
     if not data.exists() or not (folder / MANIFEST).exists():
         return []
     found = []
+    stages = read_lock(folder)
+    measured = any(key.eigenspectrum for key in keys.values())
+    eigenspectrum = read_configuration(folder).params.eigenspectrum if measured else None
     for (method, seed), key in keys.items():
         plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
         spectrum = metrics.with_suffix(".eigenspectrum.json")
         if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
             continue
-        if not _is_of(folder, method, seed, plan, bool(key.eigenspectrum)):
+        if not _is_of(folder, stages, method, seed, plan, bool(key.eigenspectrum)):
             continue
-        settings = read_configuration(folder).params.eigenspectrum if key.eigenspectrum else None
+        settings = eigenspectrum if key.eigenspectrum else None
         if Key.of(read_run_plan(plan), read_data_plan(data), settings) == key:
             found.append((method, seed))
     return found
 
 
-def _is_of(folder: Path, method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
+def _is_of(folder: Path, stages: Mapping[str, Locked], method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
     """Whether DVC made a run's outputs from the plan, tasks, checkpoints and parameters that are in the folder now.
 
     An interrupted call may have replaced these and left the outputs of an earlier call.
     """
-    stages = read_lock(folder)
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
     if not train or not split:
         return False

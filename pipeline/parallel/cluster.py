@@ -21,6 +21,9 @@ SELDOM = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "1s",
+    # After five minutes without a heartbeat the scheduler would forget the worker, and wait for another for ever: as when a
+    # laptop has slept, or the process was stopped. The worker here is a thread of the same process.
+    "distributed.scheduler.worker-ttl": None,
 }
 
 

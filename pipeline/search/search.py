@@ -21,7 +21,9 @@ SAMPLERS = ("grid", "tpe", "random")
 #: Where the searches are that are under way, and where they are recorded.
 FOLDER, RECORDS = Path("scratch/tune"), Path("results/tuning")
 #: The rooms of the library on which the numbers of a training depend.
-CODE = ("config", "datasets", "models", "optimizers", "strategies", "streams", "support", "training")
+CODE = (
+    "analysis", "config", "datasets", "handover", "models", "optimizers", "strategies", "streams", "support", "training",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

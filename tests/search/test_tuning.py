@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import grimp
 import optuna
 import pandas as pd
 import psutil
@@ -27,7 +28,7 @@ from pipeline.config.schema import SplitStream
 from pipeline.datasets.sources import fetch
 from pipeline.search import tuning
 from pipeline.search.record import read_record, settings_in
-from pipeline.search.search import Search
+from pipeline.search.search import CODE, Search
 from pipeline.search.space import read_space
 from pipeline.search.study import Study, opened
 from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, place_of, running_means
@@ -323,6 +324,11 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(folder: Path) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_five_kills_at_varying_moments(folder: Path, seed: int) -> None:
     killed_and_not(folder, 5, 10, "7,8", random.Random(seed))
+
+
+def test_the_code_of_a_search_is_all_that_a_training_imports() -> None:
+    imported = grimp.build_graph("pipeline").find_upstream_modules("pipeline.search.trials")
+    assert {module.split(".")[1] for module in imported if module.count(".") > 1} - {"search"} == set(CODE)
 
 
 def test_what_another_search_left_behind_does_not_count(folder: Path) -> None:
