@@ -35,7 +35,7 @@ from pipeline.config.strategies import (
 )
 from pipeline.models import TaskModel, TaskTensors
 from pipeline.models.resnet import ReducedResNet18
-from pipeline.strategies import Batch, Naive, Stream, build_strategy
+from pipeline.strategies import Batch, Strategy, Stream, build_strategy
 from pipeline.strategies.batch import cross_entropy
 from pipeline.strategies.derpp import DERpp
 from pipeline.strategies.remembering import Remembering
@@ -73,7 +73,7 @@ def random_task(task: int, images: int) -> TaskTensors:
     return TaskTensors(task, pixels, task * CLASSES + torch.arange(images) % CLASSES)
 
 
-def in_the_middle_of(task: int, model: TaskModel, plan: StrategySettings) -> Naive:
+def in_the_middle_of(task: int, model: TaskModel, plan: StrategySettings) -> Strategy:
     """The strategy as it is in `task` (from 1), once it has been through all earlier ones."""
     strategy = build_strategy(plan, Stream(OUTPUTS, BATCH, np.random.default_rng(0)))
     for number in range(task - 1):
@@ -105,7 +105,7 @@ def steps_of(task: int, plans: dict[str, StrategySettings]) -> list[Callable[[],
         model.zero_grad()
         torch.autograd.backward(cross_entropy(model, batch))
 
-    def step_of(strategy: Naive) -> Callable[[], object]:
+    def step_of(strategy: Strategy) -> Callable[[], object]:
         def step() -> None:
             optimizer.zero_grad()
             strategy.backward(model, batch)

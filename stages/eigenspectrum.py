@@ -24,11 +24,11 @@ from pipeline.handover.spectra import Spectra
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError, run_stage
 from pipeline.support.files import whole_file, whole_folder
-from stages.runs import Run, checkpoint, code_of, run_from_arguments
+from stages.runs import RunFiles, checkpoint, code_of, run_from_arguments
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Eigenspectrum
-    from pipeline.spectra.eigenspectrum import Spectra as Found
+    from pipeline.spectra.eigenspectrum import RunSpectra
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
 
 
-def _text(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> str:
+def _text(run: RunFiles, found: RunSpectra, settings: Eigenspectrum, dtype: str) -> str:
     """The metrics file of the stage; `dtype`: the floating-point type of the eigenpairs, as in float32."""
     record: dict[str, Any] = {
         "distance_from_task_1": found.distances,
@@ -103,7 +103,7 @@ def _text(run: Run, found: Found, settings: Eigenspectrum, dtype: str) -> str:
     return text_of(Spectra, record, run.eigenspectrum)
 
 
-def _write(run: Run, text: str, found: Found, settings: Eigenspectrum) -> None:
+def _write(run: RunFiles, text: str, found: RunSpectra, settings: Eigenspectrum) -> None:
     """Write the outputs of the stage, all of them or none."""
     import torch
     from safetensors.torch import save_file

@@ -19,7 +19,7 @@ from pipeline.support.files import digest
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """One run: a method with a seed."""
 
     method: str
@@ -88,7 +88,7 @@ def code_of(stage: str) -> list[Path]:
     return [Path(path) for path in listed if path.startswith(("pipeline/", "stages/"))]
 
 
-def run_from_arguments() -> Run:
+def run_from_arguments() -> RunFiles:
     """Read METHOD SEED from the command line.
 
     Raises:
@@ -96,4 +96,4 @@ def run_from_arguments() -> Run:
     """
     if len(sys.argv) != 3:
         raise UserError(f"usage: python -m stages.{Path(sys.argv[0]).stem} METHOD SEED, as in 'naive 1'")
-    return Run(name(sys.argv[1], "usage: METHOD SEED: METHOD"), seed(sys.argv[2], "usage: METHOD SEED: SEED"))
+    return RunFiles(name(sys.argv[1], "usage: METHOD SEED: METHOD"), seed(sys.argv[2], "usage: METHOD SEED: SEED"))

@@ -28,7 +28,7 @@ from pipeline.support.files import significant, whole_file, whole_folder
 from stages.runs import checkpoint, code_of, run_from_arguments
 
 if TYPE_CHECKING:
-    from pipeline.training.recorder import Record
+    from pipeline.training.recorder import Measurements
 
 WEIGHTS = Path("data/weights/resnet18.safetensors")
 
@@ -78,7 +78,7 @@ def main() -> None:
             print(f"train: note: {live.path}: cannot be written: {live.failure}", file=sys.stderr)
 
 
-def _metrics(record: Record, tasks: Tasks) -> dict[str, Any]:
+def _metrics(record: Measurements, tasks: Tasks) -> dict[str, Any]:
     """What the metrics file of a run holds."""
     from pipeline.analysis.continual import continual_metrics
     from pipeline.analysis.metrics import all_metrics

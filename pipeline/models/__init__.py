@@ -10,6 +10,7 @@ Public members:
 - `outputs_of_tasks`: for each task, the outputs of the network that stand for its classes.
 - `load_task`: one split of a task as tensors on the training device.
 - `TaskTensors`: what `load_task` returns.
+- `evaluating`: a `with` block in which a network is in eval mode.
 - `save_checkpoint`, `load_checkpoint`: all weights of a network to and from a safetensors file.
 """
 
@@ -17,12 +18,14 @@ from pipeline.models.build import build_model, build_model_for
 from pipeline.models.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.models.heads import TaskModel, outputs_of_tasks
 from pipeline.models.inputs import TaskTensors, load_task
+from pipeline.models.modes import evaluating
 
 __all__ = [
     "TaskModel",
     "TaskTensors",
     "build_model",
     "build_model_for",
+    "evaluating",
     "load_checkpoint",
     "load_task",
     "outputs_of_tasks",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,14 +27,17 @@ FUSED_ON_CPU = ("adagrad", "adam")
 
 
 def build_optimizer(
-    params: Iterable[Tensor] | Iterable[tuple[str, Tensor]], name: str, lr: float, **values: Any
+    params: Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
+    name: str,
+    lr: float,
+    **values: Any,
 ) -> torch.optim.Optimizer:
     """Build the optimizer with the update rule `name`.
 
     On a CPU, Adagrad and Adam run as PyTorch's fused kernels.
 
     Args:
-        params: parameters or named parameters.
+        params: parameters, named parameters or parameter groups.
         name: a key of `UPDATE_RULES`: "sgd", "rmsprop", "adagrad", "adam" or "tag".
         lr: learning rate.
         values: further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here also by
@@ -50,8 +53,23 @@ def build_optimizer(
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {named!r}")
         values["bank_dtype"] = dtype
-    given: list[Any] = list(params)
-    tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
-    if name in FUSED_ON_CPU and all(tensor.device.type == "cpu" for tensor in tensors):
+    given: list[Any] = [_readable_twice(entry) for entry in params]
+    if name in FUSED_ON_CPU and all(map(_on_cpu, given)):
         values["fused"] = True
     return UPDATE_RULES[name](given, lr=lr, **values)
+
+
+def _readable_twice(entry: Any) -> Any:
+    """A parameter group whose parameters come from an iterator, such as `model.parameters()`, with a list of them."""
+    if isinstance(entry, dict) and isinstance(entry.get("params"), Iterator):
+        return {**entry, "params": list(entry["params"])}
+    return entry
+
+
+def _on_cpu(entry: Any) -> bool:
+    """Whether a parameter, a named parameter, or all parameters of a group are on the CPU."""
+    if isinstance(entry, dict):
+        held = entry.get("params", ())
+        return all(_on_cpu(param) for param in ([held] if isinstance(held, Tensor) else held))
+    tensor: Tensor = entry[1] if isinstance(entry, tuple) else entry
+    return tensor.device.type == "cpu"

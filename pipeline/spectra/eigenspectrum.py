@@ -50,7 +50,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass
-class Spectra:
+class RunSpectra:
     """The curvature found so far in a run.
 
     Attributes:
@@ -106,7 +106,7 @@ class Examiner:
         """The number of spectra to compute."""
         return len(self.tasks) * (2 if self.settings.end_of_stream else 1)
 
-    def run(self, done: Callable[[], None] = lambda: None, scratch: Scratch | None = None) -> Spectra:
+    def run(self, done: Callable[[], None] = lambda: None, scratch: Scratch | None = None) -> RunSpectra:
         """Compute the spectra of all tasks, in order.
 
         Args:
@@ -118,7 +118,7 @@ class Examiner:
             UserError: if a file of a task is missing or damaged; `restore` may raise it too.
         """
         kept = scratch.load() if scratch else None
-        found = Spectra(**kept["found"]) if kept else Spectra()
+        found = RunSpectra(**kept["found"]) if kept else RunSpectra()
 
         def finish() -> None:
             done()

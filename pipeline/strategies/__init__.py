@@ -44,14 +44,15 @@ An example that runs as it stands, on a stream of two tasks with one batch each:
 
 Public members:
 
-- `Naive`: plain fine-tuning, and the base class that states the interface of every strategy.
+- `Strategy`: the interface, and the base class of every strategy.
 - `Batch`: the examples of one step: images, labels and task.
 - `Stream`: what a strategy needs to know of the stream: outputs of each task, batch size, random generator.
 - `build_strategy`: the strategy that goes with given settings.
 - `STRATEGIES`: the registry, from each class of settings to the class of its strategy.
 
-The strategies themselves are in modules of their own:
+The strategies, each in a module of its own:
 
+- `naive.Naive`: plain fine-tuning.
 - `ewc.EWC`: elastic weight consolidation, with the Fisher information of `fisher`.
 - `online_ewc.OnlineEWC`: EWC with a moving average of squared gradients.
 - `si.SI`: synaptic intelligence, which weighs by the fall of the loss on a weight's path.
@@ -100,12 +101,31 @@ from pipeline.strategies.multitask import Multitask, MultitaskPasses
 from pipeline.strategies.naive import Naive
 from pipeline.strategies.online_ewc import OnlineEWC
 from pipeline.strategies.si import SI
+from pipeline.strategies.strategy import Strategy
 from pipeline.support.errors import UserError
 
-__all__ = ["STRATEGIES", "Batch", "Naive", "Stream", "build_strategy"]
+__all__ = [
+    "AGEM",
+    "ER",
+    "EWC",
+    "GEM",
+    "MAS",
+    "SI",
+    "STRATEGIES",
+    "Batch",
+    "DERpp",
+    "LwF",
+    "Multitask",
+    "MultitaskPasses",
+    "Naive",
+    "OnlineEWC",
+    "Strategy",
+    "Stream",
+    "build_strategy",
+]
 
 #: The strategy for each class of settings.
-STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
+STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Strategy]] = {
     NaiveSettings: Naive,
     EWCSettings: EWC,
     OnlineEWCSettings: OnlineEWC,
@@ -121,7 +141,7 @@ STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Naive]] = {
 }
 
 
-def build_strategy(plan: StrategySettings, stream: Stream) -> Naive:
+def build_strategy(plan: StrategySettings, stream: Stream) -> Strategy:
     """Build the strategy that goes with the given settings.
 
     Args:

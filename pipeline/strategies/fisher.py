@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel, TaskTensors, evaluating
 from pipeline.strategies.batch import Batch, cross_entropy, trained
 
 #: Most numbers that the per-example gradients may hold in memory at a time; their squares take as many again.
 BUDGET = 2**25
-
-
-@contextmanager
-def evaluating(model: TaskModel) -> Iterator[None]:
-    """Put the model in eval mode within a `with` block, and restore its mode at the end.
-
-    There is then no dropout, and batch normalisation uses its running statistics and does not update them.
-    """
-    mode = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:

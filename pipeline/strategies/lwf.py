@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.strategies import LwFSettings
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel, TaskTensors, evaluating
 from pipeline.models.heads import MASKED
 from pipeline.strategies.batch import Batch, Stream, cross_entropy_of
-from pipeline.strategies.fisher import evaluating
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.strategy import Strategy
 
 
-class LwF(Naive):
+class LwF(Strategy):
     """The new images shall give the outputs of earlier tasks the values that the network gave them before the task.
 
         L + lambda sum_k mean_x [ - sum_{o of task k} p_o(x) log q_o(x) ]     k the earlier tasks     (LwF, eqs. 2 and 3)

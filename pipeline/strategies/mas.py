@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.strategies import MASSettings
-from pipeline.models import TaskModel, TaskTensors
-from pipeline.strategies.fisher import evaluating
+from pipeline.models import TaskModel, TaskTensors, evaluating
 from pipeline.strategies.penalty import Penalised, weights
 from pipeline.strategies.per_example import sums_of_absolute_gradients
 

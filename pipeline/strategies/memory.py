@@ -42,7 +42,7 @@ class Memory(ABC):
         self.images: Tensor | None = None
         self.labels = self.tasks = torch.empty(0)
 
-    def begin_task(self, task: int, device: torch.device) -> None:  # noqa: B027 - a reservoir has nothing to do
+    def begin_task(self, task: int, device: torch.device) -> None:
         """Set the task whose examples will be added. Does nothing here.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskModel
 from pipeline.strategies.batch import Batch, Stream, cross_entropy, trained
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.strategy import Strategy
 
 
-class Penalised(Naive, ABC):
+class Penalised(Strategy):
     """The gradient of the loss, plus that of a quadratic penalty on moving away from earlier weights.
 
         penalty = w sum_i I_i (theta_i - theta*_i)^2

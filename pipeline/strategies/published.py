@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.models import TaskModel
+from pipeline.models import TaskModel, evaluating
 from pipeline.strategies.batch import Batch
-from pipeline.strategies.fisher import evaluating, squared_gradient
+from pipeline.strategies.fisher import squared_gradient
 
 
 @torch.no_grad()

@@ -8,12 +8,12 @@ from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskTensors
 from pipeline.strategies.batch import Batch, Stream
 from pipeline.strategies.memory import Memory
-from pipeline.strategies.naive import Naive
+from pipeline.strategies.strategy import Strategy
 
 M = TypeVar("M", bound=Memory)
 
 
-class Remembering(Naive, Generic[M]):
+class Remembering(Strategy, Generic[M]):
     """A strategy with a memory.
 
     On the first task the memory holds no example of an earlier task, and there is nothing to recall.

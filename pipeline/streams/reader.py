@@ -118,6 +118,16 @@ class Tasks:
                 images[task, place] = stored[part, turn]
         return images
 
+    def count(self, task: int, split: str) -> int:
+        """Return how many examples a split of a task has, without opening it.
+
+        Args:
+            task: Number of the task, from 0.
+            split: "train" or "test".
+        """
+        entries = self.manifest["tasks"]
+        return sum(int(entries[part][split]["shape"][0]) for part in self._parts(task))
+
     def split(self, task: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Verify a split of a task and open it.
 

@@ -125,7 +125,7 @@ class Scratch:
             try:
                 held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
                 if held["key"] == self.key:
-                    print(f"{self.name}: resuming from {held['told']}", file=sys.stderr)
+                    print(f"{self.name}: resuming from {held['reached']}", file=sys.stderr)
                     self.resumed, self.seconds_before = True, held["seconds"]
                     return held
                 reason = "belongs to a different plan, data or code"
@@ -142,11 +142,11 @@ class Scratch:
         """Whether enough time has passed since the last saved state for another one."""
         return time.monotonic() - self.saved >= self.interval
 
-    def save(self, told: str, state: dict[str, Any]) -> None:
+    def save(self, reached: str, state: dict[str, Any]) -> None:
         """Save a state.
 
         Args:
-            told: How far the run has got, for the message when it resumes.
+            reached: How far the run has got, for the message when it resumes.
             state: Tensors, numbers, strings and containers of them.
 
         Raises:
@@ -155,7 +155,7 @@ class Scratch:
         seconds = self.seconds_before + time.monotonic() - self.begun
         with whole_file(self.state, durable=True) as partial, partial.open("wb") as file:
             try:
-                torch.save({**state, "key": self.key, "told": told, "seconds": seconds}, file)
+                torch.save({**state, "key": self.key, "reached": reached, "seconds": seconds}, file)
             except RuntimeError as error:  # PyTorch turns a failed write into this
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None

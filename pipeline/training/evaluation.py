@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.models import TaskModel, TaskTensors
+from pipeline.models import TaskModel, TaskTensors, evaluating
 
 #: Images per forward pass, by type of device. A CPU is fastest as long as the features of all images of a pass fit into
 #: its cache (the reduced ResNet-18 is half as fast with 500 images as with 100); a GPU needs larger passes to be busy.
@@ -29,19 +29,17 @@ def evaluate(model: TaskModel, task: TaskTensors, dropout: bool = False) -> tupl
     Returns:
         The accuracy, a fraction, and the mean cross-entropy in nats.
     """
-    mode = model.training
-    model.eval()
-    if dropout:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.train()
     correct, loss = 0, 0.0
     chunk = CHUNK.get(task.images.device.type, OTHER_CHUNK)
-    for images, labels in zip(torch.split(task.images, chunk), torch.split(task.labels, chunk), strict=True):
-        logits = model(images, task.task)
-        correct += int((logits.argmax(dim=1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    model.train(mode)
+    with evaluating(model):
+        if dropout:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.train()
+        for images, labels in zip(torch.split(task.images, chunk), torch.split(task.labels, chunk), strict=True):
+            logits = model(images, task.task)
+            correct += int((logits.argmax(dim=1) == labels).sum())
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return correct / len(task), loss / len(task)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.config.regimes import TrainingPlan
 from pipeline.models import TaskTensors, load_task
-from pipeline.strategies import Batch, Naive
+from pipeline.strategies import Batch, Strategy
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 
@@ -34,7 +34,7 @@ class Sequential:
     def __init__(
         self,
         tasks: Tasks,
-        strategy: Naive,
+        strategy: Strategy,
         training: TrainingPlan,
         outputs: Sequence[Sequence[int]],
         order: np.random.Generator,
@@ -46,7 +46,7 @@ class Sequential:
     def steps(self) -> int:
         """Count the steps over the whole stream."""
         visits = [task for part in range(len(self.tasks)) for task in self.strategy.visits(part, len(self.tasks))]
-        sizes = [math.ceil(len(self.tasks.split(task, "train")[1]) / self.training.batch_size) for task in visits]
+        sizes = [math.ceil(self.tasks.count(task, "train") / self.training.batch_size) for task in visits]
         return self.training.epochs * sum(sizes)
 
     def visits(self, part: int) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:
@@ -84,7 +84,7 @@ class Joint(Sequential):
 
     def steps(self) -> int:
         """Count the steps over the whole stream."""
-        sizes = [len(self.tasks.split(task, "train")[1]) for task in range(len(self.tasks))]
+        sizes = [self.tasks.count(task, "train") for task in range(len(self.tasks))]
         return self.training.epochs * math.ceil(sum(sizes) / self.training.batch_size)
 
     def visits(self, part: int) -> Iterator[tuple[TaskTensors, Iterator[Batch]]]:

@@ -15,7 +15,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
 from pipeline.training.continual import Continual
 from pipeline.training.cursor import Cursor
-from pipeline.training.recorder import Record, Recorder
+from pipeline.training.recorder import Measurements, Recorder
 from pipeline.training.run import build_run, random_state_kept
 
 
@@ -28,7 +28,7 @@ def train(
     weights: Path | None = None,
     scratch: Scratch | None = None,
     evaluated: Callable[[Recorder], None] = lambda recorder: None,
-) -> Record:
+) -> Measurements:
     """Train one method on the whole stream.
 
     The same plan, seed and type of device give the same numbers, whatever ran before in this process. PyTorch's global

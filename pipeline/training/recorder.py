@@ -21,7 +21,7 @@ DIVERGED = 1e6
 
 
 @dataclass
-class Record:
+class Measurements:
     """The measurements of one run on T tasks.
 
     Attributes:
@@ -67,7 +67,7 @@ class Recorder:
     def __init__(self, method: str, seed: int, device: torch.device) -> None:
         self.method, self.seed, self.device = method, seed, device
         self.every = 50 if device.type == "cuda" else 1
-        self.record = Record()
+        self.record = Measurements()
         self.losses: list[Tensor] = []
         self.alphas: list[Tensor] = []
         self.costs: list[tuple[float, float]] = []
@@ -155,7 +155,7 @@ class Recorder:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.record = Record(**state["record"])
+        self.record = Measurements(**state["record"])
         self.losses, self.alphas = (
             [] if state[name] is None else list(state[name].to(self.device).unbind()) for name in ("losses", "alphas")
         )

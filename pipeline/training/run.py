@@ -14,7 +14,7 @@ from pipeline.config.plan import RunPlan
 from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.optimizers.build import UPDATE_RULES
-from pipeline.strategies import Naive, Stream, build_strategy
+from pipeline.strategies import Strategy, Stream, build_strategy
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.randomness import generator, torch_seed
@@ -45,7 +45,7 @@ class Run:
     device: torch.device
     model: TaskModel
     optimizer: torch.optim.Optimizer
-    strategy: Naive
+    strategy: Strategy
     feed: Sequential
     tests: Sequence[TaskTensors]
 
@@ -112,6 +112,8 @@ def build_run(plan: RunPlan, tasks: Tasks, seed: int, device: torch.device, weig
     order = Joint if strategy.joint else Sequential
     feed = order(tasks, strategy, plan.training, outputs, generator(seed, "order"), device)
     tests = [load_task(tasks, task, "test", outputs, device) for task in range(len(tasks))]
+    for task in range(len(tasks)):  # a damaged file is found now, not hours later, when its task is reached
+        tasks.split(task, "train")
     model.train()
     return Run(plan, seed, device, model, optimizer, strategy, feed, tests)
 
@@ -125,7 +127,7 @@ def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
         return
     batch = plan.training.batch_size
     for task in range(len(tasks)):
-        if batch == 1 or len(tasks.split(task, "train")[1]) % batch == 1:
+        if batch == 1 or tasks.count(task, "train") % batch == 1:
             raise UserError(
                 f"resnet18: task {task + 1} has a batch of one image, which batch normalisation cannot train on where images "
                 f"have at most {SMALL} pixels a side; choose another training.batch_size than {batch}, or larger images"

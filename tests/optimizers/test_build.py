@@ -43,3 +43,24 @@ def test_tag_by_default_is_the_papers() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'rmsprob'; choose one of sgd, rmsprop, adagrad, adam, tag"):
         build_optimizer(make_params(), "rmsprob", lr=0.1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adagrad", "adam", "tag"])
+def test_groups_of_parameters_are_taken_whatever_holds_them(name: str) -> None:
+    first, second, third = make_params()[:3]
+    groups: list[dict[str, Any]] = [
+        {"params": iter([("first", first), ("second", second)]), "lr": 0.5},
+        {"params": [("third", third)]},
+    ]
+    optimizer = build_optimizer(groups, name, lr=0.125)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 1]
+    assert optimizer.param_groups[0]["params"][1] is second
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.125]
+
+
+def test_a_group_with_one_parameter_on_another_device_is_not_fused() -> None:
+    here, elsewhere = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2, device="meta"))
+    groups: list[dict[str, Any]] = [{"params": here}, {"params": [elsewhere]}]
+    both = build_optimizer(groups, "adam", lr=0.1)
+    assert not both.param_groups[0]["fused"]
+    assert build_optimizer([{"params": here}], "adam", lr=0.1).param_groups[0]["fused"]

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.support.files import write_text
-from stages.runs import Run
+from stages.runs import RunFiles
 
 
 def test_the_log_of_a_stage_counts_the_seconds_before_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = Run("naive", 1)
+    run = RunFiles("naive", 1)
     write_text(run.metrics, "{}")
     with run.logged("train") as log:
         log["seconds_before"] = 100.0

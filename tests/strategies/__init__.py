@@ -25,7 +25,7 @@ from pipeline.config.strategies import (
     StrategySettings,
 )
 from pipeline.models import TaskModel, TaskTensors
-from pipeline.strategies import Batch, Naive, Stream, build_strategy
+from pipeline.strategies import Batch, Strategy, Stream, build_strategy
 
 #: Three tasks of two classes, each with outputs of its own, or all with the same two.
 OWN = [[0, 1], [2, 3], [4, 5]]
@@ -78,12 +78,12 @@ def batch_of(task: TaskTensors, first: int = 0, count: int = 4) -> Batch:
     return Batch(task.images[first : first + count], task.labels[first : first + count], task.task)
 
 
-def strategy(plan: StrategySettings, classes: list[list[int]] = OWN, batch_size: int = 4, seed: int = 0) -> Naive:
+def strategy(plan: StrategySettings, classes: list[list[int]] = OWN, batch_size: int = 4, seed: int = 0) -> Strategy:
     """The strategy of `plan`, with a random stream of its own."""
     return build_strategy(plan, Stream(classes, batch_size, np.random.default_rng(seed)))
 
 
-def gradients(own: Naive, model: TaskModel, batch: Batch) -> list[Tensor]:
+def gradients(own: Strategy, model: TaskModel, batch: Batch) -> list[Tensor]:
     """What the strategy leaves in `.grad` of a copy of the model."""
     model = copy.deepcopy(model)
     own.backward(model, batch)

@@ -14,7 +14,7 @@ import torch
 from pipeline.config import read_configuration
 from pipeline.config.plan import resolve_run
 from pipeline.models import TaskModel
-from pipeline.strategies import STRATEGIES, Naive
+from pipeline.strategies import STRATEGIES, Strategy
 from pipeline.streams.reader import Tasks
 from pipeline.training.loop import train
 from pipeline.training.recorder import CURVE
@@ -66,7 +66,9 @@ COURSE = [
 ]
 
 
-def go_on(own: Naive, model: TaskModel, optimizer: torch.optim.Optimizer, course: list[tuple[str, int, int]]) -> None:
+def go_on(
+    own: Strategy, model: TaskModel, optimizer: torch.optim.Optimizer, course: list[tuple[str, int, int]]
+) -> None:
     """A part of the course."""
     for call, number, first in course:
         task = random_task(number)

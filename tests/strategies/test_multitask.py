@@ -12,11 +12,11 @@ from torch import Tensor
 from pipeline.config.regimes import TrainingPlan
 from pipeline.config.strategies import MultitaskPassesSettings
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
-from pipeline.strategies import Batch, Naive
+from pipeline.strategies import Batch, Strategy
 from pipeline.streams.reader import Tasks
 from pipeline.training.feeding import Joint, Sequential
 from pipeline.training.loop import train
-from pipeline.training.recorder import Record
+from pipeline.training.recorder import Measurements
 from tests.conftest import rotated_digits, run_plan
 from tests.strategies import PLANS, strategy
 
@@ -29,7 +29,7 @@ def one_task(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     return rotated_digits(tmp_path_factory.mktemp("one-task"), 1)
 
 
-def learn(tasks: Tasks, plan: object, regime: object) -> tuple[Record, dict[str, Tensor]]:
+def learn(tasks: Tasks, plan: object, regime: object) -> tuple[Measurements, dict[str, Tensor]]:
     """The record and the weights of a run of two epochs."""
     weights: dict[str, Tensor] = {}
 
@@ -56,7 +56,7 @@ def test_on_one_task_multitask_is_naive_bit_for_bit(one_task: Tasks, plan: objec
     assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
 
 
-def feed(kind: type[Sequential], own: Naive, tasks: Tasks, training: TrainingPlan) -> Sequential:
+def feed(kind: type[Sequential], own: Strategy, tasks: Tasks, training: TrainingPlan) -> Sequential:
     outputs = outputs_of_tasks(tasks.classes, "task")
     return kind(tasks, own, training, outputs, np.random.default_rng(0), CPU)
 

@@ -94,6 +94,16 @@ def test_a_class_is_never_held_out_whole() -> None:
         held_out(np.array([4, 4, 8]), 0.1, seed=1)
 
 
+def test_examples_are_counted_without_opening_them(written: Path) -> None:
+    tasks = Tasks.open(written)
+    held = {
+        (task, split): len(tasks.split(task, split)[1]) for task in range(len(tasks)) for split in ("train", "test")
+    }
+    for path in written.glob("*/*.npy"):
+        path.unlink()
+    assert {place: tasks.count(*place) for place in held} == held
+
+
 def test_a_missing_task_file_is_named(written: Path) -> None:
     path = written / "task-02" / "train_images.npy"
     path.unlink()
@@ -205,6 +215,7 @@ def test_the_tasks_of_a_run_are_what_a_split_of_their_classes_is(tmp_path: Path)
     assert drawn.image_shape == labelled.image_shape
     for task in range(3):
         for split in ("train", "test"):
+            assert drawn.count(task, split) == labelled.count(task, split)
             for mine, theirs in zip(drawn.split(task, split), labelled.split(task, split), strict=True):
                 assert mine.dtype == theirs.dtype
                 assert np.array_equal(mine, theirs)

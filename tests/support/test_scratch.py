@@ -20,7 +20,7 @@ from pipeline.support.errors import UserError
 from pipeline.support.kept import FINISHED, KEPT
 from pipeline.support.scratch import VARIABLE, Scratch, fingerprint
 from pipeline.training.loop import train
-from pipeline.training.recorder import Record
+from pipeline.training.recorder import Measurements
 from tests.conftest import run_plan
 
 CPU = torch.device("cpu")
@@ -87,7 +87,7 @@ class Mortal(Scratch):
         return self.asked % self.every == 0
 
 
-def run(plan: RunPlan, tasks: Tasks, scratch: Scratch | None) -> tuple[Record, list[dict[str, Tensor]]]:
+def run(plan: RunPlan, tasks: Tasks, scratch: Scratch | None) -> tuple[Measurements, list[dict[str, Tensor]]]:
     kept: list[dict[str, Tensor]] = []
 
     def keep(task: int, model: TaskModel) -> None:
@@ -192,7 +192,7 @@ def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
 def test_a_state_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
         (tmp_path / "run").mkdir(exist_ok=True)
-        torch.save({"key": "k", "told": "x", "other": Hostile()}, scratch.state)
+        torch.save({"key": "k", "reached": "x", "other": Hostile()}, scratch.state)
         assert scratch.load() is None
     output = capsys.readouterr()
     assert "pwned" not in output.out

@@ -15,7 +15,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
 from pipeline.training.continual import some
 from pipeline.training.loop import train
-from pipeline.training.recorder import Record
+from pipeline.training.recorder import Measurements
 from tests.conftest import run_plan
 from tests.support.test_scratch import KilledError, Mortal
 
@@ -30,7 +30,7 @@ def plan(every: int | None, images: int | None = None, **changes: object) -> Run
     return run_plan(training=training, **changes)
 
 
-def without(record: Record) -> Record:
+def without(record: Measurements) -> Measurements:
     return replace(record, continual_steps=[], continual_accuracy=[])
 
 

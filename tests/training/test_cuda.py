@@ -20,7 +20,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.compute import prepare
 from pipeline.support.scratch import Scratch
 from pipeline.training.loop import train
-from pipeline.training.recorder import Record
+from pipeline.training.recorder import Measurements
 from tests.configuration import project
 from tests.conftest import run_plan
 from tests.strategies import OWN, PLANS, batch_of, network, random_task, strategy
@@ -47,7 +47,7 @@ def as_in_a_stage() -> Iterator[None]:
 
 def trained(
     tasks: Tasks, name: str, device: torch.device, scratch: Scratch | None = None, dropout: float = 0.0
-) -> Record:
+) -> Measurements:
     plan = run_plan(strategy=PLANS[name].model_dump(), regime={"lr_decay": 1.0, "dropout": dropout})
     return train(plan, tasks, 1, device, scratch=scratch)
 

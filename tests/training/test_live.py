@@ -15,7 +15,7 @@ from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
 from pipeline.training.live import Live
 from pipeline.training.loop import train
-from pipeline.training.recorder import Record, Recorder
+from pipeline.training.recorder import Measurements, Recorder
 from tests.conftest import rotated_digits, run_plan
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t")
 
 
-def agrees(live: pd.DataFrame, record: Record) -> None:
+def agrees(live: pd.DataFrame, record: Measurements) -> None:
     """Whether a table of three tasks holds what the record holds."""
     assert list(live) == ["task", "average_accuracy", "task_1", "task_2", "task_3", "train_loss", "seconds"]
     assert live["task"].tolist() == [1, 2, 3]

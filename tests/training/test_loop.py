@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.support.errors import DivergenceError, UserError
 from pipeline.support.randomness import torch_seed
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
-from pipeline.training.recorder import CURVE, Record
+from pipeline.training.recorder import CURVE, Measurements
 from pipeline.training.run import build_run, random_state_kept
 from tests.conftest import run_plan
 
@@ -84,6 +85,24 @@ def test_dropout_at_test_changes_what_is_measured_and_not_what_is_learnt(two_tas
     assert noisy.train_loss == quiet.train_loss
     assert all(loss > other for loss, other in zip(noisy.test_loss[2], quiet.test_loss[2], strict=True))
     assert train(run_plan(regime=STABLE | {"dropout_at_test": True}), two_tasks, 1, CPU) == noisy
+
+
+def test_the_mode_of_a_model_that_fails_while_it_is_evaluated_is_restored(two_tasks: Tasks) -> None:
+    model = build_model(run_plan().model, two_tasks.image_shape, two_tasks.classes, 0.5)
+    test = load_task(two_tasks, 0, "test", [list(range(10))] * 2, CPU)
+    model.network.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        accuracy_row(model, [test])
+    assert all(module.training for module in model.modules())
+
+
+def test_a_damaged_task_is_found_before_the_first_step(two_tasks: Tasks, tmp_path: Path) -> None:
+    shutil.copytree(two_tasks.folder, tmp_path / "tasks")
+    damaged = tmp_path / "tasks" / "task-02" / "train_labels.npy"
+    labels = np.load(damaged)
+    np.save(damaged, labels[::-1])
+    with pytest.raises(UserError, match=r"task-02.*dvc repro split"):
+        build_run(run_plan(), Tasks.open(tmp_path / "tasks"), 1, CPU)
 
 
 def test_dropout_at_test_draws_anew_for_each_row_and_leaves_the_mode(two_tasks: Tasks) -> None:
@@ -163,7 +182,7 @@ def test_a_diverging_run_stops_and_says_where(two_tasks: Tasks, rule: dict[str, 
 def test_every_update_rule_trains(two_tasks: Tasks, name: str, lr: float) -> None:
     special = {"base": "adam", "b": 5.0} if name == "tag" else {}
     plan = run_plan(optimizer={"name": name, "lr": lr, **special})
-    record: Record = train(plan, two_tasks, 1, CPU)
+    record: Measurements = train(plan, two_tasks, 1, CPU)
     assert all_metrics(record.accuracy)["learning_accuracy"] > 0.3
 
 
