@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config import DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
-from pipeline.support.errors import run_stage
+from pipeline.support.errors import note, run_stage
 from pipeline.support.files import whole_folder
 
 
@@ -25,8 +25,8 @@ def main() -> None:
     configuration = read_configuration()
     plans: dict[str, DataPlan | RunPlan] = {"data": resolve_data(configuration)}
     plans |= {method: resolve_run(configuration, method) for method in configuration.params.methods}
-    for note in without_effect(configuration):
-        print(f"plan: note: {note}", file=sys.stderr)
+    for text in without_effect(configuration):
+        note("plan", text)
     if "--check" in sys.argv[1:]:
         return
     with whole_folder("runs") as folder:

@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.support.errors import UserError, nearest, run_stage
+from pipeline.support.errors import UserError, nearest, note, run_stage
 
 try:
     import psutil
@@ -81,7 +81,7 @@ def _prepare(stage: str) -> None:
     _refuse_other_code()
     _refuse_unknown_arguments(stage)
     if reason := arithmetic()[1]:
-        print(f"{stage}: note: {reason}: compute.portable has no effect here", file=sys.stderr)
+        note(stage, f"{reason}: compute.portable has no effect here")
 
 
 def arithmetic(only_ask: bool = False) -> tuple[bool, str]:

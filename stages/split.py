@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.config import read_data_plan
-from pipeline.datasets.raw import read_raw, read_sources
+from pipeline.datasets.raw import read_classes, read_raw, read_sources
 from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import run_stage
 from pipeline.support.files import whole_folder
@@ -24,9 +24,11 @@ from pipeline.support.files import whole_folder
 def main() -> None:
     """Make and write every task."""
     plan = read_data_plan("runs/data.yaml")
-    raw, sources = read_raw(Path("data/raw")), read_sources(Path("data/raw"))
+    source = Path("data/raw")
+    raw, sources, classes = read_raw(source), read_sources(source), read_classes(source)
+    progress = partial(tqdm, desc="split", unit="task", disable=None, leave=False)
     with whole_folder("data/tasks") as folder:
-        write_tasks(folder, plan, raw, sources, partial(tqdm, desc="split", unit="task", disable=None, leave=False))
+        write_tasks(folder, plan, raw, sources, classes, progress)
 
 
 if __name__ == "__main__":

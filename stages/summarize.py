@@ -9,7 +9,6 @@ from stages.process import begin
 
 begin(__name__)
 
-import sys
 from pathlib import Path
 
 from pipeline.analysis.runs import read_runs
@@ -18,7 +17,7 @@ from pipeline.analysis.tables import tables
 from pipeline.config import read_configuration
 from pipeline.handover.plots import PLOTS, SUMMARY
 from pipeline.handover.tables import check_table
-from pipeline.support.errors import run_stage
+from pipeline.support.errors import note, run_stage
 from pipeline.support.files import as_json, whole_file, whole_folder, write_json
 
 
@@ -27,7 +26,7 @@ def main() -> None:
     params = read_configuration().params
     runs, missing = read_runs(Path("metrics/runs"), params.methods, params.seeds)
     for method, seed, stage in missing:
-        print(f"summarize: note: {stage}@{method}-{seed} is missing and left out", file=sys.stderr)
+        note("summarize", f"{stage}@{method}-{seed} is missing and left out")
     made = tables(runs)
     summary = summarize(made["runs"])
     of_methods = summary_table(summary, params.benchmark, made["runs"])

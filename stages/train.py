@@ -13,7 +13,6 @@ from stages.process import begin
 begin(__name__)
 
 import shutil
-import sys
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from pipeline.config.reading import read_sections
 from pipeline.handover.documents import text_of
 from pipeline.handover.runs import Trained
 from pipeline.streams.reader import Tasks
-from pipeline.support.errors import run_stage
+from pipeline.support.errors import note, run_stage
 from pipeline.support.files import significant, whole_file, whole_folder
 from stages.runs import checkpoint, code_of, run_from_arguments
 
@@ -75,7 +74,7 @@ def main() -> None:
         scratch.settle()
         log["resumed"], log["seconds_before"] = scratch.resumed, round(scratch.seconds_before, 3)
         if live.failure:
-            print(f"train: note: {live.path}: cannot be written: {live.failure}", file=sys.stderr)
+            note("train", f"{live.path}: cannot be written: {live.failure}")
 
 
 def _metrics(record: Measurements, tasks: Tasks) -> dict[str, Any]:

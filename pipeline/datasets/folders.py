@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.archives import Member, members
 from pipeline.datasets.images import decode, quiet
+from pipeline.datasets.naming import SPLITS, listed
 from pipeline.datasets.spool import Spool, Written
 from pipeline.support.errors import UserError
 
@@ -56,19 +57,32 @@ class ClassFolder:
     broken: frozenset[str] = frozenset()
 
 
-def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
+@dataclass(frozen=True)
+class WrittenFolder:
+    """A dataset of class folders that was read and written.
+
+    Attributes:
+        splits: The shape and checksum of the splits "train" and "test".
+        classes: The names of the classes; the place of a name is its label.
+        shared: How many test images are, pixel for pixel, among the training images, too.
+    """
+
+    splits: Mapping[str, Written]
+    classes: tuple[str, ...]
+    shared: int
+
+
+def write_class_folder(source: ClassFolder, folder: Path) -> WrittenFolder:
     """Write the train and test splits of a dataset of class folders in canonical order.
 
     Args:
         source: The dataset.
         folder: An existing folder to write the images and labels into.
 
-    Returns:
-        The shape and checksum of the splits "train" and "test".
-
     Raises:
         UserError: if the layout is neither of the two, a class is empty or in one split only, there are fewer than two
-            classes, Pillow cannot read an image, or one lies in a folder beside train/ and test/. The message names it.
+            classes, Pillow cannot read an image, or one lies in a folder beside train/ and test/. The message names it;
+            where Pillow cannot read several, it names the first ones and tells how many there are.
     """
     with Spool(folder / "images.spool", source.shape) as spool:
         numbers = _read(source, spool)
@@ -78,7 +92,12 @@ def write_class_folder(source: ClassFolder, folder: Path) -> dict[str, Written]:
         }
         if source.test_fraction is not None:
             ordered = _drawn(source, ordered["all"])
-        return {split: spool.write_split(folder, split, ordered[split].values()) for split in ("train", "test")}
+        train, test = ([number for of_class in ordered[split].values() for number in of_class] for split in SPLITS)
+        return WrittenFolder(
+            {split: spool.write_split(folder, split, ordered[split].values()) for split in SPLITS},
+            tuple(ordered["train"]),
+            spool.shared(test, train),
+        )
 
 
 def _read(source: ClassFolder, spool: Spool) -> _Numbers:
@@ -88,6 +107,7 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     tops: dict[str, str] = {}
     folders: set[str] = set()
     unplaced: dict[str, str] = {}
+    unreadable: dict[str, UserError] = {}
     with quiet():
         for member in tqdm(members(source.path), desc=source.path.name, unit=" files", disable=None):
             place = _place(source, member)
@@ -104,7 +124,13 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
                 raise UserError(f"{source.path}: {_two_tops(source, tops)}")
             of_class = numbers[split].setdefault(name, [])
             if not member.is_folder and member.name.rpartition("/")[2] not in source.broken:
-                of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
+                try:
+                    of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
+                except UserError as error:  # the others are read all the same, so that all can be fixed at once
+                    unreadable[member.name] = error
+    if unreadable:
+        first, *others = unreadable
+        raise UserError(str(unreadable[first]) + (f"; likewise {listed(others)}" if others else ""))
     if source.test_fraction is not None and tops:
         # A bare folder might be a top folder or a class, which only the others' files tell.
         (top,) = tops

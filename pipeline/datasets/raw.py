@@ -38,6 +38,21 @@ def read_sources(folder: Path) -> dict[str, str]:
     }
 
 
+def read_classes(folder: Path) -> list[list[str] | None]:
+    """Read the names of the classes of each dataset.
+
+    Args:
+        folder: The folder with the manifest.
+
+    Returns:
+        For each dataset, the names in the order of the labels; None where classes are known by their numbers.
+
+    Raises:
+        UserError: if the manifest is missing or damaged.
+    """
+    return [entry.classes for entry in read_document(RawManifest, folder / "manifest.json", FIX).datasets]
+
+
 def _sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

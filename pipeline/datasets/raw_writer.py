@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config.schema import Dataset
 from pipeline.datasets.arrays import sha256_of_arrays
-from pipeline.datasets.naming import name_of
+from pipeline.datasets.naming import name_of, shown
 from pipeline.datasets.sources import fetch_into
 from pipeline.datasets.spool import Written
 from pipeline.handover.documents import write_document
@@ -33,8 +33,12 @@ def write_raw(folder: Path, datasets: Sequence[Dataset]) -> None:
         place = folder / f"{number:02d}-{name}"
         place.mkdir()
         fetched = fetch_into(place, dataset)
-        entry = {"name": name, "folder": place.name, "splits": write_splits(place, fetched.splits)}
-        entries.append(entry | ({"source": fetched.source} if fetched.source else {}))
+        entry: dict[str, Any] = {"name": name, "folder": place.name, "splits": write_splits(place, fetched.splits)}
+        if fetched.source:
+            entry["source"] = fetched.source
+        if fetched.classes:
+            entry["classes"] = list(map(shown, fetched.classes))
+        entries.append(entry)
     write_document(RawManifest, {"datasets": entries}, folder / "manifest.json")
 
 

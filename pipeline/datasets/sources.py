@@ -9,7 +9,7 @@ user's cache of downloads, the network.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.folders import ClassFolder, write_class_folder
 from pipeline.datasets.local import OfficialFile
 from pipeline.datasets.spool import Written
-from pipeline.support.errors import UserError
+from pipeline.support.errors import UserError, note
 
 #: Images, (n, height, width[, 3]) uint8, and labels, (n,) int64.
 Split = tuple[np.ndarray, np.ndarray]
@@ -62,10 +62,12 @@ class Fetched:
         splits: For each split in canonical order either its images and labels in memory, which are not written yet
             (`write_raw` does that), or the shape and checksum of what was written.
         source: What was read, where no checksum could tell that it is what was published; None otherwise.
+        classes: The names of the classes in the order of their labels; None for those of a public dataset.
     """
 
     splits: Mapping[str, Split | Written]
     source: str | None = None
+    classes: Sequence[str] | None = None
 
 
 def _in_memory(reader: Callable[..., Mapping[str, Split]]) -> Callable[..., Mapping[str, Split]]:
@@ -118,17 +120,17 @@ def _svhn_file(name: str, md5: str) -> OfficialFile:
     )
 
 
-def _notmnist(folder: Path, archive: Path) -> dict[str, Written]:
+def _notmnist(folder: Path, archive: Path) -> Mapping[str, Written]:
     """notMNIST small: 18,724 images of the letters A to J in many typefaces, 28x28 grey.
 
     It has no split of its own: a seeded tenth of each class is the test split (in TAG's experiments, an unseeded tenth
     of all images). Two of its files are empty and are skipped.
     """
     broken = frozenset({"RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png", "Q3Jvc3NvdmVyIEJvbGRPYmxpcXVlLnR0Zg==.png"})
-    return write_class_folder(ClassFolder(archive, (28, 28), test_fraction=0.1, broken=broken), folder)
+    return write_class_folder(ClassFolder(archive, (28, 28), test_fraction=0.1, broken=broken), folder).splits
 
 
-def _notmnist_folders(folder: Path, copy: Path) -> tuple[dict[str, Written], str]:
+def _notmnist_folders(folder: Path, copy: Path) -> tuple[Mapping[str, Written], str]:
     splits = _notmnist(folder, copy)
     images = sum(written.shape[0] for written in splits.values())
     return splits, f"class folders, {images:,} of the 18,724 images"
@@ -296,22 +298,32 @@ def fetch_into(folder: Path, dataset: str | Folder) -> Fetched:
     if isinstance(dataset, Folder):
         path = local.own_folder(dataset.path)
         own = ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed)
-        return Fetched(write_class_folder(own, folder))
-    source = SOURCES[dataset]
-    paths = local.local_files(source.files) if source.files else []
+        read = write_class_folder(own, folder)
+        source = "your own class folders"
+        if read.shared:
+            count = read.splits["test"].shape[0]
+            source += f", {read.shared:,} of whose {count:,} test images are among the training images, too"
+            note(
+                "download",
+                f"{path}: {read.shared:,} of {count:,} test images are, pixel for pixel, among the training images, too, "
+                "which makes accuracies too high; remove them from one of the two",
+            )
+        return Fetched(read.splits, source, read.classes)
+    published = SOURCES[dataset]
+    paths = local.local_files(published.files) if published.files else []
     copy = local.class_folder(dataset) if paths is None else None
-    if copy and source.read_folders:
-        return Fetched(*source.read_folders(folder, copy))
-    if copy and source.shape is not None:
-        written = write_class_folder(ClassFolder(copy, source.shape), folder)
+    if copy and published.read_folders:
+        return Fetched(*published.read_folders(folder, copy))
+    if copy and published.shape is not None:
+        written = write_class_folder(ClassFolder(copy, published.shape), folder).splits
         for split, entry in written.items():
             _check(dataset, split, entry.sha256, str(copy))
         return Fetched(written)
     if paths is None:
-        folders = source.shape is not None or source.read_folders is not None
-        paths = local.fetched_files(dataset, source.files, folders=folders, manual=source.manual)
+        folders = published.shape is not None or published.read_folders is not None
+        paths = local.fetched_files(dataset, published.files, folders=folders, manual=published.manual)
     splits: dict[str, Split | Written] = {}
-    for split, found in source.read(folder, *paths).items():
+    for split, found in published.read(folder, *paths).items():
         if not isinstance(found, Written):
             images, labels = found
             order = canonical_order(images, labels)
@@ -320,7 +332,7 @@ def fetch_into(folder: Path, dataset: str | Folder) -> Fetched:
         sha256 = found.sha256 if isinstance(found, Written) else sha256_of_arrays(*found)
         _check(dataset, split, sha256, ", ".join(map(str, paths)) or "its package")
         splits[split] = found
-    verified = source.sha256 or all(file.checksum for file in source.files)
+    verified = published.sha256 or all(file.checksum for file in published.files)
     return Fetched(splits, None if verified else "the official files, whose checksums are not known")
 
 

@@ -6,6 +6,7 @@ because the pages of a map count as the process's own memory once they are touch
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Spool:
         self.path, self.shape = path, shape
         self.size = int(np.prod(shape))
         self.count = 0
+        self._digests: list[bytes] = []
         self._file = path.open("w+b")
 
     def __enter__(self) -> Spool:
@@ -65,7 +67,9 @@ class Spool:
         """
         if image.shape != self.shape or image.dtype != np.uint8:
             raise ValueError(f"an image of {image.shape} {image.dtype} in a spool of {self.shape} uint8")
-        self._file.write(np.ascontiguousarray(image).data)
+        data = np.ascontiguousarray(image).data
+        self._file.write(data)
+        self._digests.append(hashlib.blake2b(data, digest_size=16).digest())
         self.count += 1
         return self.count - 1
 
@@ -87,6 +91,11 @@ class Spool:
                 yield from self._ordered(same, start + length, max(4096, 2 * length))
             else:
                 yield from same
+
+    def shared(self, some: Iterable[int], others: Iterable[int]) -> int:
+        """Count the images among `some` that have the same bytes as one among `others`."""
+        held = {self._digests[number] for number in others}
+        return sum(self._digests[number] in held for number in some)
 
     def write_split(self, folder: Path, split: str, by_label: Iterable[Iterable[int]]) -> Written:
         """Write a split as `<split>_images.npy` and `<split>_labels.npy`.

@@ -39,12 +39,14 @@ class RawEntry(Document):
         folder: The name of its folder, as in 01-mnist.
         splits: Its train and test split.
         source: What was read, in words, where no checksum could tell that it is what was published; absent otherwise.
+        classes: The names of the classes in the order of their labels; absent where they are known by their numbers.
     """
 
     name: Name
     folder: Annotated[str, StringConstraints(pattern="^[0-9]{2,4}-[a-z0-9-]+$")]
     splits: Splits
     source: Line | None = None
+    classes: list[Line] | None = None
 
 
 class RawManifest(Document):

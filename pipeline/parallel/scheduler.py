@@ -14,7 +14,7 @@ from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.graph import Graph
 from pipeline.parallel.progress import Progress
 from pipeline.parallel.worker import PROCESSES, Request, Result, perform, work
-from pipeline.support.errors import UserError
+from pipeline.support.errors import NOTE, UserError
 
 #: The stages that can use a GPU.
 ON_GPU = ("train", "eigenspectrum")
@@ -42,6 +42,7 @@ class Scheduler:
         self.failed: list[str] = []
         self.done: dict[str, Result] = {}
         self._pushed: set[str] = set()
+        self._noted: set[str] = set()
 
     def run(self, stages: Mapping[str, Sequence[str]], graph: Graph) -> None:
         """Run stages, each as soon as the stages that it depends on are done, and add them to `done` or `failed`.
@@ -91,9 +92,16 @@ class Scheduler:
                         self.done[name] = result
                         sorter.done(name)
                         did = "" if result.did == "ran" else f", {result.did}"
-                        progress.ended(name, f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})")
+                        text = f"{name}: {result.seconds:.1f} s{did}   ({len(self.done)} of {total})"
+                        progress.ended(name, "\n".join([text, *self._new(result.notes)]))
             finally:
                 self.client.cancel(list(futures), force=True)
+
+    def _new(self, notes: Sequence[str]) -> list[str]:
+        """Those of a stage's notes that no other stage has made, which a note on this machine would be for all of them."""
+        new = {said: text for text in notes if (said := text.partition(NOTE)[2]) not in self._noted}
+        self._noted.update(new)
+        return list(new.values())
 
     def _submit(self, name: str, graph: Graph) -> Any:
         gpu = self.gpu and name.partition("@")[0] in ON_GPU

@@ -15,6 +15,7 @@ from pipeline.config.arguments import cores
 from pipeline.parallel.clones import Source, own_clone
 from pipeline.parallel.dvc import PATIENCE, Outcome, in_use, outcome
 from pipeline.parallel.dvc_process import DvcProcesses, StageFailedError, tail
+from pipeline.support.errors import NOTE
 from pipeline.support.kept import forget
 
 #: The Dask topic on which workers announce each stage that they begin.
@@ -53,10 +54,12 @@ class Result:
     Attributes:
         seconds: Wall-clock time it took, including what a clone pulls and pushes.
         did: Whether it ran, was restored from DVC's run-cache, or had not changed.
+        notes: What it said that a person should know, as it said it (see `pipeline.support.errors.note`).
     """
 
     seconds: float
     did: Outcome
+    notes: tuple[str, ...] = ()
 
 
 def work(request: Request) -> Result:
@@ -109,7 +112,8 @@ def perform(request: Request, jobs: int) -> Result:
             forget(folder / "scratch" / name / run)
     if status:
         raise StageFailedError(request.stage, tail(output))
-    return Result(time.perf_counter() - start, outcome(output))
+    notes = tuple(line for line in output.splitlines() if NOTE in line)
+    return Result(time.perf_counter() - start, outcome(output), notes)
 
 
 def end_processes(client: str = "") -> None:

@@ -79,12 +79,14 @@ def report(
 
 
 def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    public = {entry for entry in data["datasets"] if isinstance(entry, str)}
     names = [entry if isinstance(entry, str) else entry["path"] for entry in data["datasets"]]
     stream = ", ".join(f"{key} {value}" for key, value in data["stream"].items() if key != "name")
     seeds = sorted(int(seed) for seed in runs["seed"].unique())
     judged = "the test images" if data["evaluation"] == "test" else "held-out training images"
     sources = [
-        f"Images of {name}: {source}. No checksum is known that tells whether they are the published ones."
+        f"Images of {name}: {source}."
+        + (" No checksum is known that tells whether they are the published ones." if name in public else "")
         for name, source in (data.get("sources") or {}).items()
     ]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)

@@ -10,7 +10,6 @@ interval of the change.
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from pipeline.handover.plots import PLOTS
 from pipeline.handover.tables import read_table
 from pipeline.parallel.dvc import experiments, open_repository, read_at
 from pipeline.search.best import CONFIGURATION, flat
-from pipeline.support.errors import UserError, nearest
+from pipeline.support.errors import UserError, nearest, note
 from pipeline.support.files import significant, write_text
 from pipeline.support.git import git, git_or_none
 
@@ -94,7 +93,7 @@ def read_version(name: str | None) -> Version:
         configuration = read_configuration()
         runs = read_table(RUNS, PLOTS["runs"], "run 'dvc repro'")
         if stale := _stale(configuration):
-            print(f"compare: note: the {WORKSPACE}'s results may be older than its files: {stale}", file=sys.stderr)
+            note("compare", f"the {WORKSPACE}'s results may be older than its files: {stale}")
         return _version(WORKSPACE, configuration, runs)
     commit = _commit(name)
     with tempfile.TemporaryDirectory() as temporary:

@@ -18,6 +18,8 @@ from pipeline.support.errors import UserError
 
 #: Maps the images of a dataset, (n, height, width[, 3]) uint8, to those of a task, (n, *shape) uint8.
 Transform = Callable[[np.ndarray], np.ndarray]
+#: Most characters of the names of classes in the name of a task, which stands beside its images in a figure.
+LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class RawDataset:
         name: Its name.
         shape: Shape of an image, (height, width[, 3]).
         classes: Its labels, in ascending order.
+        names: The names of its classes by label; empty where they are known by their numbers.
     """
 
     name: str
     shape: tuple[int, ...]
     classes: tuple[int, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,14 +151,16 @@ def _split(stream: SplitStream, datasets: Sequence[RawDataset]) -> Iterator[Task
         )
     if stream.order == "run":
         for label in classes:
-            yield TaskView(f"class {label}", (label,), {"classes": [label]}, dataset.shape, lambda images: images)
+            made = _made_of(dataset, (label,))
+            yield TaskView(f"class {label}", (label,), made, dataset.shape, lambda images: images)
         return
     order = np.array(classes)
     if stream.order == "seeded":
         order = np.random.default_rng(stream.seed).permutation(order)
     for part in np.split(order, stream.tasks):
         mine = tuple(sorted(int(label) for label in part))
-        yield TaskView(_listed(mine), mine, {"classes": list(mine)}, dataset.shape, lambda images: images)
+        made = _made_of(dataset, mine)
+        yield TaskView(_listed(mine, made.get("names")), mine, made, dataset.shape, lambda images: images)
 
 
 def _chosen(stream: SplitStream, dataset: RawDataset) -> tuple[int, ...]:
@@ -170,10 +176,28 @@ def _chosen(stream: SplitStream, dataset: RawDataset) -> tuple[int, ...]:
     return tuple(label for label in dataset.classes if first <= label <= last)
 
 
-def _listed(classes: Sequence[int]) -> str:
-    """The name of a task: "classes 0-4" for consecutive classes, otherwise "classes 3, 17, 20"."""
+def _listed(classes: Sequence[int], names: Sequence[str] | None = None) -> str:
+    """A name for a task, from the classes that it shows.
+
+    Args:
+        classes: Their numbers, ascending.
+        names: Their names, if they have any.
+
+    Returns:
+        Their names, as in "auk, owl", if these fit into `LONGEST` characters; otherwise "classes 0-4" if the numbers
+        follow one another, and "classes 3, 17, 20" if not.
+    """
+    together = ", ".join(names or ())
+    if together and len(together) <= LONGEST and "$" not in together:  # which begins a formula in a figure
+        return together
     one_after_another = len(classes) > 2 and list(classes) == list(range(classes[0], classes[-1] + 1))
     return "classes " + (f"{classes[0]}-{classes[-1]}" if one_after_another else ", ".join(map(str, classes)))
+
+
+def _made_of(dataset: RawDataset, labels: tuple[int, ...]) -> dict[str, Any]:
+    """The classes of a task for the manifest, with their names if they have any."""
+    names = {"names": [dataset.names[label] for label in labels]} if dataset.names else {}
+    return {"classes": list(labels), **names}
 
 
 def _sequence(stream: SequenceStream, datasets: Sequence[RawDataset]) -> Iterator[TaskView]:

@@ -77,6 +77,7 @@ def write_tasks(
     plan: DataPlan,
     raw: Sequence[Mapping[str, Split]],
     sources: Mapping[str, str] | None = None,
+    classes: Sequence[Sequence[str] | None] | None = None,
     progress: Any = lambda tasks: tasks,
 ) -> None:
     """Write the tasks of a plan, with a manifest, in chunks of about `CHUNK` bytes.
@@ -88,6 +89,8 @@ def write_tasks(
         plan: The stream, and what to hold out for validation.
         raw: For each dataset of the plan, its splits, in memory or on disk.
         sources: What was read of datasets that could not be verified, by name, for the manifest.
+        classes: For each dataset the names of its classes by label, or None where they are known by their numbers; None
+            for none.
         progress: Wraps the list of tasks that is iterated over, for a progress bar.
 
     Raises:
@@ -95,8 +98,13 @@ def write_tasks(
     """
     parts = [_parts(plan, splits) for splits in raw]
     described = [
-        RawDataset(name_of(dataset), splits["train"][0].shape[1:], tuple(np.unique(splits["train"][1]).tolist()))
-        for dataset, splits in zip(plan.datasets, raw, strict=True)
+        RawDataset(
+            name_of(dataset),
+            splits["train"][0].shape[1:],
+            tuple(np.unique(splits["train"][1]).tolist()),
+            tuple(names or ()),
+        )
+        for dataset, splits, names in zip(plan.datasets, raw, classes or [None] * len(raw), strict=True)
     ]
     entries, shown = [], []
     for number, view in enumerate(progress(list(build_stream(plan.stream, described))), start=1):

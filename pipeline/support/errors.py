@@ -21,6 +21,20 @@ class DivergenceError(UserError):
     """Training reached a loss that is NaN, infinite or absurdly large."""
 
 
+#: What marks a note in the output of a stage; `pipeline.parallel` shows those of stages that succeed, too.
+NOTE = ": note: "
+
+
+def note(who: str, text: str) -> None:
+    """Print something that a person should know and that stops nothing, as one line on stderr.
+
+    Args:
+        who: The stage or the command that says so.
+        text: What it says.
+    """
+    print(f"{who}{NOTE}{text}", file=sys.stderr)
+
+
 #: Number of a system error -> what to do about it.
 FIXES = {
     errno.ENOENT: "restore it, e.g. with 'git checkout', and run again",

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from pipeline.support.errors import UserError, memory_ended
+from pipeline.support.errors import UserError, memory_ended, note
 from pipeline.support.files import digest, whole_file
 from pipeline.support.kept import FINISHED, forget_old
 
@@ -125,7 +124,7 @@ class Scratch:
             try:
                 held: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
                 if held["key"] == self.key:
-                    print(f"{self.name}: resuming from {held['reached']}", file=sys.stderr)
+                    note(self.name, f"resuming from {held['reached']}")
                     self.resumed, self.seconds_before = True, held["seconds"]
                     return held
                 reason = "belongs to a different plan, data or code"
@@ -134,7 +133,7 @@ class Scratch:
                 if memory_ended(error) or (isinstance(error, OSError) and error.errno in PASSING):
                     raise
                 reason = f"cannot be read ({type(error).__name__})"
-            print(f"{self.name}: {self.state} {reason}: starting over", file=sys.stderr)
+            note(self.name, f"{self.state} {reason}: starting over")
         self.clear()
         return None
 
@@ -201,7 +200,7 @@ class Scratch:
             ).hexdigest() in lock.read_text(encoding="utf-8")
             whole = all(digest(self.folder / name) == found for name, found in held["sums"].items())
             if STAGE in os.environ and held["key"] == self.key and whole and not recorded:
-                print(f"{self.name}: had finished, and DVC did not record it: written again", file=sys.stderr)
+                note(self.name, "had finished, and DVC did not record it: written again")
                 self.resumed, self.seconds_before = True, float(held["seconds"])
                 return text
         self.clear()

@@ -59,7 +59,7 @@ def files_of(out: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray] | Wri
 
 def written(source: ClassFolder, out: Path) -> dict[str, object]:
     out.mkdir()
-    return files_of(out, write_class_folder(source, out))
+    return files_of(out, write_class_folder(source, out).splits)
 
 
 def test_every_form_gives_the_same_bytes_as_the_arrays_themselves(
@@ -113,6 +113,37 @@ def test_an_image_that_is_no_image_is_named_and_no_spool_is_left(
     with pytest.raises(UserError, match=r"birds\.tar: train/owl/notes\.txt: not an image"):
         write_class_folder(ClassFolder(pack(folder, tmp_path / "birds.tar"), SHAPE), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_all_files_that_are_no_images_are_named_at_once(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    folder = lay(tmp_path / "birds", splits)
+    for number in range(8):
+        (folder / "test" / "owl" / f"bad{number}.png").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        write_class_folder(ClassFolder(folder, SHAPE), tmp_path)
+    others = ", ".join(f"test/owl/bad{number}.png" for number in range(1, 6))
+    assert "test/owl/bad0.png: not an image that Pillow can read; fix or remove it" in str(caught.value)
+    assert str(caught.value).endswith(f"; likewise {others} and 2 more")
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path: Path) -> None:
+    values = np.arange(12 * 36, dtype=np.uint8).reshape(12, *SHAPE) // 2
+    splits = {"train": {"auk": values[:5], "owl": values[5:8]}, "test": {"auk": values[8:10], "owl": values[10:]}}
+    assert write_class_folder(ClassFolder(lay(tmp_path / "apart", splits), SHAPE), tmp_path).shared == 0
+    splits["test"]["owl"] = values[[0, 7, 11, 7]]  # one of them of the other class, one twice
+    assert write_class_folder(ClassFolder(lay(tmp_path / "shared", splits), SHAPE), tmp_path).shared == 3
+
+
+def test_classes_keep_their_names_in_the_order_of_their_labels(
+    tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
+) -> None:
+    assert write_class_folder(ClassFolder(lay(tmp_path / "a", splits), SHAPE), tmp_path).classes == (
+        "Emu",
+        "auk",
+        "owl",
+    )
 
 
 @pytest.mark.parametrize("form", ["folder", "tar", "zip"])

@@ -13,6 +13,7 @@ from pipeline.config.schema import Folder, PublicDataset
 from pipeline.datasets import download, local, official, sources
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.naming import SPLITS, name_of
+from pipeline.datasets.raw import read_classes, read_sources
 from pipeline.datasets.raw_writer import write_raw
 from pipeline.datasets.spool import Written
 from pipeline.support.errors import UserError
@@ -247,6 +248,33 @@ def test_an_own_folder_is_found_below_the_folder_of_datasets_or_from_here(
     assert sources.fetch(own("mine", colour="rgb"))["train"][0].shape == (4, 4, 3, 3)
     with pytest.raises(UserError, match=r"dataset\.path: no folder or archive 'other', neither here nor in"):
         sources.fetch(own("other"))
+
+
+def test_the_manifest_of_own_images_has_the_names_of_classes_and_what_test_shares_with_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(local.VARIABLE, raising=False)
+    values = np.arange(8 * 12, dtype=np.uint8).reshape(8, 4, 3)
+    lay(
+        tmp_path / "good",
+        {"train": {"a": values[:2], "b b": values[2:4]}, "test": {"a": values[4:6], "b b": values[6:]}},
+    )
+    lay(
+        tmp_path / "bad",
+        {"train": {"a": values[:2], "b\nb": values[2:4]}, "test": {"a": values[:1], "b\nb": values[6:]}},
+    )
+    (tmp_path / "raw").mkdir()
+    write_raw(tmp_path / "raw", [own(tmp_path / "good"), own(tmp_path / "bad")])
+    assert read_classes(tmp_path / "raw") == [["a", "b b"], ["a", "b?b"]]
+    told = read_sources(tmp_path / "raw")
+    assert told["good"].startswith("your own class folders (")
+    assert told["bad"].startswith(
+        "your own class folders, 1 of whose 3 test images are among the training images, too ("
+    )
+    assert capsys.readouterr().err == (
+        f"download: note: {tmp_path / 'bad'}: 1 of 3 test images are, pixel for pixel, among the training images, too, "
+        "which makes accuracies too high; remove them from one of the two\n"
+    )
 
 
 def test_a_dataset_has_a_name_that_is_a_file_name() -> None:

@@ -80,13 +80,14 @@ def test_a_method_has_mean_deviation_interval_and_difference_by_seed() -> None:
 def test_what_was_run_tells_on_which_images_and_where_they_are_from(evaluation: str, judged: str) -> None:
     data: dict[str, Any] = {
         "benchmark": "mine", "tasks": 2, "datasets": ["digits", {"path": "birds"}], "evaluation": evaluation,
-        "stream": {"name": "split", "tasks": 2}, "sources": {"birds": "a folder, 4 images"},
+        "stream": {"name": "split", "tasks": 2}, "sources": {"birds": "your own, 4 images", "digits": "a copy"},
     }  # fmt: skip
     options = {"reference": "naive", "seeds": {"naive": 3}, "device": "cpu"}
     first, *others = report(runs(naive=NAIVE), plans("split-cifar100", "naive"), data, PUBLISHED, options, [])
     assert first.text[0] == f"Benchmark mine: 2 tasks of digits, birds, a split stream (tasks 2), judged on {judged}."
-    assert first.text[1].startswith("Images of birds: a folder, 4 images. No checksum is known")
-    assert first.text[2].startswith("Seeds 1, 2, 3. Device cpu, ")
+    assert first.text[1] == "Images of birds: your own, 4 images."  # nobody has published them
+    assert first.text[2].startswith("Images of digits: a copy. No checksum is known")
+    assert first.text[3].startswith("Seeds 1, 2, 3. Device cpu, ")
     assert others[-1].title == "Figures"
 
 

@@ -83,6 +83,16 @@ def test_tasks_are_named_after_what_they_show() -> None:
     assert [view.name for view in build_stream(stream, [gaps])] == ["classes 0, 2", "classes 4, 5"]
 
 
+def test_tasks_of_named_classes_have_their_names_while_they_are_short() -> None:
+    names = ("auk", "emu", "a bird with a name that is much too long", "owl", "pay$", "tit")
+    own = RawDataset("made", (9, 9), tuple(range(6)), names)
+    views = list(build_stream(SplitStream(name="split", tasks=3), [own]))
+    assert [view.name for view in views] == ["auk, emu", "classes 2, 3", "classes 4, 5"]
+    assert [view.made["names"] for view in views] == [list(names[:2]), list(names[2:4]), list(names[4:])]
+    of_run = build_stream(SplitStream(name="split", tasks=3, order="run"), [own])
+    assert [view.made for view in of_run][3] == {"classes": [3], "names": ["owl"]}
+
+
 def test_tasks_that_do_not_divide_the_classes_are_refused() -> None:
     with pytest.raises(UserError, match="10 classes cannot be split evenly into 3 tasks; choose one of 1, 2, 5, 10"):
         list(build_stream(SplitStream(name="split", tasks=3), [data((9, 9), 10)]))
