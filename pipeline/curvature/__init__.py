@@ -32,7 +32,7 @@ The public members are, first, operators:
 - `SymmetricOperator`: the interface of an operator: shape, dtype, device and matvec.
 - `as_operator`: turns a matrix, a SciPy LinearOperator or any object with shape and matvec into an operator.
 
-Second, methods. Except for the published one they accept whatever `as_operator` does:
+Second, methods, which accept whatever `as_operator` does:
 
 - `lanczos`: the k largest eigenpairs by ARPACK, which usually needs fewer products than the next.
 - `deflated_power_iteration`: the k largest eigenpairs by a power iteration with Rayleigh-Ritz steps.

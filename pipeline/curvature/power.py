@@ -28,7 +28,6 @@ from torch import Tensor
 
 from .adapters import as_operator
 from .operator import SymmetricOperator, product, products
-from .published import published_power_iteration
 from .result import EigenResult, Report, Which, check_request, judged, length, relative_residuals, rounding
 
 #: Steps, at most, of the search for larger eigenvalues than those found. It ends when the Ritz values at the ends of the
@@ -45,7 +44,6 @@ def deflated_power_iteration(
     which: Which = "magnitude",
     seed: int = 0,
     start: Tensor | None = None,
-    published: bool = False,
     report: Report = lambda pair, residual: None,
 ) -> EigenResult:
     """Find the k largest eigenpairs of an operator, one after the other.
@@ -63,8 +61,6 @@ def deflated_power_iteration(
         seed: seed of the start vectors.
         start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and
             random vectors follow if there are fewer.
-        published: whether to run the procedure of the published code instead, `published_power_iteration`; `which`,
-            `max_products` and `start` are then ignored.
         report: called at each step with the number of the current pair (from 0) and the largest relative residual of
             the pairs so far.
 
@@ -79,8 +75,6 @@ def deflated_power_iteration(
     """
     operator = as_operator(operator)
     check_request(operator, k, start, which, tolerance)
-    if published:
-        return published_power_iteration(operator, k, tolerance=tolerance, seed=seed, report=report)
     search = _Search(operator, tolerance, which, seed)
     if start is not None:
         search.begin_with(start[:, :k])

@@ -6,11 +6,14 @@ vector of the last pair, which has just been deflated away. The results are judg
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from .operator import SymmetricOperator, products
-from .result import EigenResult, Report, judged
+from .adapters import as_operator
+from .operator import products
+from .result import EigenResult, Report, check_request, judged
 
 #: Most products per pair, as in the published code.
 STEPS = 18
@@ -19,7 +22,7 @@ CHANGE = 1e-5
 
 
 def published_power_iteration(
-    operator: SymmetricOperator,
+    operator: Any,
     k: int,
     *,
     steps: int = STEPS,
@@ -33,8 +36,8 @@ def published_power_iteration(
         x <- H' x / |H' x|,    H' = H - sum over earlier pairs of lambda v v^T
 
     Args:
-        operator: the operator H, (n, n).
-        k: number of pairs.
+        operator: H, whatever `as_operator` accepts, (n, n).
+        k: number of pairs, in 1..n.
         steps: most products per pair.
         change: relative change of lambda at which a pair stops.
         tolerance: relative residual up to which a pair is reported as converged; it does not influence the iteration.
@@ -44,7 +47,14 @@ def published_power_iteration(
     Returns:
         The pairs by their signed values, the largest first, as the published code returns them. The products that judge
         them are not counted in `matvecs`.
+
+    Raises:
+        ValueError: if k is not an integer in 1..n, if `tolerance` is negative or NaN, or if the operator is not square.
+        TypeError: if `as_operator` does not accept `operator`.
+        FloatingPointError: if a product has NaN or infinity in it.
     """
+    operator = as_operator(operator)
+    check_request(operator, k, None, "magnitude", tolerance)
     generator = torch.Generator().manual_seed(seed)
     v = torch.rand(operator.shape[0], generator=generator, dtype=torch.float64)
     v = v.to(dtype=operator.dtype, device=operator.device)

@@ -27,6 +27,7 @@ from pipeline.curvature import (
     density_moments,
     hutchinson,
     lanczos,
+    published_power_iteration,
     spectral_density,
 )
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
@@ -202,8 +203,8 @@ class Examiner:
         }
         if settings.published:
             self.tell(f"{name}, published procedure")
-            other = deflated_power_iteration(
-                operator, len(entry["eigenvalues"]), published=True, tolerance=settings.tolerance, seed=settings.seed
+            other = published_power_iteration(
+                operator, len(entry["eigenvalues"]), tolerance=settings.tolerance, seed=settings.seed
             )
             entry["published"] = {
                 "eigenvalues": [significant(value) for value in other.eigenvalues.tolist()],

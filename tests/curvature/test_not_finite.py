@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.curvature import HessianOperator, deflated_power_iteration, hutchinson, lanczos, spectral_density
+from pipeline.curvature import (
+    HessianOperator,
+    deflated_power_iteration,
+    hutchinson,
+    lanczos,
+    published_power_iteration,
+    spectral_density,
+)
 
 
 def broken(value: float) -> HessianOperator:
@@ -31,7 +38,7 @@ def broken(value: float) -> HessianOperator:
     [
         lambda operator: lanczos(operator, 3),
         lambda operator: deflated_power_iteration(operator, 3),
-        lambda operator: deflated_power_iteration(operator, 3, published=True),
+        lambda operator: published_power_iteration(operator, 3),
         lambda operator: hutchinson(operator, 3),
         lambda operator: spectral_density(operator, probes=2, steps=5),
     ],
