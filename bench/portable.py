@@ -41,7 +41,7 @@ def work() -> dict[str, Callable[[], object]]:
     import torch
     import torch.nn.functional as F
 
-    from pipeline.config.schema import Compute
+    from pipeline.config.sections import Compute
     from pipeline.curvature import HessianOperator
     from pipeline.models import TaskModel, TaskTensors
     from pipeline.models.mlp import MLP

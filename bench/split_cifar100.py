@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import Configuration, RunPlan, read_configuration, resolve_data, resolve_run
-from pipeline.config.schema import Compute
+from pipeline.config.sections import Compute
 from pipeline.models import TaskModel, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.strategies import build_strategy

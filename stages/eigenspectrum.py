@@ -27,7 +27,7 @@ from pipeline.support.files import whole_file, whole_folder
 from stages.runs import RunFiles, checkpoint, code_of, run_from_arguments
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Eigenspectrum
+    from pipeline.config.sections import Eigenspectrum
     from pipeline.spectra.eigenspectrum import RunSpectra
 
 

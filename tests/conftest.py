@@ -11,7 +11,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from pipeline.config import DataPlan, RunPlan
-from pipeline.config.schema import Mlp, RotatedStream
+from pipeline.config.data import RotatedStream
+from pipeline.config.networks import Mlp
 from pipeline.datasets.sources import fetch
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks

@@ -19,20 +19,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
+from pipeline.config.data import Dataset, SequenceStream, Stream
+from pipeline.config.networks import Model, Resnet, Weights
 from pipeline.config.reading import Configuration, check, read_yaml
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import (
-    Benchmark,
-    Dataset,
-    Evaluated,
-    Method,
-    Model,
-    Resnet,
-    SequenceStream,
-    Settings,
-    Stream,
-    Weights,
-)
+from pipeline.config.schema import Benchmark, Evaluated, Method, Settings
 from pipeline.config.strategies import Strategy, StrategySettings
 from pipeline.config.types import Chosen, Held, Strict, given, owners, settings_of
 from pipeline.config.update_rules import TAGSettings, UpdateRule, UpdateRuleSettings

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 
 from pipeline.config.parsing import read_yaml as read_yaml
-from pipeline.config.schema import Benchmark, Compute, Eigenspectrum, Method, Params
+from pipeline.config.schema import Benchmark, Method, Params
+from pipeline.config.sections import Compute, Eigenspectrum
 from pipeline.config.types import Name, Strict
 from pipeline.support.errors import UserError, nearest
 

@@ -16,27 +16,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.config.data import Folder, PermutedStream, RotatedStream, SequenceStream, SplitStream
+from pipeline.config.networks import Mlp, Network, ReducedResnet, Resnet
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import (
-    Benchmark,
-    Compute,
-    Eigenspectrum,
-    Figures,
-    Folder,
-    Method,
-    Mlp,
-    Network,
-    Params,
-    PermutedStream,
-    ReducedResnet,
-    Resnet,
-    RotatedStream,
-    Searched,
-    SequenceStream,
-    Settings,
-    SplitStream,
-    Training,
-)
+from pipeline.config.schema import Benchmark, Method, Params, Searched, Settings, Training
+from pipeline.config.sections import Compute, Eigenspectrum, Figures
 from pipeline.config.strategies import StrategySettings
 from pipeline.config.types import Chosen, Strict, owners, settings_of
 from pipeline.config.update_rules import UpdateRuleSettings

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from pipeline.config.schema import Folder
+from pipeline.config.data import Folder
 
 SPLITS = ("train", "test")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.schema import Dataset
+from pipeline.config.data import Dataset
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.naming import name_of, shown
 from pipeline.datasets.sources import fetch_into

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.schema import Folder
+from pipeline.config.data import Folder
 from pipeline.datasets import local, miniimagenet, official
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.folders import ClassFolder, write_class_folder

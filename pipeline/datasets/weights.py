@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-from pipeline.config.schema import Weights
+from pipeline.config.networks import Weights
 from pipeline.datasets import local
 from pipeline.datasets.local import OfficialFile
 from pipeline.handover.documents import write_document

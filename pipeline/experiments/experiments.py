@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints
 
 from pipeline.config import Configuration, DataPlan, RunPlan, read_configuration, resolve_data, resolve_run
 from pipeline.config.reading import check, check_each, read_yaml
-from pipeline.config.schema import Eigenspectrum, Method, Settings
+from pipeline.config.schema import Method, Settings
+from pipeline.config.sections import Eigenspectrum
 from pipeline.config.types import Count, Name, Seed, Strict
 from pipeline.experiments.records import BESIDE
 from pipeline.support.errors import UserError, nearest

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.analysis.runs import RunMetrics
 from pipeline.config import DataPlan, RunPlan
-from pipeline.config.schema import Eigenspectrum
+from pipeline.config.sections import Eigenspectrum
 from pipeline.handover.documents import checked, read_document
 from pipeline.handover.runs import Record
 from pipeline.support.errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, colour, new_figure
 
 #: Column of the runs -> label of its panel.

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, label_panels, new_figure
 
 #: Panels in a row, at most.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures import (
     accuracy_and_forgetting,
     accuracy_matrix,

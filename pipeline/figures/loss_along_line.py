@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, colour, label_panels, line_with_band, new_figure
 
 #: Panels in a row, at most.

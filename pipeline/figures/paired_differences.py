@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.analysis.intervals import paired_difference
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, colour, new_figure
 
 #: Column of the runs -> what the label of its panel calls it.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from pipeline.analysis.prediction import described, distinct, rank_correlation
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, colour, legend_above, marker, new_figure
 
 #: Below it, in nats, the axes are linear: a rise may be negative.

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import PAGE, label_panels, legend_above, new_figure, shades
 
 #: The standard deviation of the normal curve that stands for a node, as a share of the range of all nodes; the number

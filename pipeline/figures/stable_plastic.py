@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures.style import (
     PAGE,
     legend_above,

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
+from pipeline.config.networks import Weights
 from pipeline.config.plan import DataPlan
-from pipeline.config.schema import Weights
 from pipeline.config.types import Line, Name
 from pipeline.handover.documents import Document, Number, Sha256
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.config.schema import Mlp, Model, Resnet
+from pipeline.config.networks import Mlp, Model, Resnet
 from pipeline.models.heads import TaskModel, outputs_of_tasks
 from pipeline.models.inputs import mean_image
 from pipeline.models.mlp import MLP

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Pixels
+from pipeline.config.networks import Pixels
 
 #: The logit of a masked output: any number whose exponential is 0 would do, and the published code uses this one.
 MASKED = -1e11

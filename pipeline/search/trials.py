@@ -134,7 +134,7 @@ def _run(work: Work, seed: int, before: Sequence[Outcome]) -> Outcome:
             return Outcome(**held)
 
     from pipeline.analysis.metrics import all_metrics
-    from pipeline.config.schema import Compute
+    from pipeline.config.sections import Compute
     from pipeline.datasets.weights import FILE
     from pipeline.streams.reader import Tasks
     from pipeline.support.compute import prepare

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.schema import Eigenspectrum
+from pipeline.config.sections import Eigenspectrum
 from pipeline.curvature import (
     EigenResult,
     FisherOperator,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream, SplitStream
+from pipeline.config.data import PermutedStream, RotatedStream, SequenceStream, SplitStream
 from pipeline.datasets.images import bring_to
 from pipeline.support.errors import UserError
 

@@ -14,7 +14,7 @@ from pipeline.support.errors import UserError
 from pipeline.support.portable import in_force
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Compute
+    from pipeline.config.sections import Compute
 
 #: Parameters of glibc's mallopt(3), and the largest values that they take; before version 2.35 the limit of the second
 #: was 32 MB.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import read_configuration
-from pipeline.config.schema import LEAST_SIDE
+from pipeline.config.networks import LEAST_SIDE
 from pipeline.models.resnet import ReducedResNet18
 from pipeline.support.errors import UserError
 from tests.conftest import edit

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from pipeline.config.schema import Folder, PublicDataset
+from pipeline.config.data import Folder, PublicDataset
 from pipeline.datasets import download, local, official, sources
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.naming import SPLITS, name_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.schema import Resnet
+from pipeline.config.networks import Resnet
 from pipeline.datasets import local, weights
 from pipeline.models import TaskTensors, build_model
 from pipeline.support.errors import UserError

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.analysis.runs import RunMetrics
 from pipeline.analysis.tables import tables
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures import (
     FIGURES,
     average_accuracy,

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from pipeline.config.schema import Figures
+from pipeline.config.sections import Figures
 from pipeline.figures import paired_differences
 
 OPTIONS = Figures(dpi=60, vector_formats=[], stable="a", plastic="b", reference="naive")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import DataPlan
-from pipeline.config.schema import Mlp, Pixels, ReducedResnet, Resnet, SplitStream
+from pipeline.config.data import SplitStream
+from pipeline.config.networks import Mlp, Pixels, ReducedResnet, Resnet
 from pipeline.datasets.arrays import Split
 from pipeline.models import (
     TaskModel,

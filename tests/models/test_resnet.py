@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import RunPlan
-from pipeline.config.schema import ReducedResnet
+from pipeline.config.networks import ReducedResnet
 from pipeline.models import build_model
 from pipeline.models.resnet import Block, ReducedResNet18, StandardBlock
 from tests.conftest import run_plan

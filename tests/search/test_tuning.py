@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from pipeline.config import Configuration, DataPlan, read_configuration
-from pipeline.config.schema import SplitStream
+from pipeline.config.data import SplitStream
 from pipeline.datasets.sources import fetch
 from pipeline.search import tuning
 from pipeline.search.record import read_record, settings_in

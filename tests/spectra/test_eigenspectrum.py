@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.config.schema import Eigenspectrum, Mlp
+from pipeline.config.networks import Mlp
+from pipeline.config.sections import Eigenspectrum
 from pipeline.curvature import EigenResult
 from pipeline.curvature.batches import BatchOperator
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks

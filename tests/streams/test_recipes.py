@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.schema import PermutedStream, RotatedStream, SequenceStream, SplitStream
+from pipeline.config.data import PermutedStream, RotatedStream, SequenceStream, SplitStream
 from pipeline.streams.recipes import RawDataset, build_stream
 from pipeline.support.errors import UserError
 

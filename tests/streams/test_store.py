@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import DataPlan
-from pipeline.config.schema import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
+from pipeline.config.data import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
 from pipeline.datasets.arrays import Split
 from pipeline.datasets.raw import read_raw
 from pipeline.datasets.raw_writer import write_raw

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from pipeline.config.schema import Compute
+from pipeline.config.sections import Compute
 from pipeline.support import compute
 from pipeline.support.errors import UserError
 
@@ -21,7 +21,7 @@ import sys
 import torch
 
 from pipeline.support.compute import prepare
-from pipeline.config.schema import Compute
+from pipeline.config.sections import Compute
 
 if sys.argv[1] == "prepared":
     prepare(Compute(device="cpu", threads=1))
@@ -63,7 +63,7 @@ def faults(how: str, *channels: int) -> list[int]:
 SETTINGS = """
 import torch
 
-from pipeline.config.schema import Compute
+from pipeline.config.sections import Compute
 from pipeline.support.compute import prepare
 
 prepare(Compute(device="cpu", threads=1))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config.schema import ReducedResnet
+from pipeline.config.networks import ReducedResnet
 from pipeline.models import TaskModel, TaskTensors, build_model
 from pipeline.models.inputs import layout
 from pipeline.strategies import Batch

@@ -11,8 +11,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pipeline.analysis.metrics import all_metrics
 from pipeline.config import DataPlan
+from pipeline.config.data import SplitStream
+from pipeline.config.networks import Resnet
 from pipeline.config.regimes import Regime
-from pipeline.config.schema import Resnet, SplitStream
 from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.strategies import Batch, Naive
