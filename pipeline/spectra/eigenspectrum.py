@@ -14,15 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.sections import Eigenspectrum
 from pipeline.curvature import (
     EigenResult,
-    FisherOperator,
-    GaussNewtonOperator,
-    HessianOperator,
     deflated_power_iteration,
     density_moments,
     hutchinson,
@@ -31,6 +27,7 @@ from pipeline.curvature import (
     spectral_density,
 )
 from pipeline.models import TaskModel, TaskTensors, load_task, outputs_of_tasks
+from pipeline.spectra.matrices import CurvatureOperator, gradient_of, operator_of
 from pipeline.spectra.prediction import layers, line, moments_entry, state_of, terms
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
@@ -42,9 +39,6 @@ from pipeline.training.evaluation import evaluate
 SOLVERS: dict[str, Callable[..., EigenResult]] = {"power": deflated_power_iteration, "lanczos": lanczos}
 #: Relative residual at which a polish in float64 takes over; float32 reaches it easily.
 BEFORE_POLISH = 1e-4
-
-#: What `eigenspectrum.matrix` may name.
-CurvatureOperator = HessianOperator | GaussNewtonOperator | FisherOperator
 
 #: Called with a description of the present work.
 Tell = Callable[[str], None]
@@ -310,21 +304,7 @@ class Examiner:
             examples: the examples.
             parameters: those that the matrix is over; None: all of the model.
         """
-
-        def outputs(images: Tensor, labels: Tensor) -> Tensor:
-            logits: Tensor = model(images, examples.task)
-            return logits
-
-        def loss_of(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(logits, labels)
-
-        over = model.parameters() if parameters is None else parameters
-        batches = [(examples.images, examples.labels)]
-        if self.settings.matrix == "gauss-newton":
-            return GaussNewtonOperator(outputs, loss_of, over, batches, memory=self.memory)
-        if self.settings.matrix == "fisher":
-            return FisherOperator(outputs, loss_of, over, batches, memory=self.memory)
-        return HessianOperator(_loss(model, examples), over, batches, memory=self.memory)
+        return operator_of(model, examples, self.settings.matrix, self.memory, parameters)
 
     def examples(self, number: int) -> TaskTensors:
         """The images of a task (from 0): all of them, or the seeded subset that the settings ask for."""
@@ -362,7 +342,7 @@ class Examiner:
         predicted = self.settings.prediction
         if predicted:
             start, at_start = state_of(self.model), evaluate(self.model, examples)
-            gradient = self.gradient(operator, examples)
+            gradient = gradient_of(operator, self.model, examples, self.memory)
         for later in range(number + 1, len(self.tasks)):
             moved = self.weights(later).double() - after
             square = float(moved @ moved)
@@ -378,23 +358,3 @@ class Examiner:
                 entry |= terms(operator, gradient, moved)
                 entry |= line(self.model, examples, start, state_of(self.model), at_start)
             yield entry
-
-    def gradient(self, operator: CurvatureOperator, examples: TaskTensors) -> Tensor:
-        """The gradient of the mean cross-entropy of examples at the present weights, those of the operator, (n,) float64."""
-        if isinstance(operator, HessianOperator):
-            return operator.gradient().double()
-        batches = [(examples.images, examples.labels)]
-        with operator.released():
-            hessian = HessianOperator(
-                _loss(self.model, examples), self.model.parameters(), batches, retain=False, memory=self.memory
-            )
-            return hessian.gradient().double()
-
-
-def _loss(model: TaskModel, examples: TaskTensors) -> Callable[[Tensor, Tensor], Tensor]:
-    """The mean cross-entropy of a batch of examples of one task."""
-
-    def loss(images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(model(images, examples.task), labels)
-
-    return loss
