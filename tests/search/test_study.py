@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.search.space import read_space
 from pipeline.search.study import opened
-from tests.search.test_tuning import search
+from tests.search import search
 
 
 def test_a_sampler_draws_up_to_both_ends_on_the_scale_that_was_asked_for_from_the_seed_of_the_search(

@@ -1,17 +1,11 @@
-"""Searches: what is recorded, what is tried next, what is pruned, and that a kill changes nothing."""
+"""Searches: what is recorded, what is tried next, and what is pruned."""
 
 from __future__ import annotations
 
-import os
-import random
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +13,6 @@ from typing import Any
 import grimp
 import optuna
 import pandas as pd
-import psutil
 import pytest
 import torch
 
@@ -31,32 +24,17 @@ from pipeline.search.record import read_record, settings_in
 from pipeline.search.search import CODE, Search
 from pipeline.search.space import read_space
 from pipeline.search.study import Study, opened
-from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, place_of, running_means
+from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, running_means
 from pipeline.streams.reader import Tasks
 from pipeline.streams.writer import write_tasks
-from pipeline.support.alone import alone
 from pipeline.support.errors import UserError
-from pipeline.support.files import write_json
 from pipeline.training.loop import train
-from tests.clones import ENVIRONMENT, one_line
 from tests.configuration import project
 from tests.conftest import run_plan
 from tests.paths import ROOT, edit
-from tests.waiting import LIMIT, wait_until
+from tests.search import opened_of, search
 
 RECORDS = sorted((ROOT / "results/tuning").glob("*/*.csv"))
-
-
-@pytest.fixture
-def folder(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to search in, with a benchmark of two tasks."""
-    edit(configured / "benchmarks.yaml", "    tasks: 5", "    tasks: 2")
-    monkeypatch.chdir(configured)
-    return configured
-
-
-def search(words: Sequence[str], method: str = "naive", **given: Any) -> Search:
-    return Search(project(), method, read_space(words), (101,), **given)
 
 
 def outcome(seed: int, *course: float, ended: Any = "finished") -> Outcome:
@@ -251,105 +229,9 @@ def test_a_clearly_bad_trial_is_pruned_after_the_first_task_that_tells(folder: P
     assert len(best.intermediate_values) == 4
 
 
-class opened_of:  # noqa: N801 - used as a function
-    """Optuna's own view of the study of a search."""
-
-    def __init__(self, folder: Path, record: str = "naive") -> None:
-        self.storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/scratch/tune/rotated-digits/{record}/study.db")
-
-    def __enter__(self) -> optuna.Study:
-        return optuna.load_study(study_name="search", storage=self.storage)
-
-    def __exit__(self, *given: object) -> None:
-        self.storage.remove_session()
-        self.storage.engine.dispose()
-
-
-def trials_of(folder: Path) -> list[Any]:
-    """All that must not depend on kills."""
-    with opened_of(folder) as study:
-        return [
-            (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values, trial.user_attrs)
-            for trial in study.get_trials()
-        ]
-
-
-def killed_and_not(folder: Path, kills: int, trials: int, seeds: str, moments: random.Random) -> None:
-    """Carry out a search twice, once killed several times, and compare."""
-    command = [
-        sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.001..1:log", "momentum=0,0.5,0.9", "--sampler", "tpe",
-        "--trials", str(trials), "--seeds", seeds, "--batch", "2", "--prune", "-j", "2",
-    ]  # fmt: skip
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "TAG_SAVE_SECONDS": "0.05"}
-    result = folder / "results/tuning/rotated-digits/naive.csv"
-    place = folder / "scratch/tune/rotated-digits/naive"
-    hits = 0
-    for kill in range(kills):
-        with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as running:
-
-            def reached(kill: int = kill, running: subprocess.Popen[bytes] = running) -> bool:
-                """A first run that trains; later, any moment: another trial is about to be added."""
-                if running.poll() is not None:
-                    return True
-                if kill == 0:
-                    return any((place / "runs").glob("*/state.pt"))
-                return bool(psutil.Process(running.pid).children()) and any((place / "runs").glob("*.lock"))
-
-            wait_until(reached, every=0.005)
-            time.sleep(moments.uniform(0.0, 0.8 if kill else 0.2))
-            children = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
-            os.kill(running.pid, signal.SIGKILL) if running.poll() is None else None
-        hits += running.returncode == -signal.SIGKILL
-        _, alive = psutil.wait_procs(children, timeout=LIMIT)  # nothing trains on
-        assert not alive
-    assert hits > 0
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    record, found = result.read_bytes(), trials_of(folder)
-    assert sorted(path.name for path in place.iterdir()) == ["lock", "study.db"]
-    shutil.rmtree(folder / "scratch")
-    result.unlink()
-    again = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    assert again.stdout == done.stdout  # the same best
-    assert result.read_bytes() == record
-    assert trials_of(folder) == found
-    assert len(found) == trials
-
-
-def test_a_search_that_is_killed_ends_as_one_that_is_not(folder: Path) -> None:
-    killed_and_not(folder, 1, 4, "7", random.Random(3))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_five_kills_at_varying_moments(folder: Path, seed: int) -> None:
-    killed_and_not(folder, 5, 10, "7,8", random.Random(seed))
-
-
 def test_the_code_of_a_search_is_all_that_a_training_imports() -> None:
     imported = grimp.build_graph("pipeline").find_upstream_modules("pipeline.search.trials")
     assert {module.split(".")[1] for module in imported if module.count(".") > 1} - {"search"} == set(CODE)
-
-
-def test_what_another_search_left_behind_does_not_count(folder: Path) -> None:
-    """Of one whose study.db was deleted, and of one that was killed while it removed its data."""
-    place = folder / "scratch/tune/rotated-digits/naive"
-    (place / "tasks").mkdir(parents=True)
-    (place / "runs").mkdir()
-    planted = Outcome(7, "finished", [1.0], dict.fromkeys(MEASURES, 0.9999))
-    write_json(place / "runs" / f"{place_of({'lr': 0.1}, 7)}.json", {"key": "of another", **asdict(planted)})
-    one = Search(read_configuration(folder), "naive", read_space(["lr=0.1"]), (7,), record="naive")
-    ((_, (trained,)),) = tuning.carry_out_search(one, 1)
-    assert trained.measures is not None and trained.measures["average_accuracy"] < 0.99
-
-
-def test_two_searches_of_one_record_do_not_meet(folder: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.1,0.2", "--seeds", "7"]
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    with alone(folder / "scratch/tune/rotated-digits/naive/lock", "busy"):
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "tune: another search is at work in scratch/tune/rotated-digits/naive" in one_line(done.stderr)
 
 
 def test_studies_know_their_trials_in_the_order_of_the_space(tmp_path: Path) -> None:
@@ -358,32 +240,3 @@ def test_studies_know_their_trials_in_the_order_of_the_space(tmp_path: Path) -> 
         assert isinstance(study, Study)
         study.add({"b": 3, "lr": 0.2}, [outcome(1, 0.5)])
         assert [list(point.items()) for point, _ in study.trials()] == [[("lr", 0.2), ("b", 3)]]
-
-
-@pytest.mark.parametrize("who", ["the search by ctrl-c", "a training from outside"])
-def test_what_is_interrupted_ends_in_a_line_and_leaves_nothing_running(folder: Path, who: str) -> None:
-    edit(folder / "benchmarks.yaml", "    epochs: 1", "    epochs: 1000")
-    command = [sys.executable, "-m", "pipeline", "tune", "naive", "lr=0.1,0.2", "--seeds", "7", "-j", "2"]
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # not ignored, as where tests run in the background
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as running:
-        signal.signal(signal.SIGINT, before)
-        runs = folder / "scratch/tune/rotated-digits/naive/runs"
-        wait_until(lambda: running.poll() is not None or len(list(runs.glob("*.lock"))) == 2)
-        children = psutil.Process(running.pid).children(recursive=True)
-        if who == "the search by ctrl-c":
-            running.send_signal(signal.SIGINT)
-        else:
-            trains = max(children, key=lambda child: child.memory_info().rss)  # the smallest tracks resources
-            trains.kill()
-        _, told = running.communicate(timeout=LIMIT)
-    if who == "the search by ctrl-c":
-        assert running.returncode == 130
-        assert one_line(told).startswith("tune: interrupted")
-    else:
-        assert running.returncode == 2
-        assert one_line(told).startswith("tune: a training was ended from outside, perhaps for lack of memory")
-    _, alive = psutil.wait_procs(children, timeout=LIMIT)
-    assert not alive
