@@ -2,9 +2,9 @@
 
 DVC guarantees none of it, so it is kept in this file and in `dvc_inside.py`, which has what is changed in DVC, and each part
 says why it is needed. It is known to work with the versions that pyproject.toml allows. Before you raise that bound, run
-tests/parallel/test_dvc.py and test_dvc_inside.py with the new DVC: it tests every assumption and names those that no longer hold. One more
-assumption is elsewhere: stages/process.py reads DVC_STAGE, the variable that DVC sets for a stage's command, because stages
-import nothing from this module.
+tests/parallel/test_dvc.py and test_dvc_inside.py with the new DVC: they test every assumption and name those that no longer
+hold. One more assumption is elsewhere: stages/process.py reads DVC_STAGE, the variable that DVC sets for a stage's command,
+because stages import nothing from this module.
 """
 
 from __future__ import annotations
