@@ -1,6 +1,7 @@
 """What this project changes in DVC's inside, for the processes that it runs DVC in; `dvc.py` has what it asks of DVC.
 
-DVC guarantees none of it. Each part says why it is needed, and tests/parallel/test_dvc_inside.py tests what it takes for granted.
+DVC guarantees none of it. Each part says why it is needed, and tests/parallel/test_dvc_inside.py tests what it takes for
+granted.
 """
 
 from __future__ import annotations

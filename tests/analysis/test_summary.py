@@ -94,6 +94,7 @@ def test_the_tables_hold_every_number_of_every_run() -> None:
     (moved,) = made["movement"].query("method == 'tag'").to_dict("records")
     assert (moved["task"], moved["tasks_learnt"]) == (1, 2)
     assert (moved["forgetting"], moved["loss_rise"]) == (pytest.approx(0.1), 1.0)
+    assert (moved["distance"], moved["overlap"], moved["lambda_distance_squared"]) == (1.5, 0.08, 4.5)
     assert made["density"].query("method == 'tag' and probe == 1")["weight"].tolist() == [0.25, 0.75]
     assert made["distance"].query("method == 'tag'")["distance"].tolist() == [0.0, 1.5]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import read_configuration
-from pipeline.experiments.workspace import prepare, save_experiment
+from pipeline.experiments.workspace import prepare, run, save_experiment
 from pipeline.parallel.dvc import experiment_ref
 from pipeline.support.errors import UserError
 from pipeline.support.git import git
 from tests.clones import Clone
+from tests.parallel.test_side_by_side import trivial
 from tests.paths import ROOT
 
 
@@ -77,3 +79,14 @@ def test_a_broken_configuration_of_dvc_is_told_in_a_line(tmp_path: Path, monkeyp
     monkeypatch.chdir(mine.folder)
     with pytest.raises(UserError, match=r"dvc cache dir: .+; fix \.dvc/config"):
         prepare("small", read_configuration(ROOT))
+
+
+def test_the_other_runs_go_on_where_one_fails(tmp_path: Path) -> None:
+    trivial(tmp_path, {})
+    matrix = {"method": ["a", "b"], "seed": [1]}
+    command = "test ${item.method} = b && echo done > ${item.method}.txt"
+    stages = {"train": {"matrix": matrix, "cmd": command, "outs": ["${item.method}.txt"]}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    assert run(tmp_path, [("a", 1), ("b", 1)], eigenspectrum=False, jobs=1, options=[]) == 2
+    assert (tmp_path / "b.txt").exists()
+    assert not (tmp_path / "a.txt").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from pipeline.config import DataPlan
 from pipeline.config.data import Folder, PermutedStream, PublicDataset, SequenceStream, SplitStream
-from pipeline.datasets.arrays import Split
+from pipeline.datasets.arrays import Split, sha256_of_arrays
 from pipeline.datasets.raw import read_raw
 from pipeline.datasets.raw_writer import write_raw
 from pipeline.datasets.sources import fetch
@@ -116,6 +117,19 @@ def test_a_truncated_task_file_is_named(written: Path, size: int) -> None:
     path = written / "task-01" / "test_images.npy"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=r"task-01/test_images\.npy: truncated or damaged"):
+        Tasks.open(written).split(0, "test")
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_refused_though_its_checksum_is_right(written: Path, label: int) -> None:
+    path, manifest = written / "task-01" / "test_labels.npy", written / "manifest.json"
+    labels = np.load(path)
+    labels[3] = label
+    np.save(path, labels)
+    held = json.loads(manifest.read_text(encoding="utf-8"))
+    held["tasks"][0]["test"]["sha256"] = sha256_of_arrays(np.load(written / "task-01" / "test_images.npy"), labels)
+    manifest.write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(UserError, match=r"task-01/test_labels\.npy: has labels outside 0\.\.9; delete data/tasks"):
         Tasks.open(written).split(0, "test")
 
 
