@@ -19,10 +19,10 @@ class DenseOperator:
         matrix: (n, n). It is not checked to be square or symmetric.
 
     Attributes:
-        matrix: the matrix.
+        matrix: The matrix.
         shape: (n, n).
-        dtype: that of the matrix.
-        device: that of the matrix.
+        dtype: That of the matrix.
+        device: That of the matrix.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -68,7 +68,7 @@ def as_operator(thing: Any) -> SymmetricOperator:
     """Turn a matrix or an object with products into an operator.
 
     Args:
-        thing: an (n, n) tensor or NumPy array, one of whole numbers taken as float64; a SciPy LinearOperator; or any
+        thing: An (n, n) tensor or NumPy array, one of whole numbers taken as float64; a SciPy LinearOperator; or any
             object with `shape` and `matvec`. If an object's dtype is one of torch's, its vectors are tensors on its
             `device` (on the CPU if it has none).
             Otherwise they are NumPy arrays, and products are taken as float32 if that is its dtype, else as float64.

@@ -28,10 +28,10 @@ class BatchOperator(ABC, Generic[Graph]):
 
     Args:
         parameters: theta; those that require no gradient are left out.
-        batches: tuples of tensors with the examples along the first dimension. They may differ in size.
-        retain: whether to keep graphs between products.
-        memory: bytes that all graphs may take together.
-        at_once: whether `matmat` takes all vectors through one pass. None: on any device but a CPU, where four vectors
+        batches: Tuples of tensors with the examples along the first dimension. They may differ in size.
+        retain: Whether to keep graphs between products.
+        memory: Bytes that all graphs may take together.
+        at_once: Whether `matmat` takes all vectors through one pass. None: on any device but a CPU, where four vectors
             at once took 1.0 to 1.6 times as long on one thread as one after the other.
 
     Raises:
@@ -40,12 +40,12 @@ class BatchOperator(ABC, Generic[Graph]):
 
     Attributes:
         shape: (n, n), where n is the number of values in all parameters.
-        dtype: that of the first parameter.
-        device: that of the first parameter.
-        examples: number of examples in all batches.
-        bytes_per_example: what the graphs of one example keep.
-        retained: the share of the examples whose graph is kept.
-        bytes_retained: what these graphs take together.
+        dtype: That of the first parameter.
+        device: That of the first parameter.
+        examples: Number of examples in all batches.
+        bytes_per_example: What the graphs of one example keep.
+        retained: The share of the examples whose graph is kept.
+        bytes_retained: What these graphs take together.
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class BatchOperator(ABC, Generic[Graph]):
         """The product with the matrix of a batch, in pieces of the parameters' shapes; None for zero.
 
         Args:
-            graph: what `_graph` gave for the batch.
-            pieces: the part of v for each parameter, in the parameter's shape; or (m, *shape) for m vectors at once.
-            keep: whether the graph is used again.
-            options: for `torch.autograd.grad`, where there are several vectors.
+            graph: What `_graph` gave for the batch.
+            pieces: The part of v for each parameter, in the parameter's shape; or (m, *shape) for m vectors at once.
+            keep: Whether the graph is used again.
+            options: For `torch.autograd.grad`, where there are several vectors.
         """
 
     def _measured(self, batch: Sequence[Tensor]) -> int:

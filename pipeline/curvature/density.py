@@ -33,7 +33,7 @@ class SpectralDensity:
         nodes: (probes, steps), ascending in each row. A run that met an invariant subspace before its last step has
             nodes of 0 with weight 0 in place of those that are missing.
         weights: (probes, steps); each row sums to 1.
-        matvecs: number of products used.
+        matvecs: Number of products used.
     """
 
     nodes: Tensor
@@ -58,12 +58,12 @@ def spectral_density(
     several times in float32.
 
     Args:
-        operator: whatever `as_operator` accepts, (n, n).
-        probes: number of random vectors.
-        steps: number of products per probe; cut to n if larger.
-        seed: seed of the random vectors.
-        memory: bytes that Krylov vectors may take. As many probes run together as fit, and at least one.
-        report: called with the number of products made so far.
+        operator: Whatever `as_operator` accepts, (n, n).
+        probes: Number of random vectors.
+        steps: Number of products per probe; cut to n if larger.
+        seed: Seed of the random vectors.
+        memory: Bytes that Krylov vectors may take. As many probes run together as fit, and at least one.
+        report: Called with the number of products made so far.
 
     Returns:
         Nodes and weights, float64 on the CPU.

@@ -102,13 +102,13 @@ class GaussNewtonOperator(_OutputOperator):
     Put the model into eval mode first; see :class:`pipeline.curvature.batches.BatchOperator` for memory.
 
     Args:
-        outputs: maps the tensors of a batch to the network's outputs z, (b, ...), example by example.
-        loss: maps z and the tensors of the batch to the mean loss over the batch.
+        outputs: Maps the tensors of a batch to the network's outputs z, (b, ...), example by example.
+        loss: Maps z and the tensors of the batch to the mean loss over the batch.
         parameters: theta; those that require no gradient are left out.
-        batches: tuples of tensors with the examples along the first dimension.
-        retain: whether to keep graphs between products.
-        memory: bytes that all graphs may take together.
-        at_once: whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
+        batches: Tuples of tensors with the examples along the first dimension.
+        retain: Whether to keep graphs between products.
+        memory: Bytes that all graphs may take together.
+        at_once: Whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
 
     Raises:
         ValueError: if no parameter requires a gradient, or if there is no batch.
@@ -133,14 +133,14 @@ class FisherOperator(_OutputOperator):
     g_i^T v = r_i^T J_i v with r_i = d loss_i / d z_i.
 
     Args:
-        outputs: maps the tensors of a batch to the network's outputs z, (b, ...); no example may depend on another, so
+        outputs: Maps the tensors of a batch to the network's outputs z, (b, ...); no example may depend on another, so
             the model is in eval mode.
-        loss: maps z and the tensors of the batch to the mean loss over the batch.
+        loss: Maps z and the tensors of the batch to the mean loss over the batch.
         parameters: theta; those that require no gradient are left out.
-        batches: tuples of tensors with the examples along the first dimension.
-        retain: whether to keep graphs between products.
-        memory: bytes that all graphs may take together.
-        at_once: whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
+        batches: Tuples of tensors with the examples along the first dimension.
+        retain: Whether to keep graphs between products.
+        memory: Bytes that all graphs may take together.
+        at_once: Whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
 
     Raises:
         ValueError: if no parameter requires a gradient, or if there is no batch.

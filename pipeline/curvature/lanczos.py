@@ -38,16 +38,16 @@ def lanczos(
     converged in their place. `deflated_power_iteration` looks for what it has missed.
 
     Args:
-        operator: whatever `as_operator` accepts, (n, n).
-        k: number of eigenpairs, in 1..n.
-        tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
-        max_products: products per pair: up to k times as many are made in all (more only for the first restart, which
+        operator: Whatever `as_operator` accepts, (n, n).
+        k: Number of eigenpairs, in 1..n.
+        tolerance: Relative residual |H v - lambda v| / |lambda| at which a pair has converged.
+        max_products: Products per pair: up to k times as many are made in all (more only for the first restart, which
             is always made). Pairs that have not converged by then are returned as not converged.
-        which: the largest by "magnitude", or the "algebraic" largest.
-        seed: seed of the start vector.
+        which: The largest by "magnitude", or the "algebraic" largest.
+        seed: Seed of the start vector.
         start: (n, m) vectors whose sum is the start vector instead, such as the eigenvectors of a similar operator.
-        basis: number of Krylov vectors between restarts; at least 2 k + 1 are used.
-        report: called once with k - 1 and the largest relative residual, if ARPACK has found all pairs.
+        basis: Number of Krylov vectors between restarts; at least 2 k + 1 are used.
+        report: Called once with k - 1 and the largest relative residual, if ARPACK has found all pairs.
 
     Returns:
         The pairs, the largest first, judged by their residuals against `operator`.

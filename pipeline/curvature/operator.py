@@ -19,8 +19,8 @@ class SymmetricOperator(Protocol):
 
     Attributes:
         shape: (n, n).
-        dtype: that of its vectors.
-        device: that of its vectors.
+        dtype: That of its vectors.
+        device: That of its vectors.
     """
 
     shape: tuple[int, int]
@@ -93,14 +93,14 @@ class HessianOperator(BatchOperator[list["Tensor | None"]]):
     Over the parameters of one layer alone, it is the block of that layer on H's diagonal.
 
     Args:
-        loss: maps the tensors of a batch to its mean loss.
+        loss: Maps the tensors of a batch to its mean loss.
         parameters: theta; those that require no gradient are left out. Parameters that the loss does not use get rows
             and columns of zeros.
-        batches: tuples of tensors with the examples along the first dimension. They may differ in size: L is the exact
+        batches: Tuples of tensors with the examples along the first dimension. They may differ in size: L is the exact
             mean over all examples.
-        retain: whether to keep graphs between products.
-        memory: bytes that all graphs may take together.
-        at_once: whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
+        retain: Whether to keep graphs between products.
+        memory: Bytes that all graphs may take together.
+        at_once: Whether `matmat` takes all vectors through one pass; None: on any device but a CPU.
 
     Raises:
         ValueError: if no parameter requires a gradient, or if there is no batch.

@@ -51,17 +51,17 @@ def deflated_power_iteration(
     `pipeline.curvature.power` describes the iteration.
 
     Args:
-        operator: whatever `as_operator` accepts, (n, n).
-        k: number of eigenpairs, in 1..n.
-        tolerance: relative residual |H v - lambda v| / |lambda| at which a pair has converged.
-        max_products: products to spend on each pair, those that begin with `start` together on as many times as much;
+        operator: Whatever `as_operator` accepts, (n, n).
+        k: Number of eigenpairs, in 1..n.
+        tolerance: Relative residual |H v - lambda v| / |lambda| at which a pair has converged.
+        max_products: Products to spend on each pair, those that begin with `start` together on as many times as much;
             those that start and verify it, and the search for larger ones after it, come on top. A pair that needs more
             is returned as not converged.
-        which: the largest by "magnitude", or the "algebraic" largest.
-        seed: seed of the start vectors.
+        which: The largest by "magnitude", or the "algebraic" largest.
+        seed: Seed of the start vectors.
         start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and
             random vectors follow if there are fewer.
-        report: called at each step with the number of the current pair (from 0) and the largest relative residual of
+        report: Called at each step with the number of the current pair (from 0) and the largest relative residual of
             the pairs so far.
 
     Returns:

@@ -37,12 +37,12 @@ def published_power_iteration(
 
     Args:
         operator: H, whatever `as_operator` accepts, (n, n).
-        k: number of pairs, in 1..n.
-        steps: most products per pair.
-        change: relative change of lambda at which a pair stops.
-        tolerance: relative residual up to which a pair is reported as converged; it does not influence the iteration.
-        seed: seed of the first start vector, whose entries are uniform in [0, 1), as in the published code.
-        report: called for each pair with its number (from 0) and NaN, since the procedure computes no residual.
+        k: Number of pairs, in 1..n.
+        steps: Most products per pair.
+        change: Relative change of lambda at which a pair stops.
+        tolerance: Relative residual up to which a pair is reported as converged; it does not influence the iteration.
+        seed: Seed of the first start vector, whose entries are uniform in [0, 1), as in the published code.
+        report: Called for each pair with its number (from 0) and NaN, since the procedure computes no residual.
 
     Returns:
         The pairs by their signed values, the largest first, as the published code returns them. The products that judge

@@ -28,7 +28,7 @@ class EigenResult:
         residuals: (k,), |H v - lambda v| with the undeflated operator H. A true eigenvalue lies within that distance of
             lambda.
         converged: (k,) bool, whether the relative residual reached the tolerance.
-        matvecs: number of products used.
+        matvecs: Number of products used.
     """
 
     eigenvalues: Tensor
@@ -56,10 +56,10 @@ def check_request(
 
     Args:
         operator: (n, n).
-        k: number of eigenpairs.
-        start: vectors to start from, or None.
+        k: Number of eigenpairs.
+        start: Vectors to start from, or None.
         which: "magnitude" or "algebraic".
-        tolerance: relative residual at which a pair has converged.
+        tolerance: Relative residual at which a pair has converged.
 
     Raises:
         ValueError: if k is not an integer in 1..n, if `start` is not (n, m), if `which` is neither of the two, or if
@@ -86,7 +86,7 @@ def rounding(values: Tensor) -> Tensor:
         100 eps max |lambda|
 
     Args:
-        values: the eigenvalues so far, in the dtype that they were computed in.
+        values: The eigenvalues so far, in the dtype that they were computed in.
     """
     return 100 * torch.finfo(values.dtype).eps * values.abs().max()
 
@@ -115,8 +115,8 @@ def length(v: Tensor, dim: int = 0) -> Tensor:
     float32: everything would look converged.
 
     Args:
-        v: vectors, along `dim`.
-        dim: the dimension that is summed over.
+        v: Vectors, along `dim`.
+        dim: The dimension that is summed over.
 
     Returns:
         The norms, in the dtype of `v`.
@@ -136,8 +136,8 @@ def judged(vectors: Tensor, products: Tensor, values: Tensor, tolerance: float, 
         vectors: (n, k), unit columns.
         products: (n, k), the undeflated operator times `vectors`.
         values: (k,) eigenvalues.
-        tolerance: relative residual up to which a pair has converged.
-        matvecs: number of products to report as used.
+        tolerance: Relative residual up to which a pair has converged.
+        matvecs: Number of products to report as used.
 
     Returns:
         The pairs in the given order; the sign of each vector makes its largest entry positive.

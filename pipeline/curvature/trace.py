@@ -19,11 +19,11 @@ class Moments:
     """Estimates of tr(H) and |H|_F from random probes.
 
     Attributes:
-        trace: tr(H), the sum of all eigenvalues.
-        trace_error: its standard error; None with one probe.
+        trace: Tr(H), the sum of all eigenvalues.
+        trace_error: Its standard error; None with one probe.
         frobenius: |H|_F, the root of the sum of all squared eigenvalues.
-        frobenius_error: its standard error to first order; None with one probe.
-        matvecs: products that were used.
+        frobenius_error: Its standard error to first order; None with one probe.
+        matvecs: Products that were used.
     """
 
     trace: float
@@ -41,10 +41,10 @@ def hutchinson(
         tr(H) = E[v^T H v],    |H|_F^2 = E[|H v|^2],    v_i = +-1 with equal probability      (Hutchinson 1989)
 
     Args:
-        operator: whatever `as_operator` takes.
-        probes: number of random vectors, at least 1; each takes one product.
-        seed: of the vectors.
-        report: called with the number of products so far.
+        operator: Whatever `as_operator` takes.
+        probes: Number of random vectors, at least 1; each takes one product.
+        seed: Of the vectors.
+        report: Called with the number of products so far.
 
     Raises:
         ValueError: if there is no probe.
@@ -74,7 +74,7 @@ def density_moments(density: SpectralDensity, size: int) -> Moments:
     with m nodes integrates polynomials of degree 2 m - 1.
 
     Args:
-        density: of an operator of shape (size, size), with at least two steps, or of size 1.
+        density: Of an operator of shape (size, size), with at least two steps, or of size 1.
         size: n.
     """
     first = (density.weights * density.nodes).sum(dim=1) * size

@@ -33,11 +33,11 @@ def build_model(
     """Build a network with random initial weights from PyTorch's global generator.
 
     Args:
-        model: the model section of the plan.
+        model: The model section of the plan.
         image_shape: (height, width) of grey images, or (height, width, channels).
-        classes: for each task, its classes as numbered in the dataset.
-        dropout: probability of dropout.
-        weights: a file of initial weights for all layers but the last; only resnet18 uses it. None: random weights.
+        classes: For each task, its classes as numbered in the dataset.
+        dropout: Probability of dropout.
+        weights: A file of initial weights for all layers but the last; only resnet18 uses it. None: random weights.
         mean: (channels, height, width) in [0, 1], the mean training image, where `model.pixels` is mean-image.
 
     Returns:
@@ -76,10 +76,10 @@ def build_model_for(model: Model, tasks: Tasks, dropout: float = 0.0, weights: P
     """Build a network for the tasks of a stream, whose images and classes say the rest; see `build_model`.
 
     Args:
-        model: the model section of the plan.
-        tasks: the stream. All of its training images are read if `model.pixels` is mean-image.
-        dropout: probability of dropout.
-        weights: a file of initial weights, as `build_model` takes it.
+        model: The model section of the plan.
+        tasks: The stream. All of its training images are read if `model.pixels` is mean-image.
+        dropout: Probability of dropout.
+        weights: A file of initial weights, as `build_model` takes it.
 
     Raises:
         UserError: as `build_model` does, or if the training images are read and a file is missing or damaged.

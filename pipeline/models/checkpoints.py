@@ -19,8 +19,8 @@ def save_checkpoint(model: TaskModel, path: Path) -> None:
     """Write all weights of a network, and the running statistics of its batch normalisation, to a file.
 
     Args:
-        model: the network.
-        path: a safetensors file, which is created or replaced.
+        model: The network.
+        path: A safetensors file, which is created or replaced.
 
     Raises:
         OSError: if the file cannot be written.
@@ -35,9 +35,9 @@ def load_checkpoint(model: TaskModel, path: Path, device: torch.device) -> None:
     """Set all weights of a network, and the running statistics of its batch normalisation, to those of a file.
 
     Args:
-        model: the network to change.
-        path: a file that `save_checkpoint` wrote.
-        device: the device of the network, to which the tensors are read.
+        model: The network to change.
+        path: A file that `save_checkpoint` wrote.
+        device: The device of the network, to which the tensors are read.
 
     Raises:
         UserError: if the file is missing, damaged or of another network, or if it contains NaN or infinity.
@@ -54,8 +54,8 @@ def check_weights(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
     """Check loaded tensors against those of a network, before PyTorch would silently convert them.
 
     Args:
-        state: the loaded tensors, by name.
-        wanted: the network's tensors, by name.
+        state: The loaded tensors, by name.
+        wanted: The network's tensors, by name.
 
     Raises:
         ValueError: if a tensor has another dtype or shape than the network's tensor of that name, or if it contains NaN

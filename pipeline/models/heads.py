@@ -23,7 +23,7 @@ def outputs_of_tasks(classes: Sequence[Sequence[int]], mode: Literal["task", "sh
     """Find the outputs of the network that stand for the classes of each task.
 
     Args:
-        classes: for each task, its classes as numbered in the dataset.
+        classes: For each task, its classes as numbered in the dataset.
         mode: "shared": one output per class, whatever the task. "task": the same where no class belongs to two tasks
             (split streams); otherwise (rotated, permuted) each task has a block of outputs of its own.
 
@@ -49,10 +49,10 @@ class TaskModel(nn.Module):
     """A network, the scale of its pixels, and the mask of each task's outputs.
 
     Args:
-        network: maps images to logits, (n, outputs).
-        outputs: for each task, the indices of its outputs, as `outputs_of_tasks` gives them.
+        network: Maps images to logits, (n, outputs).
+        outputs: For each task, the indices of its outputs, as `outputs_of_tasks` gives them.
         mode: "task": the outputs of other tasks are masked. "shared": none is.
-        pixels: what uint8 images become on their way into the network: "unit" [0, 1], "symmetric" [-1, 1], "imagenet"
+        pixels: What uint8 images become on their way into the network: "unit" [0, 1], "symmetric" [-1, 1], "imagenet"
             (unit, minus ImageNet's mean, divided by its standard deviation, per channel), or "mean-image" (unit, minus
             `mean_image`). Images of another dtype enter it as they are.
         mean_image: (channels, height, width) in [0, 1], only for "mean-image".
@@ -61,10 +61,10 @@ class TaskModel(nn.Module):
         ValueError: if the mean image is missing, or given for other pixels.
 
     Attributes:
-        network: the network.
+        network: The network.
         mask: (tasks, outputs) bool, True for an output that the task may not use; None if the outputs are shared.
-        mean: what is subtracted from pixels in [0, 1]; None with "unit".
-        std: what they are then divided by; None with "unit" and "mean-image".
+        mean: What is subtracted from pixels in [0, 1]; None with "unit".
+        std: What they are then divided by; None with "unit" and "mean-image".
     """
 
     mask: Tensor | None
@@ -102,7 +102,7 @@ class TaskModel(nn.Module):
 
         Args:
             images: (n, channels, ...).
-            task: the number of the task from 0, or (n,) int64, one number per image.
+            task: The number of the task from 0, or (n,) int64, one number per image.
 
         Returns:
             (n, outputs); `MASKED` at the outputs that the task may not use.
@@ -114,7 +114,7 @@ class TaskModel(nn.Module):
 
         Args:
             logits: (n, outputs), what the network gives.
-            task: as for `forward`.
+            task: As for `forward`.
 
         Returns:
             (n, outputs); `MASKED` at the outputs that the task may not use.

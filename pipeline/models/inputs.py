@@ -17,7 +17,7 @@ class TaskTensors:
     """The examples of one split of a task.
 
     Attributes:
-        task: the number of the task, from 0.
+        task: The number of the task, from 0.
         images: (n, channels, height, width) uint8, a quarter of the memory of the float32 images that the model makes
             of them.
         labels: (n,) int64, for each example the index of the right output of the network.
@@ -37,11 +37,11 @@ def load_task(
     """Read one split of one task into memory.
 
     Args:
-        tasks: the tasks on disk.
-        task: the number of the task, from 0.
+        tasks: The tasks on disk.
+        task: The number of the task, from 0.
         split: "train" or "test".
-        outputs: for each task, the outputs of its classes, as `pipeline.models.outputs_of_tasks` gives them.
-        device: where the tensors go.
+        outputs: For each task, the outputs of its classes, as `pipeline.models.outputs_of_tasks` gives them.
+        device: Where the tensors go.
 
     Raises:
         UserError: if a file of the task is missing or damaged.
@@ -60,7 +60,7 @@ def mean_image(tasks: Tasks) -> Tensor:
     on nothing but the images.
 
     Args:
-        tasks: the tasks on disk.
+        tasks: The tasks on disk.
 
     Returns:
         (channels, height, width) float32 in [0, 1], laid out like the images.

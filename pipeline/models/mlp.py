@@ -13,13 +13,13 @@ class MLP(nn.Module):
     The initial weights are PyTorch's.
 
     Args:
-        inputs: number of values per image.
-        hidden: widths of the hidden layers.
-        outputs: number of outputs.
-        dropout: probability of dropout; with 0 there are no dropout layers.
+        inputs: Number of values per image.
+        hidden: Widths of the hidden layers.
+        outputs: Number of outputs.
+        dropout: Probability of dropout; with 0 there are no dropout layers.
 
     Attributes:
-        layers: all layers in order, by name ("flatten1", "linear1", "relu1", ...).
+        layers: All layers in order, by name ("flatten1", "linear1", "relu1", ...).
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> None:

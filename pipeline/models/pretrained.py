@@ -19,9 +19,9 @@ def resnet18(outputs: int, dropout: float = 0.0, weights: Path | None = None) ->
     to logits, (n, outputs).
 
     Args:
-        outputs: number of outputs.
-        dropout: probability of dropout before the last layer.
-        weights: the file that the download stage wrote, with the weights and running statistics of all other layers.
+        outputs: Number of outputs.
+        dropout: Probability of dropout before the last layer.
+        weights: The file that the download stage wrote, with the weights and running statistics of all other layers.
             None: torchvision's random initial weights.
 
     Raises:

@@ -34,10 +34,10 @@ class Block(nn.Module):
     The shortcut is the identity, or a 1x1 convolution where the shape changes.
 
     Args:
-        inputs: number of channels that enter.
-        outputs: number of channels that leave.
-        stride: of the convolution, and of the shortcut where the shape changes.
-        dropout: probability of dropout.
+        inputs: Number of channels that enter.
+        outputs: Number of channels that leave.
+        stride: Of the convolution, and of the shortcut where the shape changes.
+        dropout: Probability of dropout.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
@@ -72,10 +72,10 @@ class StandardBlock(nn.Module):
     Komodakis (2016) have it.
 
     Args:
-        inputs: number of channels that enter.
-        outputs: number of channels that leave.
-        stride: of the first convolution, and of the shortcut where the shape changes.
-        dropout: probability of dropout.
+        inputs: Number of channels that enter.
+        outputs: Number of channels that leave.
+        stride: Of the first convolution, and of the shortcut where the shape changes.
+        dropout: Probability of dropout.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
@@ -112,10 +112,10 @@ class ReducedResNet18(nn.Module):
     sqrt(inputs), as they are there. No convolution has a bias, which the normalisation would cancel.
 
     Args:
-        outputs: number of outputs, for the classes of all tasks together.
-        dropout: probability of dropout; see `Block` and `StandardBlock` for where it is.
-        channels: number of channels of the images.
-        image_size: height and width of the images in pixels, which give the number of inputs of the linear layer (160
+        outputs: Number of outputs, for the classes of all tasks together.
+        dropout: Probability of dropout; see `Block` and `StandardBlock` for where it is.
+        channels: Number of channels of the images.
+        image_size: Height and width of the images in pixels, which give the number of inputs of the linear layer (160
             at 32x32, 640 at 84x84).
         layout: "published", of `Block`, or "standard", of `StandardBlock`.
 

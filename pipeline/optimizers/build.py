@@ -37,10 +37,10 @@ def build_optimizer(
     On a CPU, Adagrad and Adam run as PyTorch's fused kernels.
 
     Args:
-        params: parameters, named parameters or parameter groups.
-        name: a key of `UPDATE_RULES`: "sgd", "rmsprop", "adagrad", "adam" or "tag".
-        lr: learning rate.
-        values: further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here also by
+        params: Parameters, named parameters or parameter groups.
+        name: A key of `UPDATE_RULES`: "sgd", "rmsprop", "adagrad", "adam" or "tag".
+        lr: Learning rate.
+        values: Further arguments of the update rule: `momentum` for sgd; `base`, `b` and `bank_dtype` (here also by
             name, such as "bfloat16") for tag. Those left out keep the rule's defaults.
 
     Raises:

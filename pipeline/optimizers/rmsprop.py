@@ -24,10 +24,10 @@ class RMSprop(EagerOptimizer):
     (for Adagrad and Adam, the fused ones).
 
     Args:
-        params: parameters, named parameters, or parameter groups; a group may set its own lr, alpha and eps.
-        lr: learning rate, a float of at least 0.
-        alpha: decay of the second moment, in [0, 1).
-        eps: added to the square root; at least 0.
+        params: Parameters, named parameters, or parameter groups; a group may set its own lr, alpha and eps.
+        lr: Learning rate, a float of at least 0.
+        alpha: Decay of the second moment, in [0, 1).
+        eps: Added to the square root; at least 0.
 
     Raises:
         ValueError: if a value is out of its range, if a group has a key that there is not, or if a parameter is not of a
@@ -74,7 +74,7 @@ class RMSprop(EagerOptimizer):
         """Update all parameters that have a gradient.
 
         Args:
-            closure: evaluates the model again and returns its loss; it is called before the update.
+            closure: Evaluates the model again and returns its loss; it is called before the update.
 
         Returns:
             The loss of the closure, or None without one.

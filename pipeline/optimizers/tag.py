@@ -71,17 +71,17 @@ class TAG(EagerOptimizer):
     makes the banks longer.
 
     Args:
-        params: parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps, maximize
+        params: Parameters, named parameters, or parameter groups; a group may set its own lr, b, betas, eps, maximize
             and bank_dtype. There is no weight decay.
-        lr: learning rate, a float of at least 0 or a tensor without dimensions.
-        base: the update rule for a single task: "rmsprop", "adagrad" or "adam".
-        b: sharpness of alpha, from -80 to 80; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on
+        lr: Learning rate, a float of at least 0 or a tensor without dimensions.
+        base: The update rule for a single task: "rmsprop", "adagrad" or "adam".
+        b: Sharpness of alpha, from -80 to 80; 0 weights all tasks alike (alpha = 1). The paper uses 5, and 7 on
             5-datasets.
-        betas: decay of the first and of the second moment, each in [0, 1). None: 0.9 for the first, and 0.99 (rmsprop)
+        betas: Decay of the first and of the second moment, each in [0, 1). None: 0.9 for the first, and 0.99 (rmsprop)
             or 0.999 (adam) for the second. With adagrad, which sums its second moments, only the first is used.
-        eps: added to the square root; at least 0.
-        maximize: ascend instead of descend.
-        bank_dtype: dtype in which the moments of past tasks are kept (torch.bfloat16 halves their memory). None: that
+        eps: Added to the square root; at least 0.
+        maximize: Ascend instead of descend.
+        bank_dtype: Dtype in which the moments of past tasks are kept (torch.bfloat16 halves their memory). None: that
             of the state, which is float64 for float64 parameters and float32 for all others.
 
     Raises:
@@ -236,7 +236,7 @@ class TAG(EagerOptimizer):
         """Update all parameters that have a gradient.
 
         Args:
-            closure: evaluates the model again and returns its loss; it is called before the update.
+            closure: Evaluates the model again and returns its loss; it is called before the update.
 
         Returns:
             The loss of the closure, or None without one.
@@ -288,7 +288,7 @@ class TAG(EagerOptimizer):
         they keep the dtype in which they were saved, because the moments of bfloat16 parameters are float32.
 
         Args:
-            state_dict: what `state_dict` of a TAG optimizer over parameters of the same shapes returned.
+            state_dict: What `state_dict` of a TAG optimizer over parameters of the same shapes returned.
 
         Raises:
             ValueError: if it is not the state of a TAG optimizer, or of one with other groups or other shapes; nothing is

@@ -49,11 +49,11 @@ class RunSpectra:
     """The curvature found so far in a run.
 
     Attributes:
-        entries: for each task, the spectrum of its loss right after it was learnt, and the movement of the weights
+        entries: For each task, the spectrum of its loss right after it was learnt, and the movement of the weights
             since then; values for JSON.
-        end_of_stream: for each task, the spectrum of its loss at the end of the stream; empty if not asked for.
-        vectors: for each task, its eigenvectors, (n, k) on the CPU; empty if not asked for.
-        distances: for each task, the Euclidean distance of all weights after it from those after the first task.
+        end_of_stream: For each task, the spectrum of its loss at the end of the stream; empty if not asked for.
+        vectors: For each task, its eigenvectors, (n, k) on the CPU; empty if not asked for.
+        distances: For each task, the Euclidean distance of all weights after it from those after the first task.
     """
 
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -66,13 +66,13 @@ class Examiner:
     """Computes the curvature that the settings ask for, task by task.
 
     Args:
-        model: the network, in eval mode and on the device to compute on.
-        tasks: the stream.
+        model: The network, in eval mode and on the device to compute on.
+        tasks: The stream.
         mode: "task" or "shared", the outputs of the plan's network (see `pipeline.models.outputs_of_tasks`).
-        settings: the section `eigenspectrum` of params.yaml.
-        restore: sets the weights of `model` to those after a task, given by its number from 0.
-        memory: bytes that retained graphs may take together.
-        tell: called with a description of the present work, for a progress bar.
+        settings: The section `eigenspectrum` of params.yaml.
+        restore: Sets the weights of `model` to those after a task, given by its number from 0.
+        memory: Bytes that retained graphs may take together.
+        tell: Called with a description of the present work, for a progress bar.
 
     Raises:
         UserError: if more eigenvalues are asked for than the network has parameters.
@@ -105,8 +105,8 @@ class Examiner:
         """Compute the spectra of all tasks, in order.
 
         Args:
-            done: called once for each spectrum when it is there, also for those that `scratch` held.
-            scratch: where all that was found is saved after each spectrum. If it already holds a state, the computation
+            done: Called once for each spectrum when it is there, also for those that `scratch` held.
+            scratch: Where all that was found is saved after each spectrum. If it already holds a state, the computation
                 continues from there. None: nothing is saved.
 
         Raises:
@@ -172,10 +172,10 @@ class Examiner:
         """Compute the spectrum of a task's loss at the present weights.
 
         Args:
-            number: the number of the task, from 0.
-            operator: the matrix, at these weights.
-            examples: the examples that it is taken on.
-            name: what is computed, for the progress bar.
+            number: The number of the task, from 0.
+            operator: The matrix, at these weights.
+            examples: The examples that it is taken on.
+            name: What is computed, for the progress bar.
 
         Returns:
             An entry for JSON, and the eigenpairs. The entry has the task (from 1), its eigenvalues with relative
@@ -260,9 +260,9 @@ class Examiner:
         """Find the k largest eigenpairs; if the settings ask for a polish, finish in float64.
 
         Args:
-            operator: the Hessian.
-            examples: the examples of its loss, for the float64 Hessian.
-            name: what is computed, for the progress bar.
+            operator: The Hessian.
+            examples: The examples of its loss, for the float64 Hessian.
+            name: What is computed, for the progress bar.
 
         Returns:
             The pairs, float64 after a polish; all products are counted.
@@ -300,9 +300,9 @@ class Examiner:
         """The matrix that the settings name, of the mean cross-entropy (nats) of some examples of one task.
 
         Args:
-            model: the network; a float64 copy for a polish.
-            examples: the examples.
-            parameters: those that the matrix is over; None: all of the model.
+            model: The network; a float64 copy for a polish.
+            examples: The examples.
+            parameters: Those that the matrix is over; None: all of the model.
         """
         return operator_of(model, examples, self.settings.matrix, self.memory, parameters)
 
@@ -324,11 +324,11 @@ class Examiner:
             forgetting <= lambda_1 |dw|^2 / 2     to second order (Stable SGD, section 3)
 
         Args:
-            number: the number of the task, from 0.
-            result: its eigenpairs right after it was learnt.
-            operator: the matrix of its loss then. The model that it differentiates is not `self.model`.
-            examples: the examples that it is taken on.
-            name: what is computed, for the progress bar.
+            number: The number of the task, from 0.
+            result: Its eigenpairs right after it was learnt.
+            operator: The matrix of its loss then. The model that it differentiates is not `self.model`.
+            examples: The examples that it is taken on.
+            name: What is computed, for the progress bar.
 
         Yields:
             For each later task an entry for JSON: `task` (from 1); `distance`, |dw|; `overlap`, the share of |dw|^2

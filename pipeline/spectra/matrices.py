@@ -25,11 +25,11 @@ def operator_of(
     """Build a matrix of the mean cross-entropy (nats) of some examples of one task, at the present weights.
 
     Args:
-        model: the network.
-        examples: the examples.
-        matrix: which one.
-        memory: bytes that its retained graphs may take together.
-        parameters: those that the matrix is over; None: all of the model.
+        model: The network.
+        examples: The examples.
+        matrix: Which one.
+        memory: Bytes that its retained graphs may take together.
+        parameters: Those that the matrix is over; None: all of the model.
     """
 
     def outputs(images: Tensor, labels: Tensor) -> Tensor:
@@ -52,10 +52,10 @@ def gradient_of(operator: CurvatureOperator, model: TaskModel, examples: TaskTen
     """Compute the gradient of the mean cross-entropy of examples at the present weights, those of the operator.
 
     Args:
-        operator: a matrix of that loss; the graphs that it retains are released if they are not the gradient's own.
-        model: the network.
-        examples: the examples.
-        memory: bytes that retained graphs may take together.
+        operator: A matrix of that loss; the graphs that it retains are released if they are not the gradient's own.
+        model: The network.
+        examples: The examples.
+        memory: Bytes that retained graphs may take together.
 
     Returns:
         (n,) float64.

@@ -57,11 +57,11 @@ def line(
     later task left the network. Afterwards the model has the state `end`.
 
     Args:
-        model: the model; its state is replaced.
-        examples: the examples to evaluate on.
-        start: the state of the model at the first point.
-        end: that at the last point.
-        at_start: accuracy and loss at the first point, as `evaluate` gives them: they are those of many lines.
+        model: The model; its state is replaced.
+        examples: The examples to evaluate on.
+        start: The state of the model at the first point.
+        end: That at the last point.
+        at_start: Accuracy and loss at the first point, as `evaluate` gives them: they are those of many lines.
 
     Returns:
         `line_loss`, the mean cross-entropies in nats, and `line_accuracy`, fractions, of `POINTS` points.

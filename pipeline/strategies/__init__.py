@@ -145,8 +145,8 @@ def build_strategy(plan: StrategySettings, stream: Stream) -> Strategy:
     """Build the strategy that goes with the given settings.
 
     Args:
-        plan: an instance of one of the classes of settings in `STRATEGIES`.
-        stream: what the strategy needs to know of the stream.
+        plan: An instance of one of the classes of settings in `STRATEGIES`.
+        stream: What the strategy needs to know of the stream.
 
     Raises:
         UserError: if no strategy is registered for the class of `plan`.

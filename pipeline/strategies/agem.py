@@ -25,8 +25,8 @@ class AGEM(Remembering[Ring]):
     `pipeline.strategies.published.extra_forward`.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
     """
 
     plan: AGEMSettings
@@ -38,8 +38,8 @@ class AGEM(Remembering[Ring]):
         """Leave the projected gradient in `.grad` (on the first task the plain one), and add the batch to the memory.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch alone, detached.

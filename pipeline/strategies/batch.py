@@ -20,7 +20,7 @@ class Batch(NamedTuple):
         images: (n, channels, height, width) uint8, which the model scales; images of another dtype enter it as they
             are.
         labels: (n,) int64, for each example the index of the right output of the network.
-        task: the number of the task, from 0; or (n,) int64, one number per example, if the batch mixes tasks.
+        task: The number of the task, from 0; or (n,) int64, one number per example, if the batch mixes tasks.
     """
 
     images: Tensor
@@ -33,9 +33,9 @@ class Stream:
     """What a strategy needs to know of the stream and of the run.
 
     Attributes:
-        classes: for each task, the indices of the network's outputs that stand for its classes.
-        batch_size: number of examples per step.
-        generator: the random generator of the run from which strategies draw, first of all for their memories.
+        classes: For each task, the indices of the network's outputs that stand for its classes.
+        batch_size: Number of examples per step.
+        generator: The random generator of the run from which strategies draw, first of all for their memories.
     """
 
     classes: list[list[int]]
@@ -49,7 +49,7 @@ def cross_entropy(model: TaskModel, batch: Batch) -> Tensor:
     If the model has outputs of their own for each task, each example is judged by the outputs of its own task alone.
 
     Args:
-        model: the network.
+        model: The network.
         batch: n examples.
 
     Returns:
@@ -63,7 +63,7 @@ def cross_entropy_of(logits: Tensor, batch: Batch) -> Tensor:
 
     Args:
         logits: (n, outputs), masked as the model does.
-        batch: the n examples.
+        batch: The n examples.
 
     Returns:
         A scalar with a graph.

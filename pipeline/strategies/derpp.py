@@ -26,8 +26,8 @@ class DERpp(Remembering[LogitReservoir]):
     within the first task too, as in the paper. The three batches go through the network in passes of their own.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
     """
 
     plan: DERppSettings
@@ -40,8 +40,8 @@ class DERpp(Remembering[LogitReservoir]):
         """Leave the gradient of the three losses in `.grad`, and offer the batch with its logits to the reservoir.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch alone, detached.

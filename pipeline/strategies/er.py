@@ -26,8 +26,8 @@ class ER(Remembering[Memory]):
     reservoir is then replayed from the second step of the stream on, within the first task too, as the paper's code does.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
     """
 
     plan: ERSettings
@@ -39,8 +39,8 @@ class ER(Remembering[Memory]):
         """Leave the gradient of the two losses in `.grad`, and offer the batch to the memory.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch alone, detached.

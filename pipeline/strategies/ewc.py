@@ -30,13 +30,13 @@ class EWC(Penalised):
     of lambda/2 for each earlier task, with the weights of that task.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
         importance: F, one tensor per trained parameter; empty before the first task ends.
         anchor: theta*, likewise.
-        tasks: number of tasks in the running mean.
+        tasks: Number of tasks in the running mean.
     """
 
     plan: EWCSettings
@@ -69,8 +69,8 @@ class EWC(Penalised):
         With `fisher: published` nothing changes after the last task of the stream.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
         new = self._information(model, task)
         if new is None:

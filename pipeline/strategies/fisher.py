@@ -23,8 +23,8 @@ def batch_fisher(model: TaskModel, batch: Batch) -> list[Tensor]:
     Its value decreases with the size of the batch, and its expectation is not the Fisher information.
 
     Args:
-        model: the network; it is put in eval mode for the computation.
-        batch: the examples.
+        model: The network; it is put in eval mode for the computation.
+        batch: The examples.
 
     Returns:
         One tensor per trained parameter.
@@ -37,8 +37,8 @@ def squared_gradient(model: TaskModel, loss: Tensor) -> list[Tensor]:
     """(d loss / d theta)^2.
 
     Args:
-        model: the network.
-        loss: a scalar with a graph.
+        model: The network.
+        loss: A scalar with a graph.
 
     Returns:
         One tensor per trained parameter, zeros for a parameter that the loss does not use.
@@ -57,9 +57,9 @@ def exact_fisher(model: TaskModel, task: TaskTensors, outputs: Sequence[int]) ->
         F_i = mean_x sum_y p(y | x) ( d log p(y | x) / d theta_i )^2
 
     Args:
-        model: the network; it is put in eval mode for the computation.
-        task: the examples.
-        outputs: the indices of the network's outputs that stand for the classes y of the task.
+        model: The network; it is put in eval mode for the computation.
+        task: The examples.
+        outputs: The indices of the network's outputs that stand for the classes y of the task.
 
     Returns:
         One tensor per trained parameter.

@@ -30,11 +30,11 @@ class GEM(Remembering[Ring]):
     `multipliers`. A step takes one pass through the network for each earlier task.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
-        slots: for each earlier task of which there are examples, its number and the slots of the memory that hold them.
+        slots: For each earlier task of which there are examples, its number and the slots of the memory that hold them.
     """
 
     plan: GEMSettings
@@ -47,7 +47,7 @@ class GEM(Remembering[Ring]):
         """Take the gradients of the tasks before this one from now on.
 
         Args:
-            task: the training data of the task.
+            task: The training data of the task.
         """
         super().begin_task(task)
         self.slots = self.memory.slots_of_tasks(task.task)
@@ -58,8 +58,8 @@ class GEM(Remembering[Ring]):
         The only numbers that go to the host are the products of the gradients with each other.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch alone, detached.
@@ -96,7 +96,7 @@ def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor | Non
     Args:
         gradient: (parameters,) g.
         references: (k, parameters) G, one gradient per row.
-        margin: at least 0, see `multipliers`.
+        margin: At least 0, see `multipliers`.
 
     Returns:
         (parameters,), or None if no product of `gradient` with a row of `references` is negative, or if any number is
@@ -125,7 +125,7 @@ def multipliers(gram: NDArray[np.float64], products: NDArray[np.float64], margin
     Args:
         gram: (k, k) G G^T, the products of the references with each other.
         products: (k,) G g, their products with the gradient.
-        margin: the least value of v.
+        margin: The least value of v.
 
     Returns:
         (k,) v.

@@ -26,11 +26,11 @@ class LwF(Strategy):
     past example is kept, but a copy of the network is. A step takes one more forward pass, however many tasks there are.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
-        teacher: parameters and buffers of the network after the task learnt last, by name; empty before the first task
+        teacher: Parameters and buffers of the network after the task learnt last, by name; empty before the first task
             ends.
         hidden: (k, outputs) bool, for each group of old outputs True at all others; (0, 0) before the first task ends.
     """
@@ -46,8 +46,8 @@ class LwF(Strategy):
         """Leave the gradient of the batch's loss and of the distillation in `.grad`.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch, without the distillation, detached.
@@ -73,8 +73,8 @@ class LwF(Strategy):
         """Keep a copy of the network as the teacher, of the outputs of this task too.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
         self.teacher = {name: tensor.detach().clone() for name, tensor in model.network.state_dict().items()}
         learnt = self.stream.classes[: task.task + 1]

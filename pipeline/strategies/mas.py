@@ -29,8 +29,8 @@ class MAS(Penalised):
     are of mixed classes, so the examples, which a task holds class by class, are shuffled first.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
     """
 
     plan: MASSettings
@@ -44,8 +44,8 @@ class MAS(Penalised):
         """Add the sensitivity of the task's outputs to the importance, and keep the weights as theta*.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
         images, count = task.images, min(self.plan.mas_examples or len(task), len(task))
         if count < len(task) or self.plan.published:
@@ -73,11 +73,11 @@ def sensitivity(model: TaskModel, images: Tensor, task: int, outputs: list[int],
         1/n sum over groups of  | d sum_{x in the group} sum_{o in outputs} z_o(x)^2 / d theta_i |
 
     Args:
-        model: the network; it is put in eval mode for the computation.
-        images: the n examples x.
-        task: the number of their task.
-        outputs: the indices of the network's outputs that stand for its classes.
-        together: examples in a group, which follow each other in `images`. One gives MAS's Omega.
+        model: The network; it is put in eval mode for the computation.
+        images: The n examples x.
+        task: The number of their task.
+        outputs: The indices of the network's outputs that stand for its classes.
+        together: Examples in a group, which follow each other in `images`. One gives MAS's Omega.
 
     Returns:
         One tensor per trained parameter, zeros for a parameter that these outputs do not use.

@@ -21,15 +21,15 @@ class Memory(ABC):
     """Slots for images, labels and tasks, allocated when the first batch is added.
 
     Args:
-        size: number of slots; one spare slot is added.
-        generator: the random generator to draw from.
+        size: Number of slots; one spare slot is added.
+        generator: The random generator to draw from.
 
     Raises:
         ValueError: if `size` is below 1.
 
     Attributes:
-        size: number of slots without the spare one.
-        generator: the random generator.
+        size: Number of slots without the spare one.
+        generator: The random generator.
         images: (size + 1, ...), in the shape and dtype of the first batch; None before it.
         labels: (size + 1,) int64.
         tasks: (size + 1,) int64, the number of each example's task.
@@ -46,8 +46,8 @@ class Memory(ABC):
         """Set the task whose examples will be added. Does nothing here.
 
         Args:
-            task: its number, from 0.
-            device: the training device.
+            task: Its number, from 0.
+            device: The training device.
         """
 
     @abstractmethod
@@ -110,14 +110,14 @@ class Reservoir(Memory):
     Each of them is in the reservoir with the same probability, min(1, size / seen) (Vitter 1985, algorithm R).
 
     Args:
-        size: number of slots.
-        generator: the random generator to draw from.
+        size: Number of slots.
+        generator: The random generator to draw from.
 
     Raises:
         ValueError: if `size` is below 1.
 
     Attributes:
-        seen: number of examples offered so far.
+        seen: Number of examples offered so far.
     """
 
     def __init__(self, size: int, generator: np.random.Generator) -> None:
@@ -163,8 +163,8 @@ class LogitReservoir(Reservoir):
     """A reservoir that keeps beside each example the logits that the network gave when it was offered.
 
     Args:
-        size: number of slots.
-        generator: the random generator to draw from.
+        size: Number of slots.
+        generator: The random generator to draw from.
 
     Raises:
         ValueError: if `size` is below 1.
@@ -220,19 +220,19 @@ class Ring(Memory):
     A class that appears in two tasks counts twice. Call `begin_task` before the first batch of each task.
 
     Args:
-        per_class: number of examples to keep of each class of each task.
-        classes: for each task, the indices of the network's outputs that stand for its classes.
-        generator: the random generator to draw from.
+        per_class: Number of examples to keep of each class of each task.
+        classes: For each task, the indices of the network's outputs that stand for its classes.
+        generator: The random generator to draw from.
 
     Raises:
         ValueError: if there is no slot.
 
     Attributes:
-        per_class: number of examples to keep of each class of each task.
-        classes: for each task, the outputs of its classes.
+        per_class: Number of examples to keep of each class of each task.
+        classes: For each task, the outputs of its classes.
         counts: (classes of all tasks,) int64, the number of examples added so far of each class.
         place: (outputs,) int64, for each output of the present task the number of its class among those of all tasks.
-        earlier: the slots that hold examples of earlier tasks.
+        earlier: The slots that hold examples of earlier tasks.
     """
 
     def __init__(self, per_class: int, classes: list[list[int]], generator: np.random.Generator) -> None:
@@ -246,8 +246,8 @@ class Ring(Memory):
         """Set the task whose examples will be added, and sample from those before it.
 
         Args:
-            task: its number, from 0.
-            device: the training device.
+            task: Its number, from 0.
+            device: The training device.
         """
         self.counts = self.counts.to(device)
         first = sum(len(outputs) for outputs in self.classes[:task])
@@ -271,7 +271,7 @@ class Ring(Memory):
         """Where the examples of each earlier task are. Reads the counts of the classes, for which a GPU waits.
 
         Args:
-            task: the number of the present task, from 0.
+            task: The number of the present task, from 0.
 
         Returns:
             The number of each task before it of which there are examples, and their slots, (n,) int64.

@@ -28,11 +28,11 @@ class MultitaskPasses(Naive):
     probability and with replacement, and the rows are taken at even distances; learning accuracy then means little.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
-        drawn: for each row, the tasks drawn for `visits`; empty lists without them.
+        drawn: For each row, the tasks drawn for `visits`; empty lists without them.
     """
 
     plan: MultitaskPassesSettings
@@ -49,8 +49,8 @@ class MultitaskPasses(Naive):
         All passes but the last come before the first row.
 
         Args:
-            task: the number of the task after which the row is taken, from 0.
-            tasks: number of tasks in the stream.
+            task: The number of the task after which the row is taken, from 0.
+            tasks: Number of tasks in the stream.
 
         Returns:
             The numbers of the tasks, from 0, in order.

@@ -14,16 +14,16 @@ class Naive(Strategy):
     """Plain fine-tuning: the gradient is that of the batch's loss.
 
     Args:
-        plan: the settings of the strategy.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings of the strategy.
+        stream: What the strategy needs to know of the stream.
     """
 
     def backward(self, model: TaskModel, batch: Batch) -> Tensor:
         """Leave the gradient of the batch's loss in `.grad`.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch, detached.

@@ -29,16 +29,16 @@ class OnlineEWC(Penalised):
     fill no interval are left out, unless the task has no others.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
         importance: F, one tensor per trained parameter; empty before the first task ends.
         anchor: theta*, likewise.
         average: A, likewise; empty before the first step.
-        squares: the sum of g^2 over the steps of the present interval, likewise.
-        steps: number of these steps.
-        intervals: number of whole intervals in the present task.
+        squares: The sum of g^2 over the steps of the present interval, likewise.
+        steps: Number of these steps.
+        intervals: Number of whole intervals in the present task.
     """
 
     plan: OnlineEWCSettings
@@ -77,8 +77,8 @@ class OnlineEWC(Penalised):
         """Take the importance from the moving average, and keep the weights as theta*.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
         if self.steps and not self.intervals:
             self._end_interval()

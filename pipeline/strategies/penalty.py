@@ -23,8 +23,8 @@ class Penalised(Strategy):
     the first task ends there is no penalty.
 
     Args:
-        plan: the settings of the strategy.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings of the strategy.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
         importance: I, one tensor per trained parameter; empty before the first task ends.
@@ -45,8 +45,8 @@ class Penalised(Strategy):
         """Leave the gradient of the batch's loss and of the penalty in `.grad`.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch, without the penalty, detached.
@@ -71,7 +71,7 @@ class Penalised(Strategy):
         """Take what the importance needs from a step, before the penalty is added. Does nothing here.
 
         Args:
-            model: the network, with the gradient of the batch's loss alone; it may be kept, but not changed.
+            model: The network, with the gradient of the batch's loss alone; it may be kept, but not changed.
         """
 
     @torch.no_grad()

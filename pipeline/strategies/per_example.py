@@ -34,11 +34,11 @@ def sums_of_absolute_gradients(
     parameters in any other layer takes one after the other, which gives the same but for rounding.
 
     Args:
-        model: the network, in eval mode, so that no example has an effect on another.
-        parameters: the theta, of `model`.
-        value: maps images to one number per image, (n,), through `model`.
-        images: the examples x.
-        together: how many examples that follow each other make a group; the last one may have fewer.
+        model: The network, in eval mode, so that no example has an effect on another.
+        parameters: The theta, of `model`.
+        value: Maps images to one number per image, (n,), through `model`.
+        images: The examples x.
+        together: How many examples that follow each other make a group; the last one may have fewer.
 
     Returns:
         One tensor per parameter, zeros for a parameter that `value` does not use.
@@ -111,7 +111,7 @@ def _gradients(layer: nn.Module, given: Tensor, of_output: Tensor) -> dict[str, 
     """The gradient of each example for the parameters of a layer.
 
     Args:
-        layer: one that `_known` accepts.
+        layer: One that `_known` accepts.
         given: (n, ...) its input.
         of_output: (n, ...) the gradient of its output.
 

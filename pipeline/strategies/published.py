@@ -21,8 +21,8 @@ def extra_forward(model: TaskModel, batch: Batch) -> None:
     which the present task then counts twice as much as the earlier ones; with dropout, it also draws masks.
 
     Args:
-        model: the network.
-        batch: the examples of this step.
+        model: The network.
+        batch: The examples of this step.
     """
     model(batch.images, batch.task)
 
@@ -38,10 +38,10 @@ def fisher(model: TaskModel, batch: Batch, following: int, outputs: list[int]) -
     learnt.
 
     Args:
-        model: the network; it is put in eval mode for the computation.
-        batch: examples of the task that has just ended.
-        following: the number of the next task, from 0.
-        outputs: the indices of the network's outputs that stand for the classes of the next task.
+        model: The network; it is put in eval mode for the computation.
+        batch: Examples of the task that has just ended.
+        following: The number of the next task, from 0.
+        outputs: The indices of the network's outputs that stand for the classes of the next task.
 
     Returns:
         One tensor per trained parameter.

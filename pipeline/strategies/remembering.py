@@ -19,13 +19,13 @@ class Remembering(Strategy, Generic[M]):
     On the first task the memory holds no example of an earlier task, and there is nothing to recall.
 
     Args:
-        plan: the settings of the strategy.
-        stream: what the strategy needs to know of the stream.
-        memory: where past examples are kept.
+        plan: The settings of the strategy.
+        stream: What the strategy needs to know of the stream.
+        memory: Where past examples are kept.
 
     Attributes:
-        memory: where past examples are kept.
-        task: the number of the present task, from 0.
+        memory: Where past examples are kept.
+        task: The number of the present task, from 0.
     """
 
     def __init__(self, plan: StrategySettings, stream: Stream, memory: M) -> None:

@@ -25,8 +25,8 @@ class SI(Penalised):
     Negative parts are dropped at the end of each task, as in the code of A-GEM's authors.
 
     Args:
-        plan: the settings.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings.
+        stream: What the strategy needs to know of the stream.
 
     Attributes:
         importance: Omega, one tensor per trained parameter; empty before the first task ends.
@@ -52,8 +52,8 @@ class SI(Penalised):
         """Leave the gradient of the batch's loss and of the penalty in `.grad`.
 
         Args:
-            model: the network.
-            batch: the examples of this step.
+            model: The network.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch, without the penalty, detached.
@@ -72,7 +72,7 @@ class SI(Penalised):
         """Add the product of gradient and change to the path.
 
         Args:
-            model: the network, with the weights after the step.
+            model: The network, with the weights after the step.
         """
         moved = torch._foreach_sub(trained(model), self._before)
         torch._foreach_addcmul_(self.path, self._gradients, moved, value=-1)
@@ -83,8 +83,8 @@ class SI(Penalised):
         """Add the task's part to the importance, and keep the weights as theta*.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
         distances = torch._foreach_sub(trained(model), self.anchor)
         distances = torch._foreach_mul(distances, distances)

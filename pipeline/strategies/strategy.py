@@ -19,8 +19,8 @@ class Strategy(ABC):
     `end_task` once. The two arguments are kept as attributes of the same names.
 
     Args:
-        plan: the settings of the strategy.
-        stream: what the strategy needs to know of the stream.
+        plan: The settings of the strategy.
+        stream: What the strategy needs to know of the stream.
     """
 
     #: Whether the examples of all tasks are mixed into one long task, cut into as many parts as there are tasks.
@@ -34,8 +34,8 @@ class Strategy(ABC):
         """Leave in `.grad` the gradient that the update rule applies.
 
         Args:
-            model: the network; its gradients are empty on entry.
-            batch: the examples of this step.
+            model: The network; its gradients are empty on entry.
+            batch: The examples of this step.
 
         Returns:
             The loss of the batch, detached.
@@ -45,8 +45,8 @@ class Strategy(ABC):
         """The tasks to train on, in order, before the row of the accuracy matrix for `task` is taken.
 
         Args:
-            task: the number of the task, from 0.
-            tasks: number of tasks in the stream.
+            task: The number of the task, from 0.
+            tasks: Number of tasks in the stream.
 
         Returns:
             The numbers of the tasks to visit, from 0; here `task` alone.
@@ -57,22 +57,22 @@ class Strategy(ABC):
         """Prepare for a task; called before its first step. Does nothing here.
 
         Args:
-            task: the training data of the task.
+            task: The training data of the task.
         """
 
     def after_step(self, model: TaskModel) -> None:
         """Take what the strategy needs from a step; called right after the update rule's. Does nothing here.
 
         Args:
-            model: the network, with the weights after the step and the gradients that the update rule was given.
+            model: The network, with the weights after the step and the gradients that the update rule was given.
         """
 
     def end_task(self, model: TaskModel, task: TaskTensors) -> None:
         """Take what the strategy needs from a task; called after its last step. Does nothing here.
 
         Args:
-            model: the network.
-            task: the training data of the task.
+            model: The network.
+            task: The training data of the task.
         """
 
     def state_dict(self) -> dict[str, Any]:
