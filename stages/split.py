@@ -28,7 +28,7 @@ def main() -> None:
     raw, sources, classes = read_raw(source), read_sources(source), read_classes(source)
     progress = partial(tqdm, desc="split", unit="task", disable=None, leave=False)
     with whole_folder("data/tasks") as folder:
-        write_tasks(folder, plan, raw, sources, classes, progress)
+        write_tasks(folder, plan, raw, sources, progress, classes)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ settings.load_profile("anywhere")
 #: that many tests share is made for the first of them.
 LONGEST = (
     "test_other_processors", "test_made_up", "test_side_by_side", "test_pipeline", "test_reproduce", "test_tuning",
+    "test_interrupted",
     "test_clones", "test_forks", "test_process", "test_figures", "test_oracles", "test_scratch", "test_site",
     "test_dependencies", "test_methods", "test_protocol", "test_fuzz", "test_killed", "test_operator", "test_compute",
     "test_mistakes", "test_lockfile", "test_portable", "test_imports",

@@ -19,7 +19,7 @@ class Moments:
     """Estimates of tr(H) and |H|_F from random probes.
 
     Attributes:
-        trace: Tr(H), the sum of all eigenvalues.
+        trace: tr(H), the sum of all eigenvalues.
         trace_error: Its standard error; None with one probe.
         frobenius: |H|_F, the root of the sum of all squared eigenvalues.
         frobenius_error: Its standard error to first order; None with one probe.

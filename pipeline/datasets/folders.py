@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +65,22 @@ class WrittenFolder:
     Attributes:
         splits: The shape and checksum of the splits "train" and "test".
         classes: The names of the classes; the place of a name is its label.
-        shared: How many test images are, pixel for pixel, among the training images, too.
+        shared: Class -> how many of its test images are among the training images of any class, too: the same in every
+            pixel, once brought to the shape of the dataset. Classes without any are left out.
     """
 
     splits: Mapping[str, Written]
     classes: tuple[str, ...]
-    shared: int
+    shared: Mapping[str, int]
 
 
-def write_class_folder(source: ClassFolder, folder: Path) -> WrittenFolder:
+def write_class_folder(source: ClassFolder, folder: Path, look_for_shared: bool = False) -> WrittenFolder:
     """Write the train and test splits of a dataset of class folders in canonical order.
 
     Args:
         source: The dataset.
         folder: An existing folder to write the images and labels into.
+        look_for_shared: Whether to look for test images that are training images, too, which reads all images once more.
 
     Raises:
         UserError: if the layout is neither of the two, a class is empty or in one split only, there are fewer than two
@@ -92,12 +95,16 @@ def write_class_folder(source: ClassFolder, folder: Path) -> WrittenFolder:
         }
         if source.test_fraction is not None:
             ordered = _drawn(source, ordered["all"])
-        train, test = ([number for of_class in ordered[split].values() for number in of_class] for split in SPLITS)
-        return WrittenFolder(
-            {split: spool.write_split(folder, split, ordered[split].values()) for split in SPLITS},
-            tuple(ordered["train"]),
-            spool.shared(test, train),
-        )
+        shared = _shared(spool, ordered["train"], ordered["test"]) if look_for_shared else {}
+        splits = {split: spool.write_split(folder, split, ordered[split].values()) for split in SPLITS}
+        return WrittenFolder(splits, tuple(ordered["train"]), shared)
+
+
+def _shared(spool: Spool, train: Mapping[str, list[int]], test: Mapping[str, list[int]]) -> dict[str, int]:
+    """Count the test images of each class that are training images, too, of whatever class."""
+    found = set(spool.shared(chain.from_iterable(test.values()), chain.from_iterable(train.values())))
+    counts = {name: len(found.intersection(numbers)) for name, numbers in test.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _read(source: ClassFolder, spool: Spool) -> _Numbers:
@@ -107,7 +114,7 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
     tops: dict[str, str] = {}
     folders: set[str] = set()
     unplaced: dict[str, str] = {}
-    unreadable: dict[str, UserError] = {}
+    unreadable: dict[str, str] = {}  # no exceptions, which would keep the bytes of the files
     with quiet():
         for member in tqdm(members(source.path), desc=source.path.name, unit=" files", disable=None):
             place = _place(source, member)
@@ -127,10 +134,10 @@ def _read(source: ClassFolder, spool: Spool) -> _Numbers:
                 try:
                     of_class.append(spool.add(decode(member.read(), f"{source.path}: {member.name}", source.shape)))
                 except UserError as error:  # the others are read all the same, so that all can be fixed at once
-                    unreadable[member.name] = error
+                    unreadable[member.name] = str(error)
     if unreadable:
         first, *others = unreadable
-        raise UserError(str(unreadable[first]) + (f"; likewise {listed(others)}" if others else ""))
+        raise UserError(unreadable[first] + (f"; nor can these be read: {listed(others)}" if others else ""))
     if source.test_fraction is not None and tops:
         # A bare folder might be a top folder or a class, which only the others' files tell.
         (top,) = tops

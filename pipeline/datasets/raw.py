@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,23 +20,26 @@ FIX = "delete data/raw and run 'dvc repro download'"
 
 
 def read_sources(folder: Path) -> dict[str, str]:
-    """Tell what was read of each dataset that no checksum could tell to be what was published.
+    """Tell what was read of each dataset that no checksum could tell to be what was published, or that is one's own.
 
     Args:
         folder: The folder with the manifest.
 
     Returns:
-        By dataset, what was read and the beginning of a SHA-256 of it, such as "class folders (0123456789ab)".
+        By dataset, what was read and the beginning of a SHA-256 of it, such as "class folders (0123456789ab)". Datasets
+        that have the same name go by that of their folder, such as 02-images.
 
     Raises:
         UserError: if the manifest is missing or damaged.
     """
     manifest = read_document(RawManifest, folder / "manifest.json", FIX)
-    return {
-        entry.name: f"{entry.source} ({_sum(entry.splits.train.sha256 + entry.splits.test.sha256)})"
-        for entry in manifest.datasets
-        if entry.source
-    }
+    count = Counter(entry.name for entry in manifest.datasets)
+    told = {}
+    for entry in manifest.datasets:
+        if entry.source:
+            name = entry.name if count[entry.name] == 1 else entry.folder
+            told[name] = f"{entry.source} ({_sum(entry.splits.train.sha256 + entry.splits.test.sha256)})"
+    return told
 
 
 def read_classes(folder: Path) -> list[list[str] | None]:

@@ -20,6 +20,7 @@ from pipeline.datasets import local, miniimagenet, official
 from pipeline.datasets.arrays import sha256_of_arrays
 from pipeline.datasets.folders import ClassFolder, write_class_folder
 from pipeline.datasets.local import OfficialFile
+from pipeline.datasets.naming import listed
 from pipeline.datasets.spool import Written
 from pipeline.support.errors import UserError, note
 
@@ -61,7 +62,8 @@ class Fetched:
     Attributes:
         splits: For each split in canonical order either its images and labels in memory, which are not written yet
             (`write_raw` does that), or the shape and checksum of what was written.
-        source: What was read, where no checksum could tell that it is what was published; None otherwise.
+        source: What was read, where no checksum could tell that it is what was published, or where it is one's own; None
+            otherwise.
         classes: The names of the classes in the order of their labels; None for those of a public dataset.
     """
 
@@ -298,15 +300,16 @@ def fetch_into(folder: Path, dataset: str | Folder) -> Fetched:
     if isinstance(dataset, Folder):
         path = local.own_folder(dataset.path)
         own = ClassFolder(path, dataset.array, dataset.test_fraction, dataset.seed)
-        read = write_class_folder(own, folder)
+        read = write_class_folder(own, folder, look_for_shared=True)
         source = "your own class folders"
         if read.shared:
-            count = read.splits["test"].shape[0]
-            source += f", {read.shared:,} of whose {count:,} test images are among the training images, too"
+            count, of = sum(read.shared.values()), read.splits["test"].shape[0]
+            source += f", {count:,} of whose {of:,} test images are among the training images, too"
+            fix = "remove them from one of the two" if dataset.test_fraction is None else "keep one of each"
             note(
                 "download",
-                f"{path}: {read.shared:,} of {count:,} test images are, pixel for pixel, among the training images, too, "
-                "which makes accuracies too high; remove them from one of the two",
+                f"{path}: {count:,} of {of:,} test images (of {listed(list(read.shared))}) are the same as training images, "
+                f"in every pixel at this size, which makes accuracies too high; {fix}",
             )
         return Fetched(read.splits, source, read.classes)
     published = SOURCES[dataset]

@@ -46,7 +46,6 @@ class Spool:
         self.path, self.shape = path, shape
         self.size = int(np.prod(shape))
         self.count = 0
-        self._digests: list[bytes] = []
         self._file = path.open("w+b")
 
     def __enter__(self) -> Spool:
@@ -67,9 +66,7 @@ class Spool:
         """
         if image.shape != self.shape or image.dtype != np.uint8:
             raise ValueError(f"an image of {image.shape} {image.dtype} in a spool of {self.shape} uint8")
-        data = np.ascontiguousarray(image).data
-        self._file.write(data)
-        self._digests.append(hashlib.blake2b(data, digest_size=16).digest())
+        self._file.write(np.ascontiguousarray(image).data)
         self.count += 1
         return self.count - 1
 
@@ -92,10 +89,16 @@ class Spool:
             else:
                 yield from same
 
-    def shared(self, some: Iterable[int], others: Iterable[int]) -> int:
-        """Count the images among `some` that have the same bytes as one among `others`."""
-        held = {self._digests[number] for number in others}
-        return sum(self._digests[number] in held for number in some)
+    def shared(self, some: Iterable[int], others: Iterable[int]) -> list[int]:
+        """Find the images among `some` that have the same bytes as one among `others`; reads all of them once more."""
+        places: dict[bytes, list[int]] = {}
+        for number in some:
+            places.setdefault(self._digest(number), []).append(number)
+        found = {digest for digest in map(self._digest, others) if digest in places}
+        return sorted(number for digest in found for number in places[digest])
+
+    def _digest(self, number: int) -> bytes:
+        return hashlib.blake2b(self.read(number), digest_size=16).digest()
 
     def write_split(self, folder: Path, split: str, by_label: Iterable[Iterable[int]]) -> Written:
         """Write a split as `<split>_images.npy` and `<split>_labels.npy`.

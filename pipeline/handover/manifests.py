@@ -38,7 +38,8 @@ class RawEntry(Document):
         name: Its name.
         folder: The name of its folder, as in 01-mnist.
         splits: Its train and test split.
-        source: What was read, in words, where no checksum could tell that it is what was published; absent otherwise.
+        source: What was read, in words, where no checksum could tell that it is what was published, or where it is one's
+            own; absent otherwise.
         classes: The names of the classes in the order of their labels; absent where they are known by their numbers.
     """
 
@@ -75,8 +76,8 @@ class TasksManifest(Document):
     Attributes:
         plan: The plan of the data from which the tasks were made.
         tasks: The tasks, in order; where every run draws its own (`order: run`), the classes, one each, in their order.
-        sources: What was read of each dataset that no checksum could tell to be what was published, with a sum of what
-            came of it. Absent if there is no such dataset.
+        sources: What was read of each dataset of one's own, or that no checksum could tell to be published, with a sum of
+            what came of it. Absent if there is no such dataset.
     """
 
     plan: DataPlan

@@ -162,8 +162,8 @@ class Record(Trained):
         eigenspectrum: Hash of the settings of its eigenspectrum; absent if it has none.
         commit: The Git commit that it ran from.
         images: sha256 of data/tasks/manifest.json.
-        sources: What was read of each dataset that no checksum could tell to be what was published; absent if there is
-            none.
+        sources: What was read of each dataset of one's own, or that no checksum could tell to be published; absent if there
+            is none.
         machine: The hardware and software that it used.
         seconds: Wall-clock time of the training; null if unknown.
         spectrum: Its eigenspectrum, present if and only if `eigenspectrum` is.

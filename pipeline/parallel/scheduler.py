@@ -14,7 +14,7 @@ from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.graph import Graph
 from pipeline.parallel.progress import Progress
 from pipeline.parallel.worker import PROCESSES, Request, Result, perform, work
-from pipeline.support.errors import NOTE, UserError
+from pipeline.support.errors import UserError
 
 #: The stages that can use a GPU.
 ON_GPU = ("train", "eigenspectrum")
@@ -98,10 +98,10 @@ class Scheduler:
                 self.client.cancel(list(futures), force=True)
 
     def _new(self, notes: Sequence[str]) -> list[str]:
-        """Those of a stage's notes that no other stage has made, which a note on this machine would be for all of them."""
-        new = {said: text for text in notes if (said := text.partition(NOTE)[2]) not in self._noted}
+        """Those of a stage's notes that none before it has made: what is said of a machine is the same for all runs."""
+        new = [text for text in dict.fromkeys(notes) if text not in self._noted]
         self._noted.update(new)
-        return list(new.values())
+        return new
 
     def _submit(self, name: str, graph: Graph) -> Any:
         gpu = self.gpu and name.partition("@")[0] in ON_GPU

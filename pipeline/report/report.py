@@ -51,8 +51,8 @@ def report(
         tables: The tables of plots/, by name.
         plans: The resolved plan of each configured method.
         data: The data plan from the tasks' manifest, with `tasks`, their number, `benchmark`, its name, and, where there
-            are datasets that could not be verified, `sources`, what was read of each; where every run draws its own
-            tasks, also `drawn`, for each seed the classes of each task, first the seed of the contact sheet.
+            are datasets that could not be verified or are one's own, `sources`, what was read of each; where every run
+            draws its own tasks, also `drawn`, for each seed the classes of each task, first the seed of the contact sheet.
         published: The table of published results.
         options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
             each method; and `device`, as configured, None where the runs are of other machines.

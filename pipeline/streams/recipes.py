@@ -184,11 +184,12 @@ def _listed(classes: Sequence[int], names: Sequence[str] | None = None) -> str:
         names: Their names, if they have any.
 
     Returns:
-        Their names, as in "auk, owl", if these fit into `LONGEST` characters; otherwise "classes 0-4" if the numbers
-        follow one another, and "classes 3, 17, 20" if not.
+        Their names, as in "auk, owl", if a figure can show them in `LONGEST` characters; otherwise "classes 0-4" if the
+        numbers follow one another, and "classes 3, 17, 20" if not.
     """
     together = ", ".join(names or ())
-    if together and len(together) <= LONGEST and "$" not in together:  # which begins a formula in a figure
+    # A dollar sign begins a formula in a figure, whose font has Latin, Greek and Cyrillic letters.
+    if 0 < len(together) <= LONGEST and "$" not in together and all(c.isprintable() and c < "\u0530" for c in together):
         return together
     one_after_another = len(classes) > 2 and list(classes) == list(range(classes[0], classes[-1] + 1))
     return "classes " + (f"{classes[0]}-{classes[-1]}" if one_after_another else ", ".join(map(str, classes)))

@@ -77,8 +77,8 @@ def write_tasks(
     plan: DataPlan,
     raw: Sequence[Mapping[str, Split]],
     sources: Mapping[str, str] | None = None,
-    classes: Sequence[Sequence[str] | None] | None = None,
     progress: Any = lambda tasks: tasks,
+    classes: Sequence[Sequence[str] | None] | None = None,
 ) -> None:
     """Write the tasks of a plan, with a manifest, in chunks of about `CHUNK` bytes.
 
@@ -88,10 +88,10 @@ def write_tasks(
         folder: An existing, empty folder.
         plan: The stream, and what to hold out for validation.
         raw: For each dataset of the plan, its splits, in memory or on disk.
-        sources: What was read of datasets that could not be verified, by name, for the manifest.
+        sources: What was read of datasets that could not be verified or are one's own, by name, for the manifest.
+        progress: Wraps the list of tasks that is iterated over, for a progress bar.
         classes: For each dataset the names of its classes by label, or None where they are known by their numbers; None
             for none.
-        progress: Wraps the list of tasks that is iterated over, for a progress bar.
 
     Raises:
         UserError: if the classes cannot be split evenly into tasks, or a task would have no images.

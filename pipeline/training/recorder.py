@@ -61,7 +61,7 @@ class Recorder:
         losses: The loss of each step of the current task so far, on the device.
         alphas: TAG's alphas of each of these steps, as means over the parameter tensors, on the device.
         costs: Of each task that was learnt and evaluated, the mean loss of its steps and the seconds that it took. They
-            are no part of the record: Seconds differ from run to run.
+            are no part of the record: seconds differ from run to run.
     """
 
     def __init__(self, method: str, seed: int, device: torch.device) -> None:

@@ -115,7 +115,7 @@ def test_an_image_that_is_no_image_is_named_and_no_spool_is_left(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_all_files_that_are_no_images_are_named_at_once(
+def test_of_several_files_that_are_no_images_the_first_are_named_and_all_counted(
     tmp_path: Path, splits: dict[str, dict[str, np.ndarray]]
 ) -> None:
     folder = lay(tmp_path / "birds", splits)
@@ -125,15 +125,28 @@ def test_all_files_that_are_no_images_are_named_at_once(
         write_class_folder(ClassFolder(folder, SHAPE), tmp_path)
     others = ", ".join(f"test/owl/bad{number}.png" for number in range(1, 6))
     assert "test/owl/bad0.png: not an image that Pillow can read; fix or remove it" in str(caught.value)
-    assert str(caught.value).endswith(f"; likewise {others} and 2 more")
+    assert str(caught.value).endswith(f"; nor can these be read: {others} and 2 more")
 
 
 def test_test_images_that_are_training_images_are_counted(tmp_path: Path) -> None:
     values = np.arange(12 * 36, dtype=np.uint8).reshape(12, *SHAPE) // 2
     splits = {"train": {"auk": values[:5], "owl": values[5:8]}, "test": {"auk": values[8:10], "owl": values[10:]}}
-    assert write_class_folder(ClassFolder(lay(tmp_path / "apart", splits), SHAPE), tmp_path).shared == 0
+    apart = ClassFolder(lay(tmp_path / "apart", splits), SHAPE)
+    assert write_class_folder(apart, tmp_path, look_for_shared=True).shared == {}
     splits["test"]["owl"] = values[[0, 7, 11, 7]]  # one of them of the other class, one twice
-    assert write_class_folder(ClassFolder(lay(tmp_path / "shared", splits), SHAPE), tmp_path).shared == 3
+    shared = ClassFolder(lay(tmp_path / "shared", splits), SHAPE)
+    assert write_class_folder(shared, tmp_path, look_for_shared=True).shared == {"owl": 3}
+    assert write_class_folder(shared, tmp_path).shared == {}  # nobody asked
+
+
+def test_copies_in_one_pool_are_counted_where_they_are_drawn_into_both_splits(tmp_path: Path) -> None:
+    values = np.arange(12 * 36, dtype=np.uint8).reshape(12, *SHAPE) // 2
+    pool = lay(tmp_path / "pool", {".": {"auk": values[:6].repeat(2, axis=0), "owl": values[6:]}})
+    found = write_class_folder(ClassFolder(pool, SHAPE, test_fraction=0.25), tmp_path, look_for_shared=True)
+    train, test = (np.load(tmp_path / f"{split}_images.npy") for split in ("train", "test"))
+    held = {image.tobytes() for image in train}
+    assert sum(found.shared.values()) == sum(image.tobytes() in held for image in test) > 0
+    assert set(found.shared) == {"auk"}
 
 
 def test_classes_keep_their_names_in_the_order_of_their_labels(

@@ -271,10 +271,27 @@ def test_the_manifest_of_own_images_has_the_names_of_classes_and_what_test_share
     assert told["bad"].startswith(
         "your own class folders, 1 of whose 3 test images are among the training images, too ("
     )
+    same = "are the same as training images, in every pixel at this size, which makes accuracies too high; "
     assert capsys.readouterr().err == (
-        f"download: note: {tmp_path / 'bad'}: 1 of 3 test images are, pixel for pixel, among the training images, too, "
-        "which makes accuracies too high; remove them from one of the two\n"
+        f"download: note: {tmp_path / 'bad'}: 1 of 3 test images (of a) {same}remove them from one of the two\n"
     )
+    shutil.rmtree(tmp_path / "raw")
+    (tmp_path / "raw").mkdir()
+    lay(tmp_path / "pool", {".": {"a": values[:1].repeat(4, axis=0), "b": values[4:]}})
+    write_raw(tmp_path / "raw", [own(tmp_path / "pool", test_fraction=0.25)])
+    assert capsys.readouterr().err.endswith(f"1 of 2 test images (of a) {same}keep one of each\n")
+
+
+def test_two_folders_of_the_same_name_keep_their_sources_apart(tmp_path: Path) -> None:
+    values = np.arange(8 * 12, dtype=np.uint8).reshape(8, 4, 3)
+    for name in ("birds", "cars"):
+        lay(
+            tmp_path / name / "images",
+            {split: {"a": values[at : at + 2], "b": values[at + 4 :]} for at, split in enumerate(SPLITS)},
+        )
+    (tmp_path / "raw").mkdir()
+    write_raw(tmp_path / "raw", [own(tmp_path / name / "images") for name in ("birds", "cars")])
+    assert list(read_sources(tmp_path / "raw")) == ["01-images", "02-images"]
 
 
 def test_a_dataset_has_a_name_that_is_a_file_name() -> None:

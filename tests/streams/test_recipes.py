@@ -89,6 +89,13 @@ def test_tasks_of_named_classes_have_their_names_while_they_are_short() -> None:
     views = list(build_stream(SplitStream(name="split", tasks=3), [own]))
     assert [view.name for view in views] == ["auk, emu", "classes 2, 3", "classes 4, 5"]
     assert [view.made["names"] for view in views] == [list(names[:2]), list(names[2:4]), list(names[4:])]
+    for pair, shown in (
+        (("äöü", "Сова"), "äöü, Сова"),
+        (("梟", "鷗"), "classes 0, 1"),
+        (("a\u200b", "b"), "classes 0, 1"),
+    ):
+        (view,) = build_stream(SplitStream(name="split", tasks=1), [RawDataset("made", (9, 9), (0, 1), pair)])
+        assert view.name == shown
     of_run = build_stream(SplitStream(name="split", tasks=3, order="run"), [own])
     assert [view.made for view in of_run][3] == {"classes": [3], "names": ["owl"]}
 
