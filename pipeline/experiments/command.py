@@ -162,9 +162,8 @@ def _run(
     """
     added = 0
     if (FOLDER / name).exists():
-        added = collect(
-            FOLDER / name, name, {pair: key for pair, key in keys.items() if not read_record(name, *pair, key)}
-        )
+        unrecorded = {pair: key for pair, key in keys.items() if not read_record(name, *pair, key)}
+        added = collect(FOLDER / name, name, unrecorded, once=True)
         missing = [pair for pair in missing if not read_record(name, *pair, keys[pair])]
     if not missing:
         return 0

@@ -18,7 +18,7 @@ from pipeline.handover.runs import Trained
 from pipeline.handover.spectra import Spectra
 from pipeline.parallel.dvc import Locked, read_lock
 from pipeline.support.errors import UserError
-from pipeline.support.files import digest
+from pipeline.support.files import digest, write_text
 from pipeline.support.git import git, uncommitted
 
 #: Description of the tasks of a clone.
@@ -62,13 +62,18 @@ def _is_of(folder: Path, stages: Mapping[str, Locked], method: str, seed: int, p
     if not train or not split:
         return False
     present = {f"runs/{method}.yaml": digest(plan, "md5"), **split.outs, **train.outs}
-    made = [train]
+    made, outputs = [train], [f"metrics/runs/{method}/{seed}.json"]
     if eigenspectrum:
         spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
         params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")
         if not spectrum or spectrum.params.get("params.yaml", {}).get("eigenspectrum") != params:
             return False
         made.append(spectrum)
+        outputs.append(f"metrics/runs/{method}/{seed}.eigenspectrum.json")
+    # Another branch may have been checked out since, with its dvc.lock and not with its outputs.
+    recorded = {path: found for stage in made for path, found in stage.outs.items()}
+    if any(recorded.get(path) != digest(folder / path, "md5") for path in outputs):
+        return False
     return all(present.get(path, found) == found for stage in made for path, found in stage.deps.items())
 
 
@@ -119,7 +124,7 @@ def _hash_of_code(path: Path) -> str:
     return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir" if held else ""
 
 
-def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> int:
+def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], *, once: bool = False) -> int:
     """Write records of the finished runs of a clone.
 
     Only runs that were made with the plan, data and settings of their key count; others are passed over.
@@ -128,6 +133,7 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         folder: The clone.
         experiment: Name of the experiment.
         keys: Method and seed of each wanted run -> its key.
+        once: Whether to pass over those of which a record has been written before: who deletes it wants a new run.
 
     Returns:
         The number of records written.
@@ -136,7 +142,8 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         UserError: if a file of a run is damaged.
     """
     manifest = folder / MANIFEST
-    if not (pairs := finished(folder, keys)):
+    pairs = [pair for pair in finished(folder, keys) if not once or not _noted(folder, *pair).exists()]
+    if not pairs:
         return 0
     fix = f"delete it, and run {experiment} again"
     commit, images = git("rev-parse", "HEAD", folder=folder), digest(manifest, "sha256")
@@ -150,4 +157,12 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key]) -> 
         trained = read_document(Trained, metrics, fix).plain()
         curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
         write_record(experiment, method, seed, key, made, trained, curvature)
+        write_text(_noted(folder, method, seed), "")
     return len(pairs)
+
+
+def _noted(folder: Path, method: str, seed: int) -> Path:
+    """The file that says that the present outputs of a run in a clone have been recorded."""
+    metrics = folder / f"metrics/runs/{method}/{seed}.json"
+    made = [digest(path) for path in (metrics, metrics.with_suffix(".eigenspectrum.json")) if path.exists()]
+    return folder / f"scratch/recorded/{method}-{seed}-{hashlib.sha256(' '.join(made).encode()).hexdigest()[:16]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,10 @@ from ruamel.yaml import YAML
 from pipeline.analysis.summary import COMPARED
 from pipeline.config import Configuration
 from pipeline.parallel.clones import OUTPUTS
+from pipeline.parallel.command import HERE
 from pipeline.parallel.dvc import experiment_ref
 from pipeline.parallel.lockfile import LOCK
+from pipeline.support.alone import alone
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_file, whole_folder, write_json
@@ -39,7 +42,7 @@ def prepare(name: str, configuration: Configuration) -> Path:
 
     Raises:
         UserError: if tracked files other than outputs, params.yaml and docs/ differ from the commit, because records
-            name the commit that made them; or if Git or DVC fails.
+            name the commit that made them; if stages are running in the clone; or if Git or DVC fails.
     """
     if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
         raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
@@ -50,18 +53,20 @@ def prepare(name: str, configuration: Configuration) -> Path:
     ):
         folder.parent.mkdir(parents=True, exist_ok=True)
         git("clone", "--quiet", "--no-checkout", ".", str(folder))
-    unlock(folder)
-    git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
-    git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
-    _share_cache(folder)
-    values: tuple[dict[str, Any], ...] = (
-        configuration.params.model_dump(),
-        _dumped(configuration.benchmarks),
-        _dumped(configuration.methods),
-    )
-    for file, value in zip(FILES, values, strict=True):
-        with whole_file(folder / f"{file}.yaml") as partial:
-            YAML().dump(value, partial)
+    busy = f"a 'tag-pipeline repro' that a killed call left behind is still at work in {folder}; wait for it, or end it"
+    with alone(folder / HERE, busy):  # another commit would change the code under its stages
+        unlock(folder)
+        git("fetch", "--quiet", "--force", str(Path.cwd()), "HEAD", folder=folder)
+        git("checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"), folder=folder)
+        _share_cache(folder)
+        values: tuple[dict[str, Any], ...] = (
+            configuration.params.model_dump(),
+            _dumped(configuration.benchmarks),
+            _dumped(configuration.methods),
+        )
+        for file, value in zip(FILES, values, strict=True):
+            with whole_file(folder / f"{file}.yaml") as partial:
+                YAML().dump(value, partial)
     return folder
 
 
@@ -98,7 +103,13 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
     if given := variables.get(DATASETS):
         variables[DATASETS] = str(Path(given).resolve())
     command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
-    return subprocess.run(command, cwd=folder, env=variables).returncode  # noqa: S603 - this project
+    process = subprocess.Popen(command, cwd=folder, env=variables)  # noqa: S603 - this project
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # which a terminal sends to the child, too: it ends its stages, on other machines as well
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
+        raise
 
 
 def save_experiment(folder: Path, name: str, summary: Mapping[str, Mapping[str, float]]) -> None:

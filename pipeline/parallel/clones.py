@@ -111,7 +111,7 @@ def _bring(folder: Path, base: Path, source: Source, stage: str) -> None:
     if not (folder / ".git" / "HEAD").exists():
         _run(stage, "git", "init", "--quiet", str(folder))
     unlock(folder)
-    _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", source.url, "+refs/*:refs/origin/*")
+    _run(stage, "git", "-C", str(folder), "fetch", "--quiet", "--force", "--prune", source.url, "+refs/*:refs/origin/*")
     checkout = ["checkout", "--quiet", "--force", "--detach", source.commit]
     _run(stage, "git", "-c", "core.hooksPath=/dev/null", "-C", str(folder), *checkout)  # hooks are not meant for it
     name, url = source.remote

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -139,6 +140,7 @@ def open_repository() -> Iterator[Repository]:
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc_data.hashfile.cache import DiskError
 
     change_inside()
     try:
@@ -150,6 +152,12 @@ def open_repository() -> Iterator[Repository]:
         if "not a git repository" in told:  # a downloaded archive
             fix = "clone the project with git, or, to do without experiments: dvc config --local core.no_scm true"
         raise UserError(f"DVC: {told}; {fix}") from None
+    except (sqlite3.Error, DiskError) as error:  # DVC's own databases of checksums
+        where = os.environ.get("DVC_SITE_CACHE_DIR") or "/var/tmp/dvc"  # noqa: S108 - where DVC has them
+        raise UserError(
+            f"DVC: its databases below {where} cannot be used ({error}); free some space or fix the permissions there, or "
+            "name another folder in DVC_SITE_CACHE_DIR"
+        ) from None
     except UnicodeDecodeError:  # DVC takes its own files for UTF-8
         raise UserError("DVC: .dvcignore or another of its files is not UTF-8 text; save it as UTF-8") from None
 

@@ -7,6 +7,7 @@ granted.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import pickle
@@ -27,10 +28,19 @@ LONGEST, INTERVAL = 600.0, 0.01
 
 def change_inside() -> None:
     """Change in this process, for good, what every process that runs DVC is to have changed."""
+    have_a_user()
     parse_files_once()
     read_and_write_single_stages()
     find_staged_files_at_once()
     survive_killed_writers()
+
+
+def have_a_user() -> None:
+    """Name a user where the system has none, as in a container that runs under a number: DVC asks for the name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = "nobody"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.parallel.clones import Source
-from pipeline.parallel.dvc import outcome
 from pipeline.parallel.dvc_process import StageFailedError, tail
 from pipeline.parallel.graph import Graph
 from pipeline.parallel.progress import Progress
@@ -108,7 +107,9 @@ class Scheduler:
         source = None
         if self.source is not None:
             # Push whole outputs: once DVC has pushed one file of a folder, it takes the whole folder for pushed.
-            new = [below for below in graph.stages[name] if "@" not in below and below not in self._pushed]
+            # What a worker ran in this call, it has pushed itself.
+            here = [below for below in graph.stages[name] if "@" not in below or below not in self.done]
+            new = [below for below in here if below not in self._pushed]
             if new:
                 status, output = PROCESSES.run(Path.cwd(), "push", *new)
                 if status:
@@ -140,8 +141,8 @@ class Scheduler:
         result: Result = future.result()
         if self.source is not None:
             repro = ("--wait-for-lock", "repro", "--single-item", "--pull", name)
-            _, output = PROCESSES.run(Path.cwd(), *repro, restore_only=True)
-            if outcome(output) != "restored":
+            status, output = PROCESSES.run(Path.cwd(), *repro, restore_only=True)
+            if status:  # it would have had to run here
                 raise StageFailedError(
                     name, f"a worker ran it, but its results could not be restored here\n{tail(output)}"
                 )

@@ -114,12 +114,14 @@ class Search:
 
     def key(self) -> dict[str, Any]:
         """Return all that the trials depend on, by the name that a message gives it."""
-        first = self.plan(corners(self.space)[0]).model_dump_json()
+        plans = [
+            self.plan(point).model_dump_json() for point in corners(self.space)
+        ]  # a value may choose other tuned ones
         package = Path(__file__).parents[1]
         files = sorted(file for room in CODE for file in (package / room).rglob("*.py"))
         return {
             "values": repr(self.space),
-            "plan": sha256(first.encode()).hexdigest(),
+            "plan": sha256("".join(plans).encode()).hexdigest(),
             "data": sha256(self.data.model_dump_json().encode()).hexdigest(),
             "seeds": list(self.seeds),
             "sampler": self.sampler,

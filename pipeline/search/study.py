@@ -134,7 +134,10 @@ def _storage(path: Path) -> Iterator[optuna.storages.RDBStorage]:
             connection.execute("PRAGMA schema_version")
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     except (sqlite3.Error, SQLAlchemyError) as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}); delete {path.parent}") from None
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        damaged = any(words in reason for words in ("not a database", "malformed"))
+        fix = f"delete {path.parent}" if damaged else "fix that and run it again: what is finished is kept"
+        raise UserError(f"{path}: cannot be read ({reason}); {fix}") from None
     try:
         yield storage
     except optuna.exceptions.StorageInternalError as error:  # such as a full disk

@@ -7,7 +7,6 @@ a run it holds a lock, so that no second process can work on it; the system rele
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.support.errors import UserError, memory_ended, note
 from pipeline.support.files import digest, whole_file
-from pipeline.support.kept import FINISHED, forget_old
+from pipeline.support.kept import FINISHED, forget_old, recorded
 
 #: Seconds between two saved states within a task.
 INTERVAL = 120.0
@@ -171,13 +170,14 @@ class Scratch:
             text: The output that tells the run: its metrics.
             keep_state: Whether the outputs are written from the saved state, too, and not from other files of the folder.
         """
-        if not keep_state:
-            self.state.unlink(missing_ok=True)
         seconds = self.seconds_before + time.monotonic() - self.begun
-        sums = {path.name: digest(path) for path in self.folder.iterdir() if path.is_file() and path != self.finished}
+        left_out = {self.finished} if keep_state else {self.finished, self.state}
+        sums = {path.name: digest(path) for path in self.folder.iterdir() if path.is_file() and path not in left_out}
         held = {"key": self.key, "seconds": seconds, "sums": sums, "text": text}
         with whole_file(self.finished, durable=True) as partial:
             partial.write_text(json.dumps(held), encoding="utf-8")
+        if not keep_state:  # not before: a run that is killed between the two goes on from its state
+            self.state.unlink(missing_ok=True)
 
     def settle(self) -> None:
         """Remove what was kept where no DVC runs the stage, and so none will record it. Called after the outputs."""
@@ -188,21 +188,25 @@ class Scratch:
         """The text of a run that has finished, and that DVC has not recorded since; None if there is none.
 
         One that DVC has recorded is removed: whoever runs it again (`dvc repro --force`) wants it done again.
+
+        Raises:
+            OSError: if the system does not let it be read.
         """
         if not self.finished.exists():
             return None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        try:
             held = json.loads(self.finished.read_text(encoding="utf-8"))
             text: str = held["text"]
-            lock = Path("dvc.lock")
-            recorded = lock.exists() and hashlib.md5(
-                text.encode(), usedforsecurity=False
-            ).hexdigest() in lock.read_text(encoding="utf-8")
             whole = all(digest(self.folder / name) == found for name, found in held["sums"].items())
-            if STAGE in os.environ and held["key"] == self.key and whole and not recorded:
+            if STAGE in os.environ and held["key"] == self.key and whole and not recorded(text):
                 note(self.name, "had finished, and DVC did not record it: written again")
                 self.resumed, self.seconds_before = True, float(held["seconds"])
                 return text
+        except OSError as error:
+            if error.errno in PASSING:  # it may be whole, as a state that cannot be read now
+                raise
+        except (ValueError, KeyError, TypeError):
+            pass
         self.clear()
         return None
 

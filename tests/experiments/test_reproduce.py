@@ -208,10 +208,58 @@ def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_fo
     records = {path: path.read_bytes() for path in (complete.folder / "results/small/runs").iterdir()}
     for path in records:
         path.unlink()
+    shutil.rmtree(complete.folder / "scratch/reproduce/small/scratch/recorded")  # as though nobody had recorded them
     text = reproduce(complete, "small", "--methods", "tag")
     assert "train@" not in text
     assert "small: 2 of 2 runs" in text
     assert {path: path.read_bytes() for path in records} == records
+
+
+def test_a_record_that_is_deleted_is_not_made_again_of_the_old_outputs(
+    complete: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.unlink()
+    try:
+        keys = missing(complete, monkeypatch)
+        assert list(keys) == [("naive", 1)]
+        assert collect(Path("scratch/reproduce/small"), "small", keys, once=True) == 0
+        assert not record.exists()
+        assert taken(complete, monkeypatch) == 1  # as after a run
+        assert record.read_bytes() == kept
+    finally:
+        record.write_bytes(kept)
+
+
+def test_metrics_that_dvc_has_not_recorded_are_not_taken(complete: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another commit has been checked out, with its dvc.lock and not with its outputs."""
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.unlink()
+    monkeypatch.chdir(complete.folder)
+    try:
+        for name in ("1.json", "1.eigenspectrum.json"):
+            output = complete.folder / "scratch/reproduce/small/metrics/runs/naive" / name
+            whole = output.read_bytes()
+            output.unlink()  # it may share its bytes with DVC's cache
+            output.write_bytes(whole + b"\n")
+            assert taken(complete, monkeypatch) == 0
+            output.write_bytes(whole)
+    finally:
+        record.write_bytes(kept)
+
+
+def test_the_clone_is_left_alone_while_stages_run_in_it(complete: Clone) -> None:
+    record = complete.folder / "results/small/runs/naive-1.json"
+    kept = record.read_bytes()
+    record.unlink()
+    try:
+        with FileLock(complete.folder / "scratch/reproduce/small/.dvc/tmp/side-by-side.lock"):
+            text = one_line(reproduce(complete, "small", status=2))
+        assert "still at work in scratch/reproduce/small; wait for it" in text
+    finally:
+        record.write_bytes(kept)
 
 
 def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(

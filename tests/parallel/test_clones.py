@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -45,3 +46,16 @@ def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone,
         clone.commit("coarser figures")
         assert "2 stages (2 ran)" in clone.run(*command)
         assert len(list((tmp_path / "dask").glob("worker-*/clones/*/*/.git"))) == 2
+        # Outputs that are missing here and whose stages have not changed are fetched.
+        for gone in ("models", "metrics/runs", ".dvc/cache"):
+            shutil.rmtree(clone.folder / gone)
+        assert "dvc repro finds nothing more to do" in clone.run(*command)
+        for method in ("naive", "stable-ewc"):
+            assert everything(clone, method) == everything(base, method)
+        # What was trained here goes to the remote when a worker needs it.
+        for folder in (tmp_path / "shelf", *(tmp_path / "dask").glob("worker-*/clones")):
+            shutil.rmtree(folder)
+        clone.edit("params.yaml", "  k: 3 ", "  k: 2 ")
+        clone.commit("two eigenvalues")
+        assert "eigenspectrum@naive-1: " in clone.run(*command)
+        assert not list((tmp_path / "dask").glob("worker-*/clones/*/*/logs/train"))

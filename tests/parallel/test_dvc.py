@@ -6,6 +6,7 @@ Each failure names what no longer holds and the function that relies on it.
 from __future__ import annotations
 
 import re
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -86,6 +87,19 @@ def test_what_dvc_cannot_read_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
             pass
     except Exception as error:
         holds(False, f"a missing repository raises DvcException, not {error!r}, which", dvc.open_repository)
+
+
+def test_databases_of_dvc_that_cannot_be_used_are_a_line(ran: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **named: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.chdir(ran.folder)
+    monkeypatch.setattr("dvc.repo.Repo.__init__", full)
+    with (
+        pytest.raises(UserError, match=r"^DVC: .* \(database or disk is full\); .* DVC_SITE_CACHE_DIR$"),
+        dvc.open_repository(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

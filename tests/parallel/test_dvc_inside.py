@@ -6,6 +6,7 @@ Each failure names what no longer holds and the function that relies on it.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,3 +215,16 @@ def test_a_file_that_is_parsed_once_is_read_as_it_stands_there(tmp_path: Path, m
     for _ in range(2):
         with pytest.raises(_yaml.YAMLFileCorruptedError, match=r"p\.yaml"):
             read()
+
+
+def test_where_the_system_has_no_user_dvc_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "")
+    dvc_inside.have_a_user()
+    assert os.environ["USER"] == ""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    dvc_inside.have_a_user()
+    assert os.environ["USER"] == "nobody"

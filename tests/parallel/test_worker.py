@@ -130,6 +130,21 @@ def test_a_clone_of_a_project_and_a_remote_whatever_their_folders_are_called(
     assert told == ["shelf", str(shelf)]
 
 
+def test_a_clone_follows_branches_that_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    trivial(here, {"a": ("true", [])})
+    monkeypatch.setenv(clones.VARIABLE, str(tmp_path / "clones"))
+    commit = git("rev-parse", "HEAD", folder=here)
+    source = clones.Source(str(here), commit, ("shelf", str(tmp_path / "shelf")))
+    for old, new in ((None, "feature"), ("feature", "feature/x")):
+        if old:
+            git("branch", "--delete", "--force", old, folder=here)
+        git("branch", new, folder=here)
+        with clones.own_clone(source, "a") as clone:
+            assert git("rev-parse", f"refs/origin/heads/{new}", folder=clone) == commit
+
+
 def test_a_worker_that_offers_a_gpu_and_has_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(worker, "_counted", False)

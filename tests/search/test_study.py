@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.search.space import read_space
 from pipeline.search.study import opened
+from pipeline.support.errors import UserError
 from tests.search import search
 
 
@@ -28,3 +32,23 @@ def test_batches_make_another_search_only_where_trials_look_at_each_other() -> N
 
     assert key(sampler="tpe", batch=2) != key(sampler="tpe", batch=4)
     assert key(sampler="random", batch=2) == key(sampler="random", batch=4)  # its trials do not look at each other
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [("database is locked", "fix that and run it again"), ("file is not a database", "delete ")],
+)
+def test_a_study_is_to_be_deleted_only_where_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, fix: str
+) -> None:
+    class Failing:
+        Error = sqlite3.Error
+
+        @staticmethod
+        def connect(path: Path) -> None:
+            raise sqlite3.OperationalError(reason)
+
+    (tmp_path / "study.db").touch()
+    monkeypatch.setattr("pipeline.search.study.sqlite3", Failing)
+    with pytest.raises(UserError, match=f"{reason}.*; {fix}"), opened(tmp_path / "study.db", {}, {}):
+        pass

@@ -87,6 +87,18 @@ def test_mistakes_are_told_before_anything_runs(folder: Path, words: list[str], 
     assert not (folder / "scratch").exists()
 
 
+def test_a_search_knows_the_plans_of_all_its_values(folder: Path) -> None:
+    def key() -> Any:
+        return Search(read_configuration(folder), "tag", read_space(["base=rmsprop,adam"]), (1,)).key()["plan"]
+
+    before = key()
+    text = (folder / "benchmarks.yaml").read_text(encoding="utf-8")
+    rate = re.search(r"    tag-adam:\n      lr: (\S+)\n", text)
+    assert rate
+    (folder / "benchmarks.yaml").write_text(text.replace(rate[0], rate[0].replace(rate[1], "0.0123")), encoding="utf-8")
+    assert key() != before
+
+
 def test_without_optuna_the_way_to_install_it_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "find_spec", lambda name: None if name == "optuna" else find_spec(name))
     with pytest.raises(UserError, match=r"needs Optuna; install it with: python -m pip install .* '\.\[search\]'"):

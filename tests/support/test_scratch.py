@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -17,7 +18,7 @@ from pipeline.config import RunPlan
 from pipeline.models import TaskModel
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
-from pipeline.support.kept import FINISHED, KEPT
+from pipeline.support.kept import FINISHED, KEPT, UNRECORDED
 from pipeline.support.scratch import VARIABLE, Scratch, fingerprint
 from pipeline.training.loop import train
 from pipeline.training.recorder import Measurements
@@ -251,13 +252,65 @@ def test_what_a_finished_run_has_made_is_kept_until_dvc_has_recorded_it(
     assert not list(folder.iterdir()), "nobody will record it"
 
 
-def test_what_finished_long_ago_is_removed_by_other_runs(tmp_path: Path) -> None:
-    for name, age in (("old-1", KEPT + 60), ("new-1", 60), ("busy-1", KEPT + 60)):
+def test_what_finished_long_ago_is_removed_by_other_runs_once_dvc_has_recorded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text(f"md5: {hashlib.md5(b'recorded').hexdigest()}", encoding="utf-8")
+    hour, month = KEPT + 60, UNRECORDED + 60
+    runs = {
+        "old-1": ('{"text": "recorded"}', hour, False),
+        "new-1": ('{"text": "recorded"}', 60, True),
+        "busy-1": ('{"text": "recorded"}', hour, True),
+        "lost-1": ('{"text": "not recorded"}', hour, True),
+        "lost-2": ('{"text": "not recorded"}', month, False),
+        "cut-1": ('{"te', hour, False),
+    }
+    for name, (text, age, _) in runs.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / FINISHED).touch()
+        (tmp_path / name / FINISHED).write_text(text, encoding="utf-8")
         os.utime(tmp_path / name / FINISHED, (time.time() - age,) * 2)
     with FileLock(tmp_path / "busy-1.lock"), Scratch(tmp_path / "naive-1", "k", "train naive-1"):
-        assert [(tmp_path / name / FINISHED).exists() for name in ("old-1", "new-1", "busy-1")] == [False, True, True]
+        left = {name: (tmp_path / name / FINISHED).exists() for name in runs}
+    assert left == {name: stays for name, (_, _, stays) in runs.items()}
+
+
+def test_a_run_that_is_killed_while_it_finishes_has_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path, *given: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("DVC_STAGE", "train@naive-1")
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        (scratch.folder / "task-01.safetensors").write_bytes(b"weights")
+        scratch.save("task 2", {"at": 7})
+        with monkeypatch.context() as patched:
+            patched.setattr("pipeline.support.scratch.digest", killed)
+            with pytest.raises(KeyboardInterrupt):
+                scratch.finish("metrics", keep_state=False)
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        assert scratch.unrecorded() is None
+        state = scratch.load()
+    assert state is not None and state["at"] == 7
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_finished_run_that_cannot_be_read_now_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(path: Path, *given: object) -> str:
+        raise OSError(number, "not now", str(path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train@naive-1")
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        (scratch.folder / "task-01.safetensors").write_bytes(b"weights")
+        scratch.finish("metrics", keep_state=False)
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch, monkeypatch.context() as patched:
+        patched.setattr("pipeline.support.scratch.digest", fails)
+        with pytest.raises(OSError, match="not now"):
+            scratch.unrecorded()
+    with Scratch(tmp_path / "run", "k", "train naive-1") as scratch:
+        assert scratch.unrecorded() == "metrics"
 
 
 def test_the_seconds_of_an_interrupted_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
