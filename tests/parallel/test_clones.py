@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -52,10 +53,13 @@ def test_workers_with_clones_of_their_own_and_a_remote_between_them(base: Clone,
         assert "dvc repro finds nothing more to do" in clone.run(*command)
         for method in ("naive", "stable-ewc"):
             assert everything(clone, method) == everything(base, method)
-        # What was trained here goes to the remote when a worker needs it.
-        for folder in (tmp_path / "shelf", *(tmp_path / "dask").glob("worker-*/clones")):
-            shutil.rmtree(folder)
+        # What lies here alone goes to the remote when a worker needs it.
+        clone.run("dvc", "remote", "modify", "shelf", "url", str(tmp_path / "another shelf"))
+        for place in ("cache", "*/models"):
+            for folder in (tmp_path / "dask").glob(f"worker-*/clones/*/{place}"):
+                shutil.rmtree(folder)
         clone.edit("params.yaml", "  k: 3 ", "  k: 2 ")
         clone.commit("two eigenvalues")
         assert "eigenspectrum@naive-1: " in clone.run(*command)
-        assert not list((tmp_path / "dask").glob("worker-*/clones/*/*/logs/train"))
+        found = json.loads((clone.folder / "metrics/runs/naive/1.eigenspectrum.json").read_text(encoding="utf-8"))
+        assert [len(task["eigenvalues"]) for task in found["tasks"]] == [2, 2]
