@@ -7,7 +7,6 @@ same sign, or more large ones than seeds explain, would show.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -148,9 +147,10 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
     the published code, so rows are not independent. Therefore the deviations of each seed are summed over the rows of an
     experiment before they are squared:
 
-        var(sum of means) = sum_s ( sum_i (x_is - mean_i) / sqrt(n_i (n_i - 1)) )²
+        var(sum of means) = sum_ij sum_s (x_is - mean_i) (x_js - mean_j) / (n_i n_j - n_i - n_j + c_ij)
 
-    for each experiment and either side, with as many degrees of freedom as its smallest row has. Where single runs were
+    for each experiment and either side, over the c_ij seeds that rows i and j share, with as many degrees of freedom as its
+    smallest row has. Where single runs were
     not published, their deviations are taken to have moved together entirely, which makes the variance (sum_i std_i /
     sqrt(n_i))² and no smaller. The parts are added as Welch adds two. For one row this is Welch's interval.
 
@@ -180,12 +180,20 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
 
 def _variance_of_sum(rows: Sequence[Mapping[Any, float]]) -> tuple[float, int]:
     """Variance of the sum of the rows' means, whose values of one seed move together, and its degrees of freedom."""
-    sums: dict[Any, float] = defaultdict(float)
+    deviations = []
     for row in rows:
-        n, mean = len(row), math.fsum(row.values()) / len(row)
-        for seed, value in row.items():
-            sums[seed] += (value - mean) / math.sqrt(n * (n - 1))
-    return math.fsum(total**2 for total in sums.values()), min(map(len, rows)) - 1
+        mean = math.fsum(row.values()) / len(row)
+        deviations.append({seed: value - mean for seed, value in row.items()})
+    total = 0.0
+    for number, one in enumerate(deviations):
+        for other in deviations[: number + 1]:
+            if common := one.keys() & other.keys():
+                # Of n_i and n_j values with c common seeds, the expected sum of products is this much less than c times the
+                # covariance, because both means are taken of the same values; for one row it is n (n - 1).
+                factor = len(one) * len(other) - len(one) - len(other) + len(common)
+                product = math.fsum(one[seed] * other[seed] for seed in common) / factor
+                total += product if one is other else 2 * product
+    return max(total, 0.0), min(map(len, rows)) - 1
 
 
 def equivalence_interval(comparison: Comparison) -> tuple[float, float] | None:

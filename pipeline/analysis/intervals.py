@@ -101,7 +101,9 @@ def welch(a: Estimate, b: Estimate) -> tuple[float, float] | None:
     Returns:
         The two, or None if either mean is of a single value, or if neither has any spread.
     """
-    if a.std is None or b.std is None or a.std == b.std == 0:
+    if a.std is None or b.std is None:
+        return None
+    if max(a.std, b.std) <= 1e-12 * max(abs(a.mean), abs(b.mean), 1e-300):  # rounding errors of equal values
         return None
     share_a, share_b = a.std**2 / a.n, b.std**2 / b.n
     freedom = (share_a + share_b) ** 2 / (share_a**2 / (a.n - 1) + share_b**2 / (b.n - 1))

@@ -176,9 +176,10 @@ def published_row(table: pd.DataFrame, benchmark: str, plan: RunPlan) -> Publish
     ]
     place = f"published.csv: row '{row['row']}' of {benchmark}"
     for key, published in _pairs(row["settings"], place):
-        if key not in type(plan.strategy).model_fields:
-            raise UserError(f"{place}: settings: {strategy} has no '{key}'; restore the file")
-        if not _same(own := _word(plan.strategy.value_of(key)), published):
+        holder = next((held for held in (plan.strategy, optimizer) if key in type(held).model_fields), None)
+        if holder is None:
+            raise UserError(f"{place}: settings: neither {strategy} nor {optimizer.name} has '{key}'; restore the file")
+        if not _same(own := _word(holder.value_of(key)), published):
             differs.append(f"{key} {own}, not {published}")
 
     def value(name: str, factor: float = 1.0) -> Estimate | None:
@@ -217,7 +218,7 @@ def _strategy(plan: RunPlan) -> str:
 
 
 def _pairs(settings: Any, place: str) -> list[tuple[str, str]]:
-    """The settings of a strategy in a published row, such as [("si_c", "0.1")]; empty if none are told."""
+    """The settings of strategy and update rule that a row tells beside the columns of all rows, if any: [("si_c", "0.1")]."""
     found = [] if pd.isna(settings) else [pair.partition("=") for pair in str(settings).split()]
     if any(not value for _, _, value in found):
         raise UserError(f"{place}: settings: must be key=value with spaces between, is '{settings}'; restore the file")

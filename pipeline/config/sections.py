@@ -27,7 +27,7 @@ class Eigenspectrum(Strict):
     seed: Seed = Field(description="of the start vectors and the subset")
     end_of_stream: bool = Field(False, description="also each task's loss at the end of the stream")
     published: bool = Field(False, description="also what the published procedure gives on the same Hessian")
-    polish: bool = Field(False, description="finish in float64")
+    polish: bool = Field(False, description="finish in float64 (not the blocks of layers)")
     save_vectors: bool = Field(False, description="keep the eigenvectors in `eigenvectors/`")
     density_probes: Annotated[int, Field(ge=0, le=1000)] = Field(
         0, description="random vectors of the spectral density; 0: none"

@@ -149,4 +149,7 @@ class FisherOperator(_OutputOperator):
     def _middle(self, graph: Linearised, image: Tensor, keep: bool, options: dict[str, Any]) -> Tensor:
         residual = graph.residual.detach() * len(graph.residual)  # of each example's own loss
         inside = tuple(range(image.ndim - residual.ndim + 1, image.ndim))  # all dimensions of one example's output
-        return residual * (residual * image).sum(dim=inside, keepdim=True) / len(residual)
+        product = residual * image
+        if inside:  # without dimensions to sum over, PyTorch would sum over all
+            product = product.sum(dim=inside, keepdim=True)
+        return residual * product / len(residual)

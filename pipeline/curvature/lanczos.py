@@ -42,7 +42,8 @@ def lanczos(
         k: Number of eigenpairs, in 1..n.
         tolerance: Relative residual |H v - lambda v| / |lambda| at which a pair has converged.
         max_products: Products per pair: up to k times as many are made in all (more only for the first restart, which
-            is always made). Pairs that have not converged by then are returned as not converged.
+            is always made). Pairs that have not converged by then are returned as not converged, for which up to
+            k (k + 3) / 2 products more complete and judge the result.
         which: The largest by "magnitude", or the "algebraic" largest.
         seed: Seed of the start vector.
         start: (n, m) vectors whose sum is the start vector instead, such as the eigenvectors of a similar operator.
@@ -137,7 +138,8 @@ def _completed(
 ) -> EigenResult:
     """The pairs that ARPACK has finished, and for each missing one the best that a single random vector gives.
 
-    No further products are spent on the missing pairs, and they are reported as not converged.
+    The missing pairs are not improved, and are reported as not converged. To add and to judge them takes a product for each
+    pair at each of them.
     """
     result = deflated_power_iteration(
         operator, k, tolerance=tolerance, max_products=0, which=which, seed=seed, start=found

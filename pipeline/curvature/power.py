@@ -55,8 +55,9 @@ def deflated_power_iteration(
         k: Number of eigenpairs, in 1..n.
         tolerance: Relative residual |H v - lambda v| / |lambda| at which a pair has converged.
         max_products: Products to spend on each pair, those that begin with `start` together on as many times as much;
-            those that start and verify it, and the search for larger ones after it, come on top. A pair that needs more
-            is returned as not converged.
+            those that start and verify it, and the search for larger ones after it, come on top: with each pair all
+            before it are verified anew, which is k (k + 1) / 2 products in all. A pair that needs more is returned as not
+            converged.
         which: The largest by "magnitude", or the "algebraic" largest.
         seed: Seed of the start vectors.
         start: (n, m) vectors to start from, such as the eigenvectors of a similar operator; the first k are used, and

@@ -81,8 +81,8 @@ def write_results(
 def published_rows(experiment: Experiment) -> pd.DataFrame:
     """Return the published rows that an experiment is compared with.
 
-    There are none for the Stable SGD paper: published.csv has the rows of the TAG paper only, and an experiment of the
-    former must not be compared with the latter, even on a benchmark that both use.
+    There are none for the Stable SGD paper: published.csv has no rows of it, and its experiments must not be compared with
+    those of the TAG paper, even on a benchmark that both use.
     """
     rows = read_published()
     return rows if experiment.paper != "Stable SGD" else rows.iloc[:0]

@@ -184,7 +184,8 @@ def _other(name: str, sides: Sequence[Sides]) -> str:
         experiment: chi_squared((ours, theirs) for one, ours, theirs in sides if one == experiment)
         for experiment in names
     }
-    most, of_most = min(((one, part) for one, part in apart.items() if part), key=lambda pair: pair[1].p)
+    beyond = ((one, part) for one, part in apart.items() if part)  # its sum beyond what chance makes
+    most, of_most = max(beyond, key=lambda pair: pair[1].normal - pair[1].rows)
     rest = chi_squared((ours, theirs) for one, ours, theirs in sides if one != most)
     return f"{text} Most of it is {most}, {_sum(of_most)}" + (f"; without it {_sum(rest)}." if rest else ".")
 

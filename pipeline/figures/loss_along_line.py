@@ -13,6 +13,8 @@ from pipeline.figures.style import PAGE, colour, label_panels, line_with_band, n
 
 #: Panels in a row, at most.
 COLUMNS = 4
+#: Least width in inches, for the label of the common axis.
+LEAST = 4.4
 #: How far above the largest loss the quadratic model is shown, as a factor.
 ABOVE = 1.5
 
@@ -30,7 +32,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     methods = list(table["method"].unique())
     columns = min(COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
-    figure, grid = new_figure(PAGE * columns / COLUMNS, 0.4 + 1.5 * rows, rows, columns, sharex=True, sharey=True)
+    width = max(PAGE * columns / COLUMNS, LEAST)
+    figure, grid = new_figure(width, 0.4 + 1.5 * rows, rows, columns, sharex=True, sharey=True)
     for method, axes in zip(methods, grid.flat, strict=False):
         of_method = table[table["method"] == method]
         line_with_band(axes, of_method, "position", "loss", "_", color=colour(method), marker=".")
@@ -40,7 +43,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     models = table.groupby(["method", "position"])["model"].mean()
     # The model of one method may leave the axes far behind, which are the losses'.
     highest = table["loss"].max()
-    grid[0, 0].set_ylim(min(0.0, 1.1 * models.min()), min(1.1 * max(models.max(), highest), ABOVE * highest))
+    lowest = max(1.1 * models.min(), (1 - ABOVE) * highest)
+    grid[0, 0].set_ylim(min(0.0, lowest), min(1.1 * max(models.max(), highest), ABOVE * highest))
     label_panels(grid, len(methods), "", "")
     figure.supxlabel("position between the weights after task 1 (0) and after the last task (1)", fontsize=8)
     figure.supylabel("loss of task 1 (nats)", fontsize=8)

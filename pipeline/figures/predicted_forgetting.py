@@ -11,13 +11,15 @@ from matplotlib.ticker import NullLocator
 
 from pipeline.analysis.prediction import described, distinct, rank_correlation
 from pipeline.config.sections import Figures
-from pipeline.figures.style import PAGE, colour, legend_above, marker, new_figure
+from pipeline.figures.style import PAGE, colour, legend_above, marker, matrix_name, new_figure
 
 #: Below it, in nats, the axes are linear: a rise may be negative.
 LINEAR = 0.01
+#: The matrix of the quadratic model -> its symbol.
+SYMBOLS = {"Hessian": "H", "Gauss-Newton": "G", "Fisher": "F"}
 #: Column of the predictions -> label of its axis.
 PREDICTIONS = {
-    "predicted_rise": "predicted: g$^T$Δw + ½ Δw$^T$HΔw (nats)",
+    "predicted_rise": "predicted: g$^T$Δw + ½ Δw$^T$SYMBOLΔw (nats)",
     "bound": "bound: ½ λ$_1$ ‖Δw‖² (nats)",
 }
 
@@ -34,6 +36,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         return None
     table = distinct(tables["prediction"])
     methods = list(table["method"].unique())
+    symbol = SYMBOLS.get(matrix_name(tables["eigenvalues"]), "C")
     figure, grid = new_figure(PAGE, 3.0, 1, 2, sharey=True)
     for axes, (column, label) in zip(grid[0], PREDICTIONS.items(), strict=True):
         for method in methods:
@@ -43,7 +46,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
                 marker=marker(method, methods),
             )  # fmt: skip
         _symmetric_log(axes)
-        axes.set_xlabel(label)
+        axes.set_xlabel(label.replace("SYMBOL", symbol))
         axes.set_title(f"rank correlation {described(rank_correlation(table, column, 'rise'))}")
     for axes in grid[0]:
         _equality(axes)

@@ -46,7 +46,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         ranks = sorted(spectrum["rank"].unique())
         for rank, style in zip(ranks, _styles(len(ranks)), strict=True):
             rows = spectrum[spectrum["rank"] == rank]
-            line_with_band(middle, rows, "task", "eigenvalue", f"λ$_{rank}$", marker=".", **style)
+            line_with_band(middle, rows, "task", "eigenvalue", f"λ$_{{{rank}}}$", marker=".", **style)
         mark_doubtful(middle, spectrum, "#333333")
         distance = tables["distance"].query("method == @method")
         line_with_band(bottom, distance, "task", "distance", "_", color="#333333", marker=".")

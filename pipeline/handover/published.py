@@ -38,7 +38,7 @@ PUBLISHED = Table(
         "b": replace(_ANY, blank=True),
         "ewc_lambda": replace(_SIZE, blank=True),
         "memory_per_class": Column("number", 1, blank=True),
-        "settings": Column("text", blank=True),  # of the strategy: key=value, with spaces between
+        "settings": Column("text", blank=True),  # of strategy and update rule: key=value, with spaces between
         "runs": Column("whole", 1),
         "acc_mean": _PERCENT,
         "acc_std": replace(_PERCENT, blank=True),

@@ -45,7 +45,7 @@ class Procedure(Document):
     """The result of the published power iteration on the same Hessian; see `pipeline.curvature.published`.
 
     Attributes:
-        eigenvalues: The eigenvalues in the order in which they were found.
+        eigenvalues: The eigenvalues by their signed values, the largest first.
         relative_residuals: For each eigenvalue, |H v - lambda v| / |lambda|.
         products: Hessian-vector products used.
     """

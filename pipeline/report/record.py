@@ -108,7 +108,7 @@ def record(name: str) -> None:
             with mpl.rc_context(cast("Any", STYLE)):
                 cost.draw(runs[runs["seconds"].notna()]).savefig(folder / f"{COST}.png", dpi=150)
             caption = "Seconds of training against average accuracy. Small: single runs; large: means."
-            report += f"![{caption}]({COST}.png)\n\n{caption}\n"
+            report += f"\n![{caption}]({COST}.png)\n\n{caption}\n"
         (folder / "report.md").write_text(report, encoding="utf-8")
         benchmark = read_configuration().params.benchmark
         write_json(folder / "machine.json", {"benchmark": benchmark, "commit": commit(), "machines": machines})

@@ -66,7 +66,7 @@ def report(
     ]
     if beside := _published(runs, plans, str(data["benchmark"]), published):
         sections.append(beside)
-    if predicted := _prediction(tables["prediction"], tables["line"]):
+    if predicted := _prediction(tables["prediction"], tables["line"], tables["eigenvalues"]):
         sections.append(predicted)
     if drawn_classes := data.get("drawn"):
         sections.append(_classes(drawn_classes, "contact_sheet" in drawn))
@@ -225,7 +225,7 @@ def _published(
             found.verdict,
             _beside(found.forgetting, found.row.forgetting),
             _beside(found.learning_accuracy, found.row.learning_accuracy),
-            "; ".join(found.row.differs) or "as published",
+            "; ".join(found.row.differs) or "none known to differ",
         ]
         for found in compared
     ]
@@ -262,7 +262,7 @@ def _beside(ours: Estimate | None, published: Estimate | None) -> str:
     return f"{_shown(ours, 1) if ours else 'missing'}, {_shown(published, 1) if published else 'none'}"
 
 
-def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
+def _prediction(table: pd.DataFrame, line: pd.DataFrame, spectrum: pd.DataFrame) -> Section | None:
     """What the quadratic model of the loss said about forgetting, in a sentence for each question."""
     if table.empty:
         return None
@@ -273,6 +273,7 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
     rises, near = table["rise"], table["predicted_rise"].sub(table["rise"]).abs()
     within = int((near <= 0.5 * rises.abs()).sum())
     flat = int((table["barrier"] <= BARRIER).sum())
+    matrix = "Hessian" if spectrum.empty else matrix_name(spectrum)
     model, form, bound = (
         described(rank_correlation(table, name, "rise")) for name in ("predicted_rise", "quadratic_term", "bound")
     )
@@ -280,8 +281,9 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame) -> Section | None:
         "Curvature and forgetting",
         [
             f"Of {len(table)} pairs of a task and a later one, the quadratic model g·Δw + ½ Δw·HΔw of the task's loss "
-            f"predicts the rise of that loss with a rank correlation of {model}, its quadratic term alone with one of "
-            f"{form}, the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman, with the 95 % interval over runs).",
+            f"(H: its {matrix} matrix) predicts the rise of that loss with a rank correlation of {model}, its quadratic term "
+            f"alone with one of {form}, the bound ½ λ₁ ‖Δw‖² with one of {bound} (Spearman, with the 95 % interval over "
+            "runs).",
             f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
             f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
             f"{table['bound'].median():.3g}.",

@@ -21,7 +21,8 @@ CAPTIONS = {
     "paired_differences": "Average accuracy and forgetting less those of the reference, paired by seed; in brackets "
     "the number of seeds. Diamonds: means with their 95 % intervals; dots below them: single seeds. Hollow: one seed, no "
     "interval.",
-    "accuracy_of_tasks": "Accuracy of each task over the stream. " + BANDS,
+    "accuracy_of_tasks": "Accuracy of each task over the stream; of more than ten methods, variants are left to the accuracy "
+    "matrices. " + BANDS,
     "accuracy_matrix": "Accuracy on each task (columns) after each task (rows), in percent, mean over the seeds. Row 0: the "
     "untrained network. White: not evaluated. Multi-task: after each share of its training.",
     "stable_plastic": "Accuracy of each task, the largest eigenvalues of each task's Hessian (or the matrix that stands for "

@@ -235,14 +235,17 @@ class Examiner:
     def blocks(self, examples: TaskTensors, name: str) -> Iterator[dict[str, Any]]:
         """Compute the largest eigenvalue by magnitude of each layer's block, at the present weights.
 
+        Blocks are not polished: where the settings ask for it, their tolerance is one that float32 reaches.
+
         Yields:
             For each layer, from input to output, an entry for JSON.
         """
+        tolerance = max(self.settings.tolerance, BEFORE_POLISH) if self.settings.polish else self.settings.tolerance
         for layer, parameters in layers(self.model).items():
             result = SOLVERS[self.settings.solver](
                 self.operator(self.model, examples, parameters),
                 1,
-                tolerance=self.settings.tolerance,
+                tolerance=tolerance,
                 max_products=self.settings.max_products,
                 seed=self.settings.seed,
                 report=lambda pair, residual, layer=layer: self.tell(f"{name}, layer {layer}, residual {residual:.1e}"),

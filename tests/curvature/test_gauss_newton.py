@@ -126,3 +126,15 @@ def test_solvers_take_it_and_memory_is_bounded() -> None:
         assert one.retained <= bound / (whole.bytes_per_example * 200)
         exact = torch.linalg.eigvalsh(gauss_newton(module, images)).flip(0)
         assert torch.allclose(lanczos(one, 3, tolerance=1e-10).eigenvalues, exact[:3], rtol=1e-9)
+
+
+def test_the_fisher_information_of_outputs_with_one_number_per_example() -> None:
+    inputs, targets = torch.randn(7, 3).double(), torch.randn(7).double()
+    weights = torch.nn.Parameter(torch.randn(3).double())
+    operator = FisherOperator(
+        lambda x, y: x @ weights, lambda z, x, y: ((z - y) ** 2).mean(), [weights], [(inputs, targets)]
+    )
+    gradients = 2 * (inputs @ weights - targets)[:, None].detach() * inputs
+    exact = gradients.T @ gradients / len(inputs)
+    assert torch.allclose(torch.stack([operator.matvec(v) for v in torch.eye(3).double()]), exact)
+    assert torch.allclose(operator.matmat(torch.eye(3).double()), exact)
