@@ -35,7 +35,7 @@ gallery: $(VENV)/run.stamp ## renew the README's table and pictures from the las
 reproduce: $(VENV)/run.stamp ## list the published experiments; EXPERIMENT=name: rerun what is missing of one (JOBS=N)
 	@$(BIN)/python -m pipeline reproduce $(EXPERIMENT) $(if $(JOBS),-j $(JOBS))
 
-clean: ## remove every output of the pipeline; environment, DVC's cache, logs, searches and experiments' clones stay
+clean: ## remove outputs and states of unfinished runs; environment, DVC's cache, logs, searches, experiments' clones stay
 	rm -rf data/raw data/tasks data/weights runs models eigenvectors metrics/runs metrics/summary.* plots figures
 	rm -rf logs/live scratch/train scratch/eigenspectrum
 

@@ -59,7 +59,7 @@ class Compute(Strict):
     """The `compute` section: how to compute, not what. No stage depends on it, so a change here reruns nothing."""
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
-        description="where to compute: cpu, cuda, cuda:1, mps, auto"
+        description="where to compute: cpu, cuda, cuda:1, mps, or auto (cuda if there is one, else cpu; never mps)"
     )
     threads: Threads = Field(description="threads of each stage")
     memory: Annotated[float, Field(ge=0.01, le=10**6)] = Field(

@@ -52,7 +52,8 @@ def params() -> Iterator[Row]:
     for key, field in (rules | _of_optimizer_section()).items():
         having = owners(UpdateRuleSettings.choices, key)
         of = f" ({', '.join(having)})" if 0 < len(having) < len(UpdateRuleSettings.choices) else ""
-        yield f"`optimizer.{key}`", f"{field.description}{of}; null: the benchmark's tuned value", values(field)
+        null = "null: the benchmark's value, else the default below"
+        yield f"`optimizer.{key}`", f"{field.description}{of}; {null}", values(field)
     for section, model in (("eigenspectrum", Eigenspectrum), ("figures", Figures), ("compute", Compute)):
         yield from _rows(f"{section}.", model)
 
@@ -81,7 +82,7 @@ def methods() -> Iterator[Row]:
     yield "key", "of", "meaning", "values", "default"
     for key, field in Method.model_fields.items():
         if key not in Settings.model_fields and field.description:
-            default = "" if field.is_required() or field.default is None else str(field.default)
+            default = "required" if field.is_required() else "" if field.default is None else str(field.default)
             yield f"`{key}`", "all", field.description, values(field), default
     for models in ([Regime], [TrainingPlan], UpdateRuleSettings.choices, StrategySettings.choices):
         for key, field in settings_of(*models).items():

@@ -75,11 +75,12 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
     eigenvalues = "largest_eigenvalue" in runs and runs["largest_eigenvalue"].notna().any()
     headings = ["method", "seeds", "average accuracy (%)"]
     headings += ["published", "d", "verdict"] if beside else []
-    headings += ["forgetting (points)", "learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
-    unverified = any(record.get("sources") for record in records.values())
-    headings += ["images from"] if unverified else []
     # The papers count forgetting in two ways; an experiment's rows are all of papers that count alike.
     kind = next((found.row.forgetting_metric for found in compared.values()), "forgetting_paper")
+    headings += ["forgetting (points)" if kind == "forgetting" else "forgetting, the end included (points)"]
+    headings += ["learning accuracy (%)"] + (["largest eigenvalue"] if eigenvalues else [])
+    unverified = any(record.get("sources") for record in records.values())
+    headings += ["images from"] if unverified else []
     rows = []
     for method in experiment.methods:
         of_method = runs[runs["method"] == method]
