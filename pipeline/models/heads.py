@@ -19,6 +19,11 @@ from pipeline.config.networks import Pixels
 MASKED = -1e11
 
 
+def holding_masked(logits: Tensor) -> Tensor:
+    """Logits in a dtype that can hold `MASKED`: those in float16, as of mixed precision, become float32."""
+    return logits.float() if logits.dtype == torch.float16 else logits
+
+
 def outputs_of_tasks(classes: Sequence[Sequence[int]], mode: Literal["task", "shared"]) -> list[list[int]]:
     """Find the outputs of the network that stand for the classes of each task.
 
@@ -119,7 +124,7 @@ class TaskModel(nn.Module):
         Returns:
             (n, outputs); `MASKED` at the outputs that the task may not use.
         """
-        return logits if self.mask is None else logits.masked_fill(self.mask[task], MASKED)
+        return logits if self.mask is None else holding_masked(logits).masked_fill(self.mask[task], MASKED)
 
     def scaled(self, images: Tensor) -> Tensor:
         """What enters the network: uint8 images scaled, others as they are.

@@ -10,13 +10,14 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode within a `with` block, and restore its mode at the end, also after an error.
+    """Put a model in eval mode within a `with` block, and restore the mode of each of its modules at the end.
 
     There is then no dropout, and batch normalisation uses its running statistics and does not update them.
     """
-    mode = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(mode)
+        for module, training in modes:
+            module.training = training

@@ -34,7 +34,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer with the update rule `name`.
 
-    On a CPU, Adagrad and Adam run as PyTorch's fused kernels.
+    On a CPU, Adagrad and Adam run as PyTorch's fused kernels, unless `values` choose another of its implementations.
 
     Args:
         params: Parameters, named parameters or parameter groups.
@@ -54,7 +54,8 @@ def build_optimizer(
             raise ValueError(f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {named!r}")
         values["bank_dtype"] = dtype
     given: list[Any] = [_readable_twice(entry) for entry in params]
-    if name in FUSED_ON_CPU and all(map(_on_cpu, given)):
+    chosen = values.keys() & {"fused", "foreach", "differentiable"}
+    if name in FUSED_ON_CPU and not chosen and all(map(_on_cpu, given)):
         values["fused"] = True
     return UPDATE_RULES[name](given, lr=lr, **values)
 

@@ -157,6 +157,10 @@ class TAG(EagerOptimizer):
             raise ValueError(
                 f"bank_dtype must be a floating-point dtype such as torch.bfloat16, or None, is {bank_dtype!r}"
             )
+        if bank_dtype is not None and torch.finfo(bank_dtype).tiny > torch.finfo(torch.float32).tiny:
+            raise ValueError(
+                f"bank_dtype must have the range of float32, which holds squares of gradients; {bank_dtype} has not"
+            )
         super().add_param_group(param_group)
         self._refuse_unreal("TAG")
 
@@ -250,6 +254,10 @@ class TAG(EagerOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for group in self.param_groups:  # all of them before the first is stepped
+            for param in group["params"]:
+                if param.grad is not None and param.grad.layout != torch.strided:
+                    raise RuntimeError("TAG does not take sparse gradients; make them dense")
         self._pieces = []
         first_row = 0
         for group in self.param_groups:
@@ -257,8 +265,6 @@ class TAG(EagerOptimizer):
             alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
             for place, param in enumerate(group["params"]):
                 if param.grad is not None:
-                    if param.grad.layout != torch.strided:
-                        raise RuntimeError("TAG does not take sparse gradients; make them dense")
                     alike.setdefault((param.device, param.dtype), []).append(place)
             for places in alike.values():
                 params = [group["params"][place] for place in places]
@@ -308,7 +314,8 @@ class TAG(EagerOptimizer):
                     f"{tuple(param.shape)}"
                 )
         super().load_state_dict(state_dict)
-        self.defaults["base"] = self.param_groups[0]["base"]
+        for key in ("base", "betas"):  # of groups that are added later
+            self.defaults[key] = self.param_groups[0][key]
         for number, param in zip(saved, own, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 if key in _MOMENTS:

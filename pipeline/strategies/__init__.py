@@ -71,7 +71,6 @@ The strategies, each in a module of its own:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pipeline.config.strategies import (
@@ -125,7 +124,7 @@ __all__ = [
 ]
 
 #: The strategy for each class of settings.
-STRATEGIES: dict[type[StrategySettings], Callable[[Any, Stream], Strategy]] = {
+STRATEGIES: dict[type[StrategySettings], type[Strategy]] = {
     NaiveSettings: Naive,
     EWCSettings: EWC,
     OnlineEWCSettings: OnlineEWC,
@@ -157,4 +156,6 @@ def build_strategy(plan: StrategySettings, stream: Stream) -> Strategy:
             f"strategy '{plan.name}' has settings, {kind.__name__}, but no line in STRATEGIES of "
             "pipeline/strategies/__init__.py; add it"
         )
-    return STRATEGIES[kind](plan, stream)
+    build: Any = STRATEGIES[kind]  # each takes its own class of settings
+    strategy: Strategy = build(plan, stream)
+    return strategy

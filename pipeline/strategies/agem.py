@@ -75,9 +75,7 @@ def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Ten
     Returns:
         The projected gradient, tensors of the same shapes.
     """
-    product = torch.stack(
-        [torch.vdot(g.flatten(), r.flatten()) for g, r in zip(gradient, reference, strict=True)]
-    ).sum()
-    square = torch.stack([torch.vdot(r.flatten(), r.flatten()) for r in reference]).sum()
+    product = torch.stack([torch.dot(g.flatten(), r.flatten()) for g, r in zip(gradient, reference, strict=True)]).sum()
+    square = torch.stack([torch.dot(r.flatten(), r.flatten()) for r in reference]).sum()
     share = (product.clamp_max(0) / square.clamp_min(torch.finfo(square.dtype).tiny)).to(square.dtype)
     return [g - share * r for g, r in zip(gradient, reference, strict=True)]

@@ -87,7 +87,9 @@ class EWC(Penalised):
         None for the last task if `fisher` is `published`: that kind needs the outputs of the task that follows.
         """
         if self.plan.fisher == "exact":
-            return exact_fisher(model, task, self.stream.classes[task.task])
+            # Where tasks share the outputs, an image may be given any class of all tasks.
+            every = sorted({output for row in self.stream.classes for output in row})
+            return exact_fisher(model, task, every if model.mask is None else self.stream.classes[task.task])
         count = min(self.plan.fisher_batch or len(task), len(task))
         chosen = torch.from_numpy(self.stream.generator.choice(len(task), count, replace=False)).to(task.labels.device)
         batch = Batch(task.images[chosen], task.labels[chosen], task.task)

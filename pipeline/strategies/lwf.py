@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.config.strategies import LwFSettings
 from pipeline.models import TaskModel, TaskTensors, evaluating
-from pipeline.models.heads import MASKED
+from pipeline.models.heads import MASKED, holding_masked
 from pipeline.strategies.batch import Batch, Stream, cross_entropy_of
 from pipeline.strategies.strategy import Strategy
 
@@ -111,6 +111,7 @@ def distillation(logits: Tensor, old: Tensor, hidden: Tensor, temperature: float
     Returns:
         A scalar with a graph.
     """
+    old, logits = holding_masked(old), holding_masked(logits)
     probabilities = F.softmax(old[:, None].masked_fill(hidden, MASKED) / temperature, dim=2)
     logs = F.log_softmax(logits[:, None].masked_fill(hidden, MASKED) / temperature, dim=2)
     return -(probabilities * logs).sum() / len(logits)

@@ -86,7 +86,7 @@ class Memory(ABC):
         if available == 0:
             raise RuntimeError("the memory holds no example to sample")
         draw = self.generator.choice(available, min(count, available), replace=False)
-        return torch.from_numpy(draw).to(self.labels.device, non_blocking=True)
+        return _sent(draw, self.labels.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The content of all slots, and the state of the random generator."""
@@ -139,7 +139,7 @@ class Reservoir(Memory):
         kept = np.full(len(slots), self.size)
         kept[len(slots) - 1 - last] = slots[len(slots) - 1 - last]
         self.seen += count
-        return torch.from_numpy(kept).to(device, non_blocking=True)
+        return _sent(kept, device)
 
     def sample(self, count: int) -> Batch:
         """Draw `count` different examples with equal probability, or all of them if there are fewer.
@@ -310,3 +310,8 @@ class Ring(Memory):
         """Continue from what `state_dict` returned."""
         super().load_state_dict(state)
         self.counts, self.place, self.earlier = (state[key].clone() for key in ("counts", "place", "earlier"))
+
+
+def _sent(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """Numbers as a tensor on a device. CUDA has copied them before this returns; Apple's GPUs might read them too late."""
+    return torch.from_numpy(numbers).to(device, non_blocking=device.type == "cuda")

@@ -8,6 +8,7 @@ gradient of its output, which one pass forward and one backward give for the who
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,7 +32,9 @@ def sums_of_absolute_gradients(
         sum over groups | d sum_{x in the group} value(x) / d theta |
 
     Linear layers, convolutions in two dimensions and batch normalisation take many examples at a time. A network with
-    parameters in any other layer takes one after the other, which gives the same but for rounding.
+    parameters in any other layer, shared between layers or computed from others (as by spectral normalisation), or with
+    layers whose inputs are not one row per example, takes one after the other, which gives the same but for rounding. Inputs
+    of a layer must have the examples along their first dimension.
 
     Args:
         model: The network, in eval mode, so that no example has an effect on another.
@@ -47,12 +50,15 @@ def sums_of_absolute_gradients(
     layers = [
         module for module in model.modules() if any(id(own) in totals for own in module.parameters(recurse=False))
     ]
-    if together == 1 and all(_known(layer) for layer in layers):
+    owners = Counter(id(own) for layer in layers for own in layer.parameters(recurse=False))
+    at_once = 1
+    if together == 1 and all(_known(layer) for layer in layers) and max(owners.values(), default=1) == 1:
         largest = max((parameter.numel() for parameter in parameters), default=1)
-        for part in images.split(max(1, min(EXAMPLES, BUDGET // largest))):  # type: ignore[no-untyped-call]
-            _add_in_one_pass(layers, value, part, totals)
-    else:
-        for group in images.split(together):  # type: ignore[no-untyped-call]
+        at_once = max(1, min(EXAMPLES, BUDGET // largest))
+    for part in images.split(at_once * together):  # type: ignore[no-untyped-call]
+        if at_once > 1 and _add_in_one_pass(layers, value, part, totals):
+            continue
+        for group in part.split(together):
             gradients = torch.autograd.grad(value(group).sum(), parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
@@ -62,6 +68,8 @@ def sums_of_absolute_gradients(
 
 def _known(layer: nn.Module) -> bool:
     """Whether `_gradients` can take the layer; subclasses may compute anything."""
+    if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
+        return False
     if type(layer) is nn.Conv2d:
         return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
@@ -71,10 +79,16 @@ def _known(layer: nn.Module) -> bool:
 
 def _add_in_one_pass(
     layers: list[nn.Module], value: Callable[[Tensor], Tensor], images: Tensor, totals: dict[int, Tensor]
-) -> None:
-    """Add the absolute gradient of each image to `totals`, whose keys are the ids of the parameters."""
+) -> bool:
+    """Add the absolute gradient of each image to `totals`, whose keys are the ids of the parameters.
+
+    Returns:
+        Whether it was possible: every layer has taken one row per image.
+    """
     with _watched(layers) as calls:
         values = value(images).sum()
+    if any(len(given) != len(images) for _, given, _ in calls):
+        return False
     outputs = [output for _, _, output in calls]
     of_outputs = torch.autograd.grad(values, outputs, allow_unused=True) if outputs else ()
     with torch.no_grad():
@@ -88,6 +102,7 @@ def _add_in_one_pass(
             for name, parameter in layer.named_parameters(recurse=False):
                 if name in gradients and id(parameter) in totals:
                     totals[id(parameter)] += gradients[name].abs().sum(dim=0).view_as(parameter)
+    return True
 
 
 @contextmanager

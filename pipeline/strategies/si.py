@@ -65,7 +65,9 @@ class SI(Penalised):
 
     def observe(self, model: TaskModel) -> None:
         """Keep the gradient and the weights before the step."""
-        self._before, self._gradients = weights(model), gradients(model)
+        # Before the first penalty the update rule is given these very tensors, which clipping may change.
+        self._gradients = gradients(model) if self.importance else copies(gradients(model))
+        self._before = weights(model)
 
     @torch.no_grad()
     def after_step(self, model: TaskModel) -> None:

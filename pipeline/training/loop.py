@@ -32,7 +32,7 @@ def train(
     """Train one method on the whole stream.
 
     The same plan, seed and type of device give the same numbers, whatever ran before in this process. PyTorch's global
-    random state is restored afterwards.
+    random states of the CPU and of `device` are restored afterwards; those of other devices are not.
 
     Args:
         plan: What to train, and how.

@@ -66,7 +66,7 @@ class Recorder:
 
     def __init__(self, method: str, seed: int, device: torch.device) -> None:
         self.method, self.seed, self.device = method, seed, device
-        self.every = 50 if device.type == "cuda" else 1
+        self.every = 1 if device.type == "cpu" else 50
         self.record = Measurements()
         self.losses: list[Tensor] = []
         self.alphas: list[Tensor] = []

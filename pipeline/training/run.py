@@ -14,7 +14,7 @@ from pipeline.config.plan import RunPlan
 from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.optimizers.build import UPDATE_RULES
-from pipeline.strategies import Strategy, Stream, build_strategy
+from pipeline.strategies import STRATEGIES, Strategy, Stream, build_strategy
 from pipeline.streams.reader import Tasks
 from pipeline.support.errors import UserError
 from pipeline.support.randomness import generator, torch_seed
@@ -50,7 +50,7 @@ class Run:
     tests: Sequence[TaskTensors]
 
     def evaluate(self, learnt: int) -> tuple[list[float], list[float]]:
-        """Evaluate the model after `learnt` tasks; PyTorch's global random state is restored afterwards.
+        """Evaluate the model after `learnt` tasks; the random states of the CPU and of `device` are restored afterwards.
 
         Any dropout masks depend on the seed of the run and on `learnt` alone.
 
@@ -67,7 +67,7 @@ class Run:
     def evaluate_on(
         self, tests: Sequence[TaskTensors], count: int | None = None, *, moment: int
     ) -> tuple[list[float], list[float]]:
-        """Evaluate the model on some tasks; PyTorch's global random state is restored afterwards.
+        """Evaluate the model on some tasks; the random states of the CPU and of `device` are restored afterwards.
 
         Args:
             tests: The evaluation data of the tasks.
@@ -125,12 +125,18 @@ def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
     """
     if plan.model.name != "resnet18" or max(tasks.image_shape[:2]) > SMALL:
         return
-    batch = plan.training.batch_size
-    for task in range(len(tasks)):
-        if batch == 1 or tasks.count(task, "train") % batch == 1:
+    why = f"which batch normalisation cannot train on where images have at most {SMALL} pixels a side"
+    if plan.strategy.value_of("memory_batch") == 1:
+        raise UserError(f"resnet18: a memory batch has one image, {why}; raise memory_batch, or choose larger images")
+    batch, counts = plan.training.batch_size, [tasks.count(task, "train") for task in range(len(tasks))]
+    if STRATEGIES[type(plan.strategy)].joint:
+        counts = [sum(counts)]
+    for task, count in enumerate(counts, start=1):
+        if batch == 1 or count % batch == 1:
+            whose = f"task {task} has" if len(counts) > 1 else "there is"
             raise UserError(
-                f"resnet18: task {task + 1} has a batch of one image, which batch normalisation cannot train on where images "
-                f"have at most {SMALL} pixels a side; choose another training.batch_size than {batch}, or larger images"
+                f"resnet18: {whose} a batch of one image, {why}; choose another training.batch_size than {batch}, or larger "
+                "images"
             )
 
 

@@ -18,6 +18,7 @@ from pipeline.models import (
     TaskModel,
     build_model,
     build_model_for,
+    evaluating,
     load_checkpoint,
     load_task,
     outputs_of_tasks,
@@ -184,3 +185,18 @@ def test_a_checkpoint_with_nan_or_of_another_type_is_refused(
     save_file(held | {name: spoil(held[name])}, path)
     with pytest.raises(UserError, match=rf"a\.safetensors: missing, damaged or of another network \({name} {told}"):
         load_checkpoint(model, path, torch.device("cpu"))
+
+
+def test_logits_of_mixed_precision_can_be_masked() -> None:
+    model = TaskModel(torch.nn.Linear(2, 4), [[0, 1], [2, 3]], "task")
+    masked = model.masked(torch.ones(3, 4, dtype=torch.float16), 0)
+    assert masked[:, :2].tolist() == [[1.0, 1.0]] * 3
+    assert torch.softmax(masked, dim=1)[:, 2:].tolist() == [[0.0, 0.0]] * 3
+
+
+def test_evaluation_restores_the_mode_of_each_module() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    model[1].eval()  # frozen
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model] == [True, False]

@@ -64,3 +64,8 @@ def test_a_group_with_one_parameter_on_another_device_is_not_fused() -> None:
     both = build_optimizer(groups, "adam", lr=0.1)
     assert not both.param_groups[0]["fused"]
     assert build_optimizer([{"params": here}], "adam", lr=0.1).param_groups[0]["fused"]
+
+
+def test_an_implementation_that_the_caller_chooses_is_kept() -> None:
+    assert build_optimizer(make_params(), "adam", lr=0.1, foreach=True).param_groups[0]["foreach"]
+    assert not build_optimizer(make_params(), "adam", lr=0.1, fused=False).param_groups[0]["fused"]

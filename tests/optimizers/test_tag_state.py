@@ -335,3 +335,27 @@ def test_only_real_floating_point_parameters_are_taken(dtype: torch.dtype) -> No
 def test_repr_shows_the_values_of_each_group() -> None:
     text = repr(TAG(make_params(), 0.125, "adam", 7))
     assert all(part in text for part in ("TAG", "lr: 0.125", "base: adam", "b: 7"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn])
+def test_banks_that_cannot_hold_squares_of_gradients_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="must have the range of float32"):
+        TAG([torch.nn.Parameter(torch.ones(2))], lr=0.1, bank_dtype=dtype)
+
+
+def test_no_group_is_stepped_where_another_has_a_sparse_gradient() -> None:
+    dense, sparse = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = TAG([{"params": [dense]}, {"params": [sparse]}], lr=0.1)
+    optimizer.begin_task()
+    dense.grad, sparse.grad = torch.ones(2), torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+    assert torch.equal(dense, torch.ones(2))
+
+
+def test_a_group_added_to_a_loaded_state_has_its_betas() -> None:
+    saved = TAG([torch.nn.Parameter(torch.ones(2))], lr=0.1, base="adam").state_dict()
+    optimizer = TAG([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    optimizer.load_state_dict(saved)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+    assert optimizer.param_groups[1]["betas"] == optimizer.param_groups[0]["betas"] == (0.9, 0.999)

@@ -232,3 +232,16 @@ def test_the_published_fisher_information_is_that_of_the_next_tasks_outputs_and_
     plain = ewc(fisher_batch=12)
     plain.end_task(model, tasks[0])
     assert any(not torch.allclose(f / 2, p) for f, p in zip(first, plain.importance, strict=True))
+
+
+def test_exact_fisher_of_shared_outputs_is_over_the_classes_of_all_tasks() -> None:
+    chances = torch.tensor([0.6, 0.399, 0.001])
+    network = nn.Linear(2, 3)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.copy_(chances.log())
+    classes = [[0, 1], [2]]
+    own = strategy(PLANS["ewc-exact"], classes)
+    assert isinstance(own, EWC)
+    own.end_task(TaskModel(network, classes, "shared"), TaskTensors(0, torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])))
+    assert torch.allclose(own.importance[1], chances * (1 - chances), rtol=1e-4)

@@ -118,3 +118,41 @@ def test_large_layers_take_fewer_examples_at_a_time(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(per_example, "BUDGET", 3 * 24)
     sums_of_absolute_gradients(net, list(net.parameters()), value, torch.rand(7, 2, 3))
     assert passes == [3, 3, 1]
+
+
+def test_weights_that_are_shared_computed_or_folded_take_one_example_after_the_other() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.two.weight = self.one.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.two(torch.tanh(self.one(x)))
+            return out
+
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = torch.tanh(self.layer(x.view(2 * len(x), 3))).view(len(x), 4)
+            return out
+
+    normalised = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)))
+    for model, width in ((Tied(), 3), (Folded(), 6), (normalised, 3)):
+        model.eval()
+        images = torch.randn(5, width, generator=torch.Generator().manual_seed(0))
+        parameters = list(model.parameters())
+
+        def value(x: Tensor, model: nn.Module = model) -> Tensor:
+            values: Tensor = (model(x) ** 2).sum(dim=1)
+            return values
+
+        found = sums_of_absolute_gradients(model, parameters, value, images)
+        one_by_one = [torch.autograd.grad(value(image[None]).sum(), parameters) for image in images]
+        for place, total in enumerate(found):
+            exact = torch.stack([gradients[place].abs() for gradients in one_by_one]).sum(dim=0)
+            assert torch.allclose(total, exact, atol=1e-6)
+            assert bool((total > 0).any())

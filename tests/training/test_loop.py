@@ -14,6 +14,7 @@ from pipeline.config import DataPlan
 from pipeline.config.data import SplitStream
 from pipeline.config.networks import Resnet
 from pipeline.config.regimes import Regime
+from pipeline.config.strategies import ERSettings, MultitaskSettings
 from pipeline.datasets.sources import fetch
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.strategies import Batch, Naive
@@ -239,7 +240,9 @@ def test_a_strategy_hears_of_every_step_right_after_the_update(
     assert events == ["update", "after"] * (len(events) // 2)
 
 
-@pytest.mark.parametrize(("side", "batch", "refused"), [(32, 4, True), (32, 1, True), (32, 3, False), (33, 4, False)])
+@pytest.mark.parametrize(
+    ("side", "batch", "refused"), [(32, 4, True), (32, 1, True), (32, 3, False), (32, 17, False), (33, 4, False)]
+)
 def test_a_batch_of_one_small_image_is_refused_for_a_resnet_alone(
     tmp_path: Path, side: int, batch: int, refused: bool
 ) -> None:
@@ -256,3 +259,15 @@ def test_a_batch_of_one_small_image_is_refused_for_a_resnet_alone(
             train(ours, Tasks.open(tmp_path), 1, CPU)
     else:
         assert len(train(ours, Tasks.open(tmp_path), 1, CPU).train_loss) == 2
+    joint, one = (ours.model_copy(deep=True) for _ in range(2))
+    joint.strategy = MultitaskSettings(name="multitask")
+    if (batch == 1 or 18 % batch == 1) and side == 32:
+        with pytest.raises(UserError, match="there is a batch of one image"):
+            build_run(joint, Tasks.open(tmp_path), 1, CPU)
+    else:
+        build_run(joint, Tasks.open(tmp_path), 1, CPU)  # of the mixed images of both tasks no batch has one
+    one.strategy = ERSettings(name="er", memory_batch=1)
+    one.training.batch_size = 3
+    if side == 32:
+        with pytest.raises(UserError, match="a memory batch has one image"):
+            build_run(one, Tasks.open(tmp_path), 1, CPU)
