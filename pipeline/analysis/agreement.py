@@ -144,15 +144,15 @@ def mean_difference(rows: Sequence[Row]) -> Estimate:
     """Estimate the mean of d over rows, with an interval that allows for runs of one seed moving together.
 
     Runs with the same seed share their first weights, the order of their images and their memory's choices, here as in
-    the published code, so rows are not independent. Therefore the deviations of each seed are summed over the rows of an
-    experiment before they are squared:
+    the published code, so rows are not independent. Therefore the variance of their sum counts, for each two rows of an
+    experiment, how they deviate together in the seeds that both have:
 
         var(sum of means) = sum_ij sum_s (x_is - mean_i) (x_js - mean_j) / (n_i n_j - n_i - n_j + c_ij)
 
     for each experiment and either side, over the c_ij seeds that rows i and j share, with as many degrees of freedom as its
-    smallest row has. Where single runs were
-    not published, their deviations are taken to have moved together entirely, which makes the variance (sum_i std_i /
-    sqrt(n_i))² and no smaller. The parts are added as Welch adds two. For one row this is Welch's interval.
+    smallest row has. Where single runs were not published, their deviations are taken to have moved together entirely, which
+    makes the variance (sum_i std_i / sqrt(n_i))² and no smaller. The parts are added as Welch adds two. For one row this is
+    Welch's interval.
 
     Args:
         rows: One or more rows with two values or more on both sides.

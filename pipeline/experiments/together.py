@@ -141,8 +141,8 @@ def _verdict(found: Agreement) -> list[str]:
         f"has the mean ν / (ν - 2), not 1, {expected}.",
         f"**The mean of d is {difference_shown(mean)} points**: its {100 * LEVEL:.0f} % interval "
         f"{'holds 0' if holds else 'leaves 0 out'}. Runs of one seed share their first weights and the order of images, so "
-        "their rows move together; the interval allows for it by summing the deviations of each seed over the rows before it "
-        "squares them, and takes rows whose single runs were not published to move together entirely. For the same reason p "
+        "their rows move together; the interval allows for it by the deviations of two rows in the seeds that both have, and "
+        "takes rows whose single runs were not published to move together entirely. For the same reason p "
         "is a guide, not exact.",
     ]
 
