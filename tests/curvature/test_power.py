@@ -167,9 +167,12 @@ def test_any_operator_will_do() -> None:
     assert single.dtype == torch.float32
 
 
-@pytest.mark.parametrize("solver", [deflated_power_iteration, lanczos, published_power_iteration])
-def test_a_matrix_of_whole_numbers_will_do(solver: Any) -> None:
-    assert sorted(solver(np.diag([3, 2, -5]), 2).eigenvalues.tolist()) == pytest.approx([-5, 3], rel=1e-4)
+@pytest.mark.parametrize(
+    ("solver", "order"), [(deflated_power_iteration, [-5, 3]), (lanczos, [-5, 3]), (published_power_iteration, [3, -5])]
+)
+def test_a_matrix_of_whole_numbers_will_do(solver: Any, order: list[float]) -> None:
+    """By magnitude, but for the published procedure, which sorts them by value."""
+    assert solver(np.diag([3, 2, -5]), 2).eigenvalues.tolist() == pytest.approx(order, rel=1e-4)
 
 
 def test_what_is_no_operator_is_refused() -> None:

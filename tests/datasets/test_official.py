@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import pickle
 import struct
 import tarfile
@@ -100,24 +101,28 @@ def test_a_cifar_archive_of_another_kind_is_told(tmp_path: Path) -> None:
 
 
 def test_svhn_is_read_and_its_label_10_is_the_digit_0(tmp_path: Path) -> None:
-    images = GENERATOR.integers(0, 256, (4, 32, 32, 3), np.uint8)
-    path = tmp_path / "train_32x32.mat"
-    savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.array([[10], [1], [9], [10]], np.uint8)})
-    found, labels = official.svhn(path, path)["train"]
-    assert np.array_equal(found, images)
-    assert labels.tolist() == [0, 1, 9, 0]
-    path.write_bytes(path.read_bytes()[:3000])
+    images = GENERATOR.integers(0, 256, (7, 32, 32, 3), np.uint8)
+    published = np.array([10, 1, 9, 10, 2, 10, 3], np.uint8)
+    train, test = tmp_path / "train_32x32.mat", tmp_path / "test_32x32.mat"
+    for path, part in ((train, slice(4)), (test, slice(4, 7))):
+        savemat(path, {"X": images[part].transpose(1, 2, 3, 0), "y": published[part, None]})
+    splits = official.svhn(train, test)
+    assert np.array_equal(splits["train"][0], images[:4])
+    assert splits["train"][1].tolist() == [0, 1, 9, 0]
+    assert np.array_equal(splits["test"][0], images[4:])
+    assert splits["test"][1].tolist() == [2, 0, 3]
+    train.write_bytes(train.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"train_32x32\.mat: not an SVHN file"):
-        official.svhn(path, path)
+        official.svhn(train, test)
 
 
 # --- miniImageNet
 
 
 def mini_file(path: Path, classes: int, protocol: int = 2, changes: dict[str, object] | None = None) -> np.ndarray:
-    """A pickle as miniImageNet's, its classes one after another; the images."""
+    """A pickle as miniImageNet's, its classes one after another in the images, but not as they are named; the images."""
     images = GENERATOR.integers(0, 256, (classes * 5, 84, 84, 3), np.uint8)
-    numbers = {f"n{1000 - n}": list(range(5 * n, 5 * n + 5)) for n in range(classes)}
+    numbers = {f"n{1000 - n}": [5 * n + at for at in (3, 0, 4, 2, 1)] for n in reversed(range(classes))}
     held: dict[str, object] = {"image_data": images, "class_dict": numbers}
     held |= changes or {}
     path.write_bytes(pickle.dumps(held, protocol))
@@ -145,6 +150,17 @@ def test_miniimagenet_joins_train_test_val_and_trains_on_the_first_four_fifths(t
         found, labels = np.load(out / f"{split}_images.npy"), np.load(out / f"{split}_labels.npy")
         for label in range(6):
             assert {image.tobytes() for image in found[labels == label]} == {i.tobytes() for i in wanted[label]}
+
+
+def test_the_classes_of_miniimagenet_are_those_of_the_lists_in_their_order() -> None:
+    """The sum is that of the three lists as they are published, the class of each line, each once."""
+    assert miniimagenet.PARTS == (64, 20, 16)
+    assert miniimagenet.PER_CLASS == 600
+    joined = " ".join(miniimagenet.CLASSES)
+    assert (
+        hashlib.sha256(joined.encode()).hexdigest()
+        == "036d29b90e05a9b17fdb44bef16720642fd0362bc0f0a09ce40ccb2e030d9459"
+    )
 
 
 @pytest.mark.parametrize(

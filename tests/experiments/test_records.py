@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def test_a_record_keeps_the_mean_of_alpha_over_each_task_and_no_course(
     assert held["alpha"] == [[[1.5]], [[1.5, 3.0]]]
     assert (held["seconds"], held["images"]) == (1.5, "3" * 64)
     assert "continual" not in held
+
+
+@pytest.mark.parametrize("name", ["plan", "data", "eigenspectrum"])
+def test_a_record_of_another_plan_other_data_or_other_spectra_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_record("mine", "naive", 1, KEY, MADE, {**RUNS[0].train}, None)
+    assert read_record("mine", "naive", 1, KEY) is not None
+    assert read_record("mine", "naive", 1, replace(KEY, **{name: "9" * 64})) is None
 
 
 def test_the_record_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

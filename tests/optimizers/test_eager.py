@@ -61,7 +61,9 @@ def test_an_unknown_rule_or_dtype_is_refused_by_name() -> None:
         build_optimizer([weight], "tag", 0.1, bank_dtype="float33")
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_a_dtype_may_be_given_as_it_is(dtype: torch.dtype | None) -> None:
-    rule = build_optimizer([torch.ones(2, requires_grad=True)], "tag", 0.1, bank_dtype=dtype)
-    assert rule.param_groups[0]["bank_dtype"] is dtype
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, None), (torch.bfloat16, torch.bfloat16), ("bfloat16", torch.bfloat16)]
+)
+def test_a_dtype_may_be_given_as_it_is_or_by_its_name(given: object, kept: torch.dtype | None) -> None:
+    rule = build_optimizer([torch.ones(2, requires_grad=True)], "tag", 0.1, bank_dtype=given)
+    assert rule.param_groups[0]["bank_dtype"] is kept

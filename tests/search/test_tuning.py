@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import grimp
@@ -30,7 +32,7 @@ from pipeline.streams.writer import write_tasks
 from pipeline.support.errors import UserError
 from pipeline.training.loop import train
 from tests.configuration import project
-from tests.conftest import run_plan
+from tests.conftest import rotated_digits, run_plan
 from tests.paths import ROOT, edit
 from tests.search import opened_of, search
 
@@ -217,6 +219,44 @@ def test_a_proposal_depends_on_its_number_and_on_earlier_batches_alone(tmp_path:
         with opened(tmp_path / "a.db", space, {"seeds": [1]}):
             pass
         assert len(study) == 20
+
+
+def test_tpe_proposes_values_like_those_that_did_best(tmp_path: Path) -> None:
+    """Accuracy is best at lr = 0.1, and falls to both sides."""
+
+    def off(point: dict[str, Any]) -> float:
+        return abs(math.log10(point["lr"]) + 1)
+
+    with opened(tmp_path / "study.db", read_space(["lr=0.001..10:log"]), {}) as study:
+        for number in range(40):
+            point = study.propose("random", 0, number, 0)
+            study.add(point, [outcome(1, 1 - off(point) / 2)])
+        found = {
+            sampler: median(off(study.propose(sampler, 0, number, 40)) for number in range(40, 60))
+            for sampler in ("tpe", "random")
+        }
+    assert found["tpe"] < 0.5 * found["random"]
+
+
+@pytest.mark.usefixtures("_arithmetic_kept")
+@pytest.mark.parametrize(
+    ("levels", "ended"),
+    [
+        ([[2, 0, 0], [2, 0, 0]], ["finished", "finished"]),  # the first task tells nothing
+        ([[0, 2, 0], [0, 0, 0]], ["pruned"]),
+        ([[0, 0, 0], [0, 2, 0]], ["finished", "pruned"]),
+        ([[0, 0, 2], [0, 0, 0]], ["pruned"]),
+        ([[0, 0, 0], [0, 0, 2]], ["finished", "finished"]),  # there is nothing to save any more
+        ([], ["finished", "finished"]),
+    ],
+)
+def test_a_run_is_judged_by_the_bar_of_its_seed_and_task(tmp_path: Path, levels: Any, ended: list[str]) -> None:
+    """No run reaches 2, and each reaches 0."""
+    (tmp_path / "tasks").mkdir()
+    rotated_digits(tmp_path / "tasks", 3)
+    plan = run_plan(training={"batch_size": 64, "epochs": 1})
+    outcomes = carry_out(Work(plan, {"lr": 0.1}, (1, 2), tmp_path, "key", levels))
+    assert [found.ended for found in outcomes] == ended
 
 
 @pytest.mark.parametrize("text", ["", "no database"])

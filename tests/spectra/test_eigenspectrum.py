@@ -20,6 +20,8 @@ from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 from pipeline.spectra.eigenspectrum import Examiner
 from pipeline.streams.reader import Tasks
 from pipeline.support.scratch import Scratch
+from pipeline.training.evaluation import evaluate
+from tests.conftest import rotated_digits
 
 SETTINGS: dict[str, Any] = {"k": 2, "tolerance": 1e-3, "max_products": 300, "images": "test", "seed": 0}
 
@@ -121,6 +123,21 @@ def test_the_movement_is_measured_against_the_eigenvectors(two_tasks: Tasks) -> 
     assert entry["lambda_distance_squared"] == pytest.approx(top * float(moved @ moved), rel=1e-3)
     assert "movement" not in found.entries[1]
     assert [tuple(vectors.shape) for vectors in found.vectors] == [(found.entries[0]["parameters"], 2)] * 2
+
+
+def test_each_movement_is_from_the_weights_right_after_the_task(tmp_path: Path) -> None:
+    examined = examiner(rotated_digits(tmp_path, 3), prediction=True)
+    found = examined.run()
+    weights = [examined.weights(number).double() for number in range(3)]
+    gone = {pair: float((weights[pair[1]] - weights[pair[0]]).norm()) for pair in ((0, 1), (0, 2), (1, 2))}
+    assert found.distances == pytest.approx([0.0, gone[0, 1], gone[0, 2]], rel=1e-4)
+    moved = {(number, entry["task"] - 1): entry for number in (0, 1) for entry in found.entries[number]["movement"]}
+    assert {pair: entry["distance"] for pair, entry in moved.items()} == pytest.approx(gone, rel=1e-4)
+    for (start, end), entry in moved.items():
+        examples = examined.examples(start)
+        for number, at in ((start, 0), (end, -1)):
+            examined.restore(number)
+            assert entry["line_loss"][at] == pytest.approx(evaluate(examined.model, examples)[1], rel=1e-4)
 
 
 def test_the_bound_on_forgetting_takes_the_largest_eigenvalue_with_its_sign(two_tasks: Tasks) -> None:

@@ -44,12 +44,14 @@ PLANS = {
     "gem": GEMSettings(name="gem", memory_per_class=2),
     "agem": AGEMSettings(name="agem", memory_per_class=2),
     "agem-extra-forward": AGEMSettings(name="agem", memory_per_class=2, extra_forward=True),
-    "agem-memory-batch": AGEMSettings(name="agem", memory_per_class=2, memory_batch=7),
+    "agem-memory-batch": AGEMSettings(name="agem", memory_per_class=2, memory_batch=3),
     "er": ERSettings(name="er", memory_per_class=2),
     "er-ring": ERSettings(name="er", memory_per_class=2, memory="ring", one_pass=True),
     "er-one-pass": ERSettings(name="er", memory_per_class=2, one_pass=True, memory_batch=3),
     "derpp": DERppSettings(name="derpp", memory_per_class=2),
-    "derpp-memory-batch": DERppSettings(name="derpp", memory_per_class=2, memory_batch=3, derpp_alpha=0.3),
+    "derpp-memory-batch": DERppSettings(
+        name="derpp", memory_per_class=2, memory_batch=3, derpp_alpha=0.3, derpp_beta=0.9
+    ),
     "lwf": LwFSettings(name="lwf"),
     "multitask": MultitaskSettings(name="multitask"),
     "multitask-passes": MultitaskPassesSettings(name="multitask-passes", passes=2),

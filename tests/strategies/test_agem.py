@@ -97,9 +97,9 @@ def test_a_reference_of_zeros_leaves_the_gradient_alone(dtype: torch.dtype, size
     assert all(tensor.dtype == dtype for tensor in found)
 
 
-def agem(tasks: int, classes: list[list[int]]) -> AGEM:
+def agem(tasks: int, classes: list[list[int]], plan: str = "agem") -> AGEM:
     """A-GEM in task `tasks` (from 0), before its first step."""
-    own, model = strategy(PLANS["agem"], classes), network(classes)
+    own, model = strategy(PLANS[plan], classes), network(classes)
     assert isinstance(own, AGEM)
     for number in range(tasks):
         task = random_task(number, classes=classes)
@@ -113,9 +113,12 @@ def agem(tasks: int, classes: list[list[int]]) -> AGEM:
 
 @pytest.mark.parametrize("classes", [OWN, SHARED], ids=["own", "shared"])
 @pytest.mark.parametrize("conflict", [False, True])
-def test_the_projected_gradient_is_left_for_the_update(classes: list[list[int]], conflict: bool) -> None:
-    own, model = agem(1, classes), network(classes, seed=1)
-    sample = copy.deepcopy(own).memory.sample(4)
+@pytest.mark.parametrize(("plan", "count"), [("agem", 4), ("agem-memory-batch", 3)])
+def test_the_projected_gradient_is_left_for_the_update(
+    classes: list[list[int]], conflict: bool, plan: str, count: int
+) -> None:
+    own, model = agem(1, classes, plan), network(classes, seed=1)
+    sample = copy.deepcopy(own).memory.sample(count)
     reference = list(torch.autograd.grad(cross_entropy(model, sample), list(model.parameters())))
     batch = None
     for seed in range(100):

@@ -48,9 +48,11 @@ def test_the_distance_by_hand() -> None:
 
 
 @both
-@pytest.mark.parametrize(("plan", "count", "alpha"), [("derpp", 4, 0.5), ("derpp-memory-batch", 3, 0.3)])
+@pytest.mark.parametrize(
+    ("plan", "count", "alpha", "beta"), [("derpp", 4, 0.5, 0.5), ("derpp-memory-batch", 3, 0.3, 0.9)]
+)
 def test_the_gradient_is_that_of_the_three_losses(
-    classes: list[list[int]], plan: str, count: int, alpha: float
+    classes: list[list[int]], plan: str, count: int, alpha: float, beta: float
 ) -> None:
     learnt, model = network(classes), network(classes, seed=1)  # other weights than when the examples were learnt
     own = derpp(1, learnt, classes, plan)
@@ -72,7 +74,7 @@ def test_the_gradient_is_that_of_the_three_losses(
         label = classes[int(second.task[number])].index(int(second.labels[number]))
         losses.append(F.cross_entropy(plainly(model, second, number)[None], torch.tensor([label])))
     loss = F.cross_entropy(model(batch.images, 1), batch.labels)
-    loss = loss + alpha * torch.cat(squares).mean() + 0.5 * torch.stack(losses).mean()
+    loss = loss + alpha * torch.cat(squares).mean() + beta * torch.stack(losses).mean()
     wanted = torch.autograd.grad(loss, list(model.parameters()))
     assert float(torch.cat(squares).detach().mean()) > 1e-3
     assert len(then) == count

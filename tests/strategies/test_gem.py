@@ -133,9 +133,9 @@ def test_long_references_nearly_in_one_plane_are_no_trouble() -> None:
     assert refused > 0  # otherwise this tests nothing
 
 
-def gem(tasks: int, classes: list[list[int]] = OWN) -> GEM:
+def gem(tasks: int, classes: list[list[int]] = OWN, margin: float = 0.5) -> GEM:
     """GEM in task `tasks` (from 0), before its first step."""
-    own, model = strategy(PLANS["gem"], classes), network(classes)
+    own, model = strategy(PLANS["gem"].model_copy(update={"margin": margin}), classes), network(classes)
     assert isinstance(own, GEM)
     for number in range(tasks):
         task = random_task(number, classes=classes)
@@ -152,10 +152,11 @@ def whole(parts: list[Tensor]) -> Tensor:
 
 
 @both
+@pytest.mark.parametrize("margin", [0.5, 2.0])
 def test_the_references_are_the_gradients_of_the_last_examples_of_each_class_of_each_earlier_task(
-    classes: list[list[int]],
+    classes: list[list[int]], margin: float
 ) -> None:
-    own, model = gem(2, classes), network(classes, seed=1)
+    own, model = gem(2, classes, margin), network(classes, seed=1)
     assert [task for task, _ in own.slots] == [0, 1]
     for number, slots in own.slots:
         task, held = random_task(number, classes=classes), own.memory.at(slots)
@@ -179,7 +180,7 @@ def test_the_references_are_the_gradients_of_the_last_examples_of_each_class_of_
     for seed in range(30):
         batch = batch_of(random_task(2, classes=classes, seed=seed))
         plain = whole(list(torch.autograd.grad(cross_entropy(model, batch), list(model.parameters()))))
-        wanted = project(plain, references, 0.5)
+        wanted = project(plain, references, margin)
         seen.add(wanted is None)
         found = whole(gradients(copy.deepcopy(own), model, batch))
         torch.testing.assert_close(found, plain if wanted is None else wanted)

@@ -43,15 +43,17 @@ def test_the_distillation_by_hand() -> None:
     assert distillation(old, old, hidden, 2.0).item() == pytest.approx(float(entropy))
 
 
-def old_loss(model: TaskModel, teacher: TaskModel, images: Tensor, groups: list[list[int]]) -> Tensor:
+def old_loss(
+    model: TaskModel, teacher: TaskModel, images: Tensor, groups: list[list[int]], temperature: float
+) -> Tensor:
     """Group by group and example by example, with PyTorch's cross-entropy of probabilities."""
     teacher = copy.deepcopy(teacher).eval()
     terms = []
     for group in groups:
         for number in range(len(images)):
             image = model.scaled(images[number : number + 1])
-            wanted = (teacher.network(image)[:, group] / 2).softmax(dim=1).detach()
-            terms.append(F.cross_entropy(model.network(image)[:, group] / 2, wanted) / len(images))
+            wanted = (teacher.network(image)[:, group] / temperature).softmax(dim=1).detach()
+            terms.append(F.cross_entropy(model.network(image)[:, group] / temperature, wanted) / len(images))
     return torch.stack(terms).sum()
 
 
@@ -60,17 +62,18 @@ def old_loss(model: TaskModel, teacher: TaskModel, images: Tensor, groups: list[
     [(OWN, "task", [[0, 1], [2, 3]]), (SHARED, "shared", [[0, 1]]), (SOME, "shared", [[0, 1, 2, 3]])],
     ids=["own", "shared", "class-incremental"],
 )
+@pytest.mark.parametrize("temperature", [2.0, 3.0])
 def test_the_old_outputs_of_each_earlier_task_are_distilled_on_the_new_images(
-    classes: list[list[int]], mode: str, groups: list[list[int]]
+    classes: list[list[int]], mode: str, groups: list[list[int]], temperature: float
 ) -> None:
-    own = strategy(PLANS["lwf"].model_copy(update={"lwf_lambda": 0.7}), classes)
+    own = strategy(PLANS["lwf"].model_copy(update={"lwf_lambda": 0.7, "temperature": temperature}), classes)
     assert isinstance(own, LwF)
     first = TaskModel(network(classes).network, classes, mode)  # type: ignore[arg-type]
     second, model = drift(first), drift(first)
     own.end_task(first, random_task(0, classes=classes))
     own.end_task(second, random_task(1, classes=classes))  # replaces the teacher
     batch = batch_of(random_task(2, classes=classes))
-    loss = cross_entropy(model, batch) + 0.7 * old_loss(model, second, batch.images, groups)
+    loss = cross_entropy(model, batch) + 0.7 * old_loss(model, second, batch.images, groups, temperature)
     wanted = torch.autograd.grad(loss, list(model.parameters()))
     torch.testing.assert_close(gradients(own, model, batch), list(wanted))
 

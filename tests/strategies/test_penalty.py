@@ -144,10 +144,10 @@ def quadratic_loss(model: TaskModel, batch: object) -> Tensor:
     return (CURVATURE * next(model.parameters()) ** 2).sum() / 2
 
 
-def gone(lr: float, steps: int, monkeypatch: pytest.MonkeyPatch) -> tuple[SI, Quadratic]:
+def gone(lr: float, steps: int, monkeypatch: pytest.MonkeyPatch, damping: float = 1e-3) -> tuple[SI, Quadratic]:
     """SI after some steps down the quadratic from (1, -2)."""
     monkeypatch.setattr("pipeline.strategies.penalty.cross_entropy", quadratic_loss)
-    own, model = penalised("si", damping=1e-3), Quadratic((1.0, -2.0))
+    own, model = penalised("si", damping=damping), Quadratic((1.0, -2.0))
     assert isinstance(own, SI)
     optimizer = torch.optim.SGD(model.parameters(), lr)
     batch = batch_of(random_task(0))
@@ -174,19 +174,21 @@ def test_sis_path_integral_is_the_decrease_of_the_loss_in_the_limit_of_small_ste
         assert 0.45 < fine / coarse < 0.55  # of first order in the step
 
 
-def test_sis_importance_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damping", [1e-3, 0.1])
+def test_sis_importance_by_hand(monkeypatch: pytest.MonkeyPatch, damping: float) -> None:
     """One step of 0.1 from (1, -2): gradient (3, -1), change (-0.3, 0.1), path (0.9, 0.1)."""
-    own, model = gone(0.1, 1, monkeypatch)
+    own, model = gone(0.1, 1, monkeypatch, damping)
     torch.testing.assert_close(own.path, [torch.tensor([0.9, 0.1], dtype=torch.float64)])
     own.end_task(model, random_task(0))
-    wanted = torch.tensor([0.9 / (0.09 + 1e-3), 0.1 / (0.01 + 1e-3)], dtype=torch.float64)
+    wanted = torch.tensor([0.9 / (0.09 + damping), 0.1 / (0.01 + damping)], dtype=torch.float64)
     torch.testing.assert_close(own.importance, [wanted])
     assert torch.equal(own.path[0], torch.zeros(2, dtype=torch.float64))
     own.path = [torch.tensor([-1.0, 0.2], dtype=torch.float64)]  # a loss that rose counts as nothing
     with torch.no_grad():
         model.point.add_(0.5)
     own.end_task(model, random_task(0))
-    torch.testing.assert_close(own.importance, [wanted + torch.tensor([0.0, 0.2 / 0.251], dtype=torch.float64)])
+    more = torch.tensor([0.0, 0.2 / (0.25 + damping)], dtype=torch.float64)
+    torch.testing.assert_close(own.importance, [wanted + more])
 
 
 @pytest.mark.parametrize("rule", UPDATE_RULES)

@@ -63,6 +63,10 @@ def test_validation_takes_from_the_training_images_and_leaves_the_test_images_al
     tasks = Tasks.open(tmp_path)
     train, test = tasks.split(0, "train")[0], tasks.split(0, "test")[0]
     assert len(train) + len(test) == len(raw["train"][0])
+    out = held_out(raw["train"][1], 0.25, 0)
+    assert 0.2 < out.mean() < 0.3
+    assert np.array_equal(tasks.split(0, "test")[1], raw["train"][1][out])
+    assert np.array_equal(tasks.split(0, "train")[1], raw["train"][1][~out])
     assert {image.tobytes() for image in train} | {image.tobytes() for image in test} == {
         image.tobytes() for image in raw["train"][0]
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipeline.config.networks import Resnet
 from pipeline.config.regimes import Regime
 from pipeline.config.strategies import ERSettings, MultitaskSettings
 from pipeline.datasets.sources import fetch
+from pipeline.handover.documents import checked
+from pipeline.handover.runs import Trained
 from pipeline.models import TaskModel, build_model, load_task
 from pipeline.strategies import Batch, Naive
 from pipeline.streams.reader import Tasks
@@ -26,7 +29,8 @@ from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
 from pipeline.training.recorder import CURVE, Measurements
 from pipeline.training.run import build_run, random_state_kept
-from tests.conftest import run_plan
+from stages.train import _metrics
+from tests.conftest import rotated_digits, run_plan
 
 CPU = torch.device("cpu")
 STABLE = {"lr_decay": 0.5, "min_lr": 5e-5, "dropout": 0.25}
@@ -79,6 +83,22 @@ def test_what_is_evaluated_changes_no_number(two_tasks: Tasks) -> None:
     whole = train(run_plan(), two_tasks, 1, CPU)
     part = train(run_plan(training={"batch_size": 16, "epochs": 1, "evaluate": "next"}), two_tasks, 1, CPU)
     assert part == whole
+
+
+def test_only_the_tasks_learnt_and_the_next_one_are_evaluated(tmp_path: Path) -> None:
+    tasks = rotated_digits(tmp_path, 4)
+    training = {"batch_size": 64, "epochs": 1}
+    whole = train(run_plan(training=training), tasks, 1, CPU)
+    part = train(run_plan(training={**training, "evaluate": "next"}), tasks, 1, CPU)
+    for every, some in ((whole.accuracy, part.accuracy), (whole.test_loss, part.test_loss)):
+        for learnt, evaluated in enumerate((4, 2, 3, 4, 4)):
+            assert some[learnt][:evaluated] == every[learnt][:evaluated]
+            assert all(math.isnan(value) for value in some[learnt][evaluated:])
+            assert len(some[learnt]) == 4
+            assert not any(math.isnan(value) for value in every[learnt])
+    written = checked(Trained, _metrics(part, tasks), "1.json", "mend it")
+    assert written.accuracy[1][2:] == [None, None]
+    assert written.average_accuracy == pytest.approx(np.mean(whole.accuracy[4]), abs=1e-6)
 
 
 def test_dropout_at_test_changes_what_is_measured_and_not_what_is_learnt(two_tasks: Tasks) -> None:

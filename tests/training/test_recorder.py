@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.support.errors import DivergenceError
-from pipeline.training.recorder import Recorder
+from pipeline.training.recorder import CURVE, Recorder
 
 PLAIN = torch.optim.SGD([torch.zeros(1)], 0.1)
 
@@ -50,3 +51,15 @@ def test_alphas_are_means_over_the_tensors_that_have_them() -> None:
         made.step(torch.tensor(1.0), Weighing([torch.zeros(1)], 0.1))
     made.end_task()
     assert made.record.alpha == [[[0.5, 1.0]] * 3]
+
+
+def test_losses_and_alphas_are_means_over_equal_stretches_of_the_steps() -> None:
+    made = recorder()
+    for step in range(40):
+        weighing = Weighing([torch.zeros(1)], 0.1)
+        weighing.alphas = torch.tensor([[step / 100, 1.0]])
+        made.step(torch.tensor(float(step)), weighing)
+    made.end_task()
+    assert CURVE == 20
+    assert made.record.train_loss == [[2 * pair + 0.5 for pair in range(20)]]
+    assert np.array(made.record.alpha[0]) == pytest.approx(np.array([[0.02 * pair + 0.005, 1.0] for pair in range(20)]))
