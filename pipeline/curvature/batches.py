@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 #: Default bound, in bytes, for all graphs together.
 MEMORY = 2 << 30
@@ -93,8 +94,9 @@ class BatchOperator(ABC, Generic[Graph]):
         for number, batch in enumerate(self._batches):
             if (kept + len(batch[0])) * self.bytes_per_example > self._fits:
                 break
-            self._graphs[number] = self._graph(batch)
+            self._graphs[number] = self._built(batch)
             kept += len(batch[0])
+        self._versions = self._versions_now()
         self.bytes_retained = kept * self.bytes_per_example
         self.retained = kept / self.examples
 
@@ -108,6 +110,23 @@ class BatchOperator(ABC, Generic[Graph]):
         self.bytes_retained, self.retained = 0, 0.0
         yield
         self._retain()
+
+    def _versions_now(self) -> list[int]:
+        """How often each parameter has been changed in place, as autograd counts."""
+        return [parameter._version for parameter in self._parameters]
+
+    def _check_that_graphs_hold(self) -> None:
+        """Raise RuntimeError if a graph is kept of parameters that have changed since: autograd does not always see it."""
+        if self.retained and self._versions != self._versions_now():
+            raise RuntimeError(
+                "the parameters have changed since this operator was made; make it anew, or change them within "
+                "'with operator.released():'"
+            )
+
+    def _built(self, batch: Sequence[Tensor]) -> Graph:
+        # PyTorch's fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            return self._graph(batch)
 
     @abstractmethod
     def _graph(self, batch: Sequence[Tensor]) -> Graph:
@@ -143,7 +162,7 @@ class BatchOperator(ABC, Generic[Graph]):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            graph = self._graph(batch)  # kept alive: it holds the storages that are counted
+            graph = self._built(batch)  # kept alive: it holds the storages that are counted
         total = sum(kept.values())
         del graph
         return total
@@ -156,6 +175,9 @@ class BatchOperator(ABC, Generic[Graph]):
 
         Returns:
             A v, (n,), in the same order.
+
+        Raises:
+            RuntimeError: if a parameter was changed in place after the operator was made, outside `released`.
         """
         return self._product([piece.view_as(p) for piece, p in self._pieces(v)], None)
 
@@ -167,6 +189,9 @@ class BatchOperator(ABC, Generic[Graph]):
 
         Returns:
             A V, (n, m).
+
+        Raises:
+            RuntimeError: as `matvec` does.
         """
         count = vectors.shape[1]
         if count < 2 or not self._at_once:
@@ -179,11 +204,12 @@ class BatchOperator(ABC, Generic[Graph]):
 
     def _product(self, pieces: Sequence[Tensor], count: int | None) -> Tensor:
         """A v, (n,), or for `count` vectors (count, n); pieces as for `_times`."""
+        self._check_that_graphs_hold()
         shape = self.shape[:1] if count is None else (count, self.shape[0])
         product = torch.zeros(shape, dtype=self.dtype, device=self.device)
         options: dict[str, Any] = {} if count is None else {"is_grads_batched": True}
         for kept, batch, weight in zip(self._graphs, self._batches, self._weights, strict=True):
-            graph = self._graph(batch) if kept is None else kept
+            graph = self._built(batch) if kept is None else kept
             if (of_batch := self._times(graph, pieces, kept is not None, options)) is not None:
                 product.add_(self._flat(of_batch, count), alpha=weight)
         return product

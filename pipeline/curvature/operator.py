@@ -140,7 +140,12 @@ class HessianOperator(BatchOperator[list["Tensor | None"]]):
         )
 
     def gradient(self) -> Tensor:
-        """dL / d theta, (n,), without a graph; of batches whose graph is kept it costs nothing."""
+        """dL / d theta, (n,), without a graph; of batches whose graph is kept it costs nothing.
+
+        Raises:
+            RuntimeError: as `matvec` does.
+        """
+        self._check_that_graphs_hold()
         total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
         for kept, batch, weight in zip(self._graphs, self._batches, self._weights, strict=True):
             pieces: Sequence[Tensor | None] | None = kept

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.curvature import HessianOperator, SymmetricOperator, deflated_power_iteration, lanczos
 from pipeline.models.heads import TaskModel
@@ -259,3 +260,55 @@ def test_a_bound_on_memory_holds() -> None:
     bounded, unbounded = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert unbounded > 175 << 20  # 5 MB an image
     assert bounded < 2 * bound  # the graphs, and what a product needs meanwhile
+
+
+class Attention(nn.Module):
+    """One head of attention over a few tokens, and a mean over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.head = nn.Linear(3, 9), nn.Linear(3, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.inside(tokens)[:, None].chunk(3, dim=-1)
+        logits: Tensor = self.head(F.scaled_dot_product_attention(query, key, value)[:, 0].mean(dim=1))
+        return logits
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_a_network_with_attention_has_products_too(retain: bool) -> None:
+    """The fused kernels, which PyTorch chooses where it can, have no second derivative."""
+    module, tokens, labels = Attention(), torch.randn(6, 4, 3), torch.randint(2, (6,))
+    operator = HessianOperator(
+        lambda x, y: F.cross_entropy(module(x), y), module.parameters(), [(tokens, labels)], retain=retain
+    )
+    found = dense(operator)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(found, exact_hessian(module, tokens, labels), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [nn.Linear(5, 4), nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))])
+def test_products_of_parameters_that_have_changed_since_are_refused(module: nn.Module) -> None:
+    """Autograd would say nothing of the first network, and give the old products."""
+    images, labels = torch.randn(12, 5), torch.randint(4, (12,))
+
+    def made() -> HessianOperator:
+        return HessianOperator(lambda x, y: F.cross_entropy(module(x), y), module.parameters(), [(images, labels)])
+
+    def step() -> None:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+
+    operator = made()
+    v = torch.randn(operator.shape[0])
+    before = operator.matvec(v)
+    step()
+    for product in (lambda: operator.matvec(v), lambda: operator.matmat(v[:, None]), operator.gradient):
+        with pytest.raises(RuntimeError, match=r"^the parameters have changed since .*; make it anew, or"):
+            product()
+    assert not torch.equal(made().matvec(v), before)
+    with operator.released():
+        step()
+        torch.testing.assert_close(operator.matvec(v), made().matvec(v))
+    torch.testing.assert_close(operator.matvec(v), made().matvec(v))
