@@ -35,7 +35,7 @@ def main() -> None:
     with whole_folder("figures") as folder:
         drawn = draw_all(tables, params.figures, folder, (tasks.first_images(), tasks.names))
         seeds = dict.fromkeys(params.methods, len(params.seeds))
-        options = {"reference": params.figures.reference, "seeds": seeds, "device": params.compute.device}
+        options = {"reference": params.figures.reference, "seeds": seeds, "here": True}
         sections = report(tables, plans, data, read_published(), options, drawn)
         (folder / "report.md").write_text(as_markdown(params.benchmark, sections), encoding="utf-8")
         (folder / "report.html").write_text(as_html(params.benchmark, sections, folder), encoding="utf-8")

@@ -76,6 +76,10 @@ def repro(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure run what does not depend on it.")
     ] = False,
+    no_run_cache: Annotated[
+        bool,
+        typer.Option("--no-run-cache", help="Run train and eigenspectrum even if DVC knows their results already."),
+    ] = False,
 ) -> None:
     """Run the stale stages side by side, here or on a cluster.
 
@@ -83,7 +87,7 @@ def repro(
     """
     from pipeline.parallel.command import repro
 
-    repro(targets or [], jobs, scheduler, clone_from, gpu, dry, keep_going)
+    repro(targets or [], jobs, scheduler, clone_from, gpu, dry, keep_going, not no_run_cache)
 
 
 @command

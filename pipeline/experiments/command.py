@@ -22,7 +22,7 @@ from pipeline.experiments.document import DOCUMENT, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
 from pipeline.experiments.finished import collect, finished, of_other_code
 from pipeline.experiments.records import Key, as_run, path_of, read_record
-from pipeline.experiments.report import Records, state, write_results
+from pipeline.experiments.report import Records, is_told, state, write_results
 from pipeline.experiments.together import Outcome, outcome
 from pipeline.experiments.workspace import FOLDER, prepare, run, save_experiment
 from pipeline.support.alone import alone
@@ -62,7 +62,7 @@ def reproduce(
             raise UserError(f"{', '.join(given)}: of which experiment? name one, as in: tag-pipeline reproduce NAME")
     experiments, base = read_experiments(), read_configuration()
     if name is None and report:
-        _renew(experiments, base)
+        _renew()
         print(f"{DOCUMENT}: renewed from the records")
         return
     if name is None:
@@ -77,7 +77,6 @@ def reproduce(
     keys = _keys(experiment, configuration)
     wanted = _wanted(methods, seeds, experiment)
     missing = [pair for pair in wanted if read_record(name, *pair, keys[pair]) is None]
-    before = _records(name, experiment, configuration)
     status = 0
     if origin is not None:
         print(f"{_take(origin, name, {pair: keys[pair] for pair in missing})} runs taken from {origin}")
@@ -92,13 +91,16 @@ def reproduce(
     records = _records(name, experiment, configuration)
     if not records:
         raise UserError(f"{name}: no run has finished; see above, or docs/datasets.md for where its data come from")
-    if missing and not report and records.keys() == before.keys():  # what is told of them holds still
+    if missing and not report and is_told(name, records):  # what is told of them holds still
         if status:
             raise UserError(f"{name}: no run was added, see above; fix the cause and run again")
         print(f"{name}: {state(experiment, records)}; no run was added")
         return
-    compared = write_results(name, experiment, configuration, records)
-    _renew(experiments, base)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with FileLock(FOLDER / f"{name}.report.lock"):  # of two calls at once, the later tells of the runs of both
+        records = _records(name, experiment, configuration)
+        compared = write_results(name, experiment, configuration, records)
+    _renew()
     held = sum(found.verdict == "reproduced" for found in compared)
     verdicts = f"; {held} of {len(compared)} published rows reproduced" if compared else ""
     print(f"{name}: {state(experiment, records)}{verdicts}; results/{name}/report.md")
@@ -129,11 +131,14 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
     return taken
 
 
-def _renew(experiments: Mapping[str, Experiment], base: Configuration) -> None:
-    """Renew the document from all records; of two commands at once, each sees the records of the other."""
+def _renew() -> None:
+    """Renew the document from all records; of two commands at once, each sees the records of the other.
+
+    And the files of the configuration as they are now: runs may have taken hours since they were read.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     with FileLock(FOLDER / "document.lock"):
-        renew_document(outcomes(experiments, base))
+        renew_document(outcomes(read_experiments(), read_configuration()))
 
 
 def outcomes(experiments: Mapping[str, Experiment], base: Configuration) -> list[Outcome]:

@@ -97,7 +97,8 @@ def _table(experiment: Experiment, runs: pd.DataFrame, compared: Mapping[str, Co
         forgetting, learning = (found.row.forgetting, found.row.learning_accuracy) if found else (None, None)
         for name, value in ((kind, forgetting), ("learning_accuracy", learning)):
             published = f" (published {_brief(value)})" if value else ""
-            cells.append(_mean(of_method[name]) + published)
+            # Of a stream of one task there is no forgetting.
+            cells.append((_mean(of_method[name]) if name in of_method else "") + published)
         if eigenvalues:
             cells.append(_mean(of_method["largest_eigenvalue"], factor=1, digits=2))
         if unverified:

@@ -45,7 +45,7 @@ def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[st
         spectrum = metrics.with_suffix(".eigenspectrum.json")
         if not plan.exists() or not metrics.exists() or (key.eigenspectrum and not spectrum.exists()):
             continue
-        if not _is_of(folder, stages, method, seed, plan, bool(key.eigenspectrum)):
+        if not _is_of(folder, stages, method, seed, bool(key.eigenspectrum)):
             continue
         settings = eigenspectrum if key.eigenspectrum else None
         if Key.of(read_run_plan(plan), read_data_plan(data), settings) == key:
@@ -53,16 +53,18 @@ def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[st
     return found
 
 
-def _is_of(folder: Path, stages: Mapping[str, Locked], method: str, seed: int, plan: Path, eigenspectrum: bool) -> bool:
-    """Whether DVC made a run's outputs from the plan, tasks, checkpoints and parameters that are in the folder now.
+def _is_of(folder: Path, stages: Mapping[str, Locked], method: str, seed: int, eigenspectrum: bool) -> bool:
+    """Whether DVC made a run's outputs from the plans, tasks, checkpoints and parameters that are in the folder now.
 
-    An interrupted call may have replaced these and left the outputs of an earlier call.
+    An interrupted call may have replaced these and left the outputs of an earlier call: a new plan of the data, too,
+    beside the tasks of the one before.
     """
     train, split = stages.get(f"train@{method}-{seed}"), stages.get("split")
     if not train or not split:
         return False
-    present = {f"runs/{method}.yaml": digest(plan, "md5"), **split.outs, **train.outs}
-    made, outputs = [train], [f"metrics/runs/{method}/{seed}.json"]
+    plans = {path: digest(folder / path, "md5") for path in (f"runs/{method}.yaml", "runs/data.yaml")}
+    present = {**plans, **split.outs, **train.outs}
+    made, outputs = [split, train], [f"metrics/runs/{method}/{seed}.json"]
     if eigenspectrum:
         spectrum = stages.get(f"eigenspectrum@{method}-{seed}")
         params = (read_yaml(folder / "params.yaml") or {}).get("eigenspectrum")

@@ -21,6 +21,8 @@ from pipeline.report.report import report
 from pipeline.report.writing import Section, Table, as_markdown
 from pipeline.support.files import whole_files, write_json
 
+#: The table of the runs, in the folder of an experiment.
+RUNS = "runs.csv"
 #: Method and seed -> record.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -42,15 +44,12 @@ def write_results(
     data, methods = plans(configuration)
     made = tables([as_run(record) for record in records.values()])
     runs = made["runs"]
-    seconds = {key: record["seconds"] for key, record in records.items()}
-    listed = runs.assign(
-        seconds=[seconds[key] for key in zip(runs["method"], runs["seed"], strict=True)],
-        commit=[records[key]["commit"][:12] for key in zip(runs["method"], runs["seed"], strict=True)],
-    )
     summary = summarize(runs)
     table = summary_table(summary, experiment.benchmark, runs)
     published = published_rows(experiment)
-    sources = {name: source for record in records.values() for name, source in (record.get("sources") or {}).items()}
+    read = [(record.get("sources") or {}).items() for record in records.values()]
+    names = sorted({name for pairs in read for name, _ in pairs})
+    sources = {name: "; ".join(sorted({told for pairs in read for of, told in pairs if of == name})) for name in names}
     drawn_classes = {seed: record["classes"] for (_, seed), record in sorted(records.items()) if record.get("classes")}
     stream = {
         **data.model_dump(exclude_none=True),
@@ -60,9 +59,9 @@ def write_results(
     }
     number = len(next(iter(records.values()))["accuracy"][0])
     params = configuration.params
-    options = {"reference": params.figures.reference, "seeds": planned(experiment), "device": None}
+    options = {"reference": params.figures.reference, "seeds": planned(experiment), "here": False}
     with whole_files(RESULTS / name, [f"{figure}.png" for figure in FIGURES]) as folder:
-        listed.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
+        (folder / RUNS).write_text(_listed(runs, records), encoding="utf-8")
         table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
         write_json(folder / "summary.json", summary)
         with (folder / "settings.yaml").open("w", encoding="utf-8") as file:
@@ -76,6 +75,24 @@ def write_results(
         text = as_markdown(f"{experiment.paper}: {experiment.description}", sections)
         (folder / "report.md").write_text(text, encoding="utf-8")
     return compare(runs, methods, experiment.benchmark, published)
+
+
+def is_told(name: str, records: Records) -> bool:
+    """Whether results/<name>/ tells of all of these records, by its table of the runs."""
+    path = RESULTS / name / RUNS
+    if not path.exists():
+        return False
+    runs = tables([as_run(record) for record in records.values()])["runs"]
+    return set(_listed(runs, records).splitlines()) <= set(path.read_text(encoding="utf-8").splitlines())
+
+
+def _listed(runs: pd.DataFrame, records: Records) -> str:
+    """The table of the runs, with the seconds and the commit of each, as CSV."""
+    of_each = [records[key] for key in zip(runs["method"], runs["seed"], strict=True)]
+    listed = runs.assign(
+        seconds=[record["seconds"] for record in of_each], commit=[record["commit"][:12] for record in of_each]
+    )
+    return listed.to_csv(index=False, lineterminator="\n")
 
 
 def published_rows(experiment: Experiment) -> pd.DataFrame:
@@ -120,17 +137,21 @@ def on_gpus(records: Records) -> list[str]:
         records: Method and seed of each run -> its record.
 
     Returns:
-        A sentence for each kind of GPU; none if all runs were made on a CPU.
+        A sentence for each kind of GPU, and then for the runs of which no machine is known; none if no run is known to
+        have been made on a GPU.
     """
+    unknown = "machines that are not known"
     found: dict[str, dict[str, list[int]]] = {}
     for (method, seed), record in records.items():
-        found.setdefault(record["machine"].get("device", "cpu"), {}).setdefault(method, []).append(seed)
+        found.setdefault(record["machine"].get("device", unknown), {}).setdefault(method, []).append(seed)
     on_cpus = found.pop("cpu", {})
+    if set(found) <= {unknown}:
+        return []
     sentences = []
-    for device, methods in sorted(found.items()):
+    for device, methods in sorted(found.items(), key=lambda pair: (pair[0] == unknown, pair[0])):
         named = [f"{method} ({', '.join(map(str, sorted(seeds)))})" for method, seeds in methods.items()]
         sentences.append(f"Runs on {device}, with their seeds: {', '.join(named)}.")
-    if sentences and on_cpus:
+    if on_cpus:
         sentences[-1] += " All others on a CPU."
     return sentences
 

@@ -87,6 +87,9 @@ def _dumped(models: Any) -> dict[str, Any]:
 def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:
     """Run the train (and eigenspectrum) stages of some methods and seeds in parallel.
 
+    They are trained, and not taken from the run-cache, which all clones of the project share: who deletes the record of a
+    run wants to know whether its numbers come out again.
+
     Args:
         folder: The clone to run them in.
         runs: Method and seed of each run.
@@ -102,7 +105,8 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
     variables = environment()
     if given := variables.get(DATASETS):
         variables[DATASETS] = str(Path(given).resolve())
-    command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
+    always = ["-j", str(jobs), "--keep-going", "--no-run-cache"]
+    command = [sys.executable, "-m", "pipeline", "repro", *always, *options, *targets]
     process = subprocess.Popen(command, cwd=folder, env=variables)  # noqa: S603 - this project
     try:
         return process.wait()

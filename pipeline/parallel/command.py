@@ -27,6 +27,7 @@ def repro(
     gpu: bool = False,
     dry: bool = False,
     keep_going: bool = False,
+    run_cache: bool = True,
 ) -> None:
     """Run the stale stages in parallel, then verify with `dvc repro`.
 
@@ -38,6 +39,7 @@ def repro(
         gpu: Whether a stage of train and eigenspectrum waits for a GPU of its own.
         dry: Whether only to list the stages that would run.
         keep_going: Whether to run, after a failure, what does not depend on it.
+        run_cache: Whether DVC may take stages of train and eigenspectrum from its run-cache instead of running them.
 
     Raises:
         UserError: if the configuration or a target is wrong, if another `repro` is at work in this folder, if a stage
@@ -61,7 +63,7 @@ def repro(
         lock_in_order(list(graph.stages)),
         connected(min(jobs or cores(), len(graph.stale())), scheduler, gpu) as client,
     ):
-        dispatcher = Scheduler(client, keep_going, gpu, source)
+        dispatcher = Scheduler(client, keep_going, gpu, source, anew=not run_cache)
         while stages := graph.next():
             dispatcher.run(stages, graph)
             if dispatcher.failed:

@@ -15,8 +15,8 @@ from pipeline.parallel.progress import Progress
 from pipeline.parallel.worker import PROCESSES, Request, Result, perform, work
 from pipeline.support.errors import UserError
 
-#: The stages that can use a GPU.
-ON_GPU = ("train", "eigenspectrum")
+#: The stages of the runs: they can use a GPU, and take long.
+OF_RUNS = ("train", "eigenspectrum")
 #: Name of the Dask resource that stands for GPUs.
 GPU = "GPU"
 
@@ -30,14 +30,15 @@ class Scheduler:
         gpu: Whether each train and eigenspectrum stage takes a GPU of its own.
         source: What workers clone; None if they share this folder. With a source, only train and eigenspectrum stages
             go to workers, and all others run in this process.
+        anew: Whether train and eigenspectrum stages run even where DVC's run-cache has their outputs.
 
     Attributes:
         failed: Names of the stages that failed.
         done: Name of each stage that is done -> its result.
     """
 
-    def __init__(self, client: Any, keep_going: bool, gpu: bool, source: Source | None) -> None:
-        self.client, self.keep_going, self.gpu, self.source = client, keep_going, gpu, source
+    def __init__(self, client: Any, keep_going: bool, gpu: bool, source: Source | None, anew: bool = False) -> None:
+        self.client, self.keep_going, self.gpu, self.source, self.anew = client, keep_going, gpu, source, anew
         self.failed: list[str] = []
         self.done: dict[str, Result] = {}
         self._pushed: set[str] = set()
@@ -103,7 +104,8 @@ class Scheduler:
         return new
 
     def _submit(self, name: str, graph: Graph) -> Any:
-        gpu = self.gpu and name.partition("@")[0] in ON_GPU
+        of_a_run = name.partition("@")[0] in OF_RUNS
+        gpu = self.gpu and of_a_run
         source = None
         if self.source is not None:
             # Push whole outputs: once DVC has pushed one file of a folder, it takes the whole folder for pushed.
@@ -118,7 +120,7 @@ class Scheduler:
             source = self.source.to(tuple(graph.inputs[name]))
         return self.client.submit(
             work,
-            Request(name, Path.cwd(), gpu, source, self.client.id),
+            Request(name, Path.cwd(), gpu, source, self.client.id, self.anew and of_a_run),
             key=f"{name} {time.time_ns()}",  # unique: another client of the scheduler may run a stage of the same name
             pure=False,
             retries=0,

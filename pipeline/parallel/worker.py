@@ -38,6 +38,7 @@ class Request:
         gpu: Whether it takes a GPU of its own.
         source: What the worker clones to run the stage there instead of in `folder`; None runs it in `folder`.
         client: Id of the Dask client that asks, of which a scheduler may have several; "" if there are no others.
+        anew: Whether it runs even where DVC's run-cache has its outputs.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Request:
     gpu: bool = False
     source: Source | None = None
     client: str = ""
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def perform(request: Request, jobs: int) -> Result:
     start = time.perf_counter()
     # For libraries that use every core they see; PyTorch uses as many threads as compute.threads says.
     environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
-    repro = ["--wait-for-lock", "repro", "--single-item", request.stage]
+    repro = ["--wait-for-lock", "repro", "--single-item", *(["--no-run-cache"] if request.anew else []), request.stage]
     with contextlib.ExitStack() as stack:
         if request.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = stack.enter_context(_one_gpu(request.stage))

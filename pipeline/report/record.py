@@ -15,12 +15,11 @@ from typing import Any, cast
 import matplotlib as mpl
 import pandas as pd
 
-from pipeline.config import read_configuration
 from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import FIGURES, cost
 from pipeline.figures.style import STYLE
 from pipeline.handover.logs import read_log
-from pipeline.handover.plots import PLOTS
+from pipeline.handover.plots import PLOTS, SUMMARY
 from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_folder, write_json
@@ -96,6 +95,7 @@ def record(name: str) -> None:
         if not needed.exists():
             raise UserError(f"{needed}: missing; run 'make repro' first")
     table = read_table("plots/runs.csv", PLOTS["runs"], "run 'make repro' first")
+    summary = read_table("metrics/summary.csv", SUMMARY, "run 'make repro' first")
     runs, machines = with_seconds(table, Path("logs"), Path("metrics/runs"))
     with whole_folder(place) as folder:
         runs.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
@@ -110,6 +110,6 @@ def record(name: str) -> None:
             caption = "Seconds of training against average accuracy. Small: single runs; large: means."
             report += f"\n![{caption}]({COST}.png)\n\n{caption}\n"
         (folder / "report.md").write_text(report, encoding="utf-8")
-        benchmark = read_configuration().params.benchmark
+        benchmark = str(summary["benchmark"].iloc[0])  # params.yaml may name another by now
         write_json(folder / "machine.json", {"benchmark": benchmark, "commit": commit(), "machines": machines})
     print(f"{place}: {len(runs)} runs")

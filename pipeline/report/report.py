@@ -55,7 +55,7 @@ def report(
             draws its own tasks, also `drawn`, for each seed the classes of each task, first the seed of the contact sheet.
         published: The table of published results.
         options: `reference`, the method that the others are compared with; `seeds`, the number of seeds planned for
-            each method; and `device`, as configured, None where the runs are of other machines.
+            each method; and `here`, whether the runs are of this machine.
         drawn: Names of the figures that were drawn.
     """
     runs = tables["runs"]
@@ -90,15 +90,15 @@ def _what(runs: pd.DataFrame, data: Mapping[str, Any], options: Mapping[str, Any
         for name, source in (data.get("sources") or {}).items()
     ]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    device = options["device"]
     return [
         f"Benchmark {data['benchmark']}: {data['tasks']} tasks of {', '.join(names)}, a {data['stream']['name']} stream "
         f"({stream}), judged on {judged}.",
         *sources,
         f"Seeds {', '.join(map(str, seeds))}."
-        + (f" Device {device}, {platform.machine()}, {platform.system()}." if device else ""),
+        # Not the device: compute.device may have been another when some of the runs were made.
+        + (f" {platform.machine()}, {platform.system()}." if options["here"] else ""),
         # Not Python's version: constraints.txt does not pin it, and the report is a record.
-        *([f"Packages: {versions}."] if device else []),
+        *([f"Packages: {versions}."] if options["here"] else []),
     ]
 
 

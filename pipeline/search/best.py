@@ -75,6 +75,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             print(f"best: {name} left out: {error}", file=sys.stderr)
             return
     data = resolve_data(configuration).model_dump(exclude_none=True)
+    spectra = configuration.params.eigenspectrum.model_dump(exclude_none=True)
     measures: dict[str, Any] = {}
     for method in configuration.params.methods:
         text = git_or_none("show", f"{commit}:metrics/methods/{method}.json")
@@ -92,7 +93,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
             method,
             configuration.benchmark.evaluation,
             len(configuration.params.seeds),
-            dict(flat({"benchmark": configuration.params.benchmark, **plan, "data": data})),
+            dict(flat({"benchmark": configuration.params.benchmark, **plan, "data": data, "eigenspectrum": spectra})),
             measured,
         )
 

@@ -30,7 +30,8 @@ from pipeline.config import (
 )
 from pipeline.handover.plots import PLOTS
 from pipeline.handover.tables import read_table
-from pipeline.parallel.dvc import experiments, open_repository, read_at
+from pipeline.parallel.dvc import experiments, open_repository, read_at, read_lock
+from pipeline.parallel.lockfile import LOCK
 from pipeline.search.best import CONFIGURATION, flat
 from pipeline.support.errors import UserError, nearest, note
 from pipeline.support.files import significant, write_text
@@ -105,6 +106,7 @@ def read_version(name: str | None) -> Version:
             write_text(folder / file, text)
         try:
             configuration = read_configuration(folder)
+            _check_that_they_are_its_results(commit, configuration)
             write_text(folder / "runs.csv", read_at(commit, RUNS))
             runs = read_table(folder / "runs.csv", PLOTS["runs"], "run 'dvc repro' in a checkout of it")
             return _version(name, configuration, runs)
@@ -112,6 +114,23 @@ def read_version(name: str | None) -> Version:
             raise UserError(
                 f"{name}: {str(error).replace(f'{folder}/', '')}; it cannot be compared from here"
             ) from None
+
+
+def _check_that_they_are_its_results(commit: str, configuration: Configuration) -> None:
+    """Raise UserError if a commit's table of the runs is, by its dvc.lock, of another benchmark, other methods or seeds.
+
+    As where params.yaml was committed without a run, or where an experiment keeps the metrics of its methods alone.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        write_text(Path(temporary) / LOCK, git_or_none("show", f"{commit}:{LOCK}") or "")
+        stages = read_lock(Path(temporary))
+    made = stages["summarize"].params.get("params.yaml", {}) if "summarize" in stages else {}
+    params = configuration.params.model_dump(include=set(made))
+    if other := [key for key, value in made.items() if params.get(key) != value]:
+        raise UserError(
+            f"its {RUNS} is not of its params.yaml ({', '.join(other)}); run 'make repro' there, or, for a published "
+            "experiment, see results/"
+        )
 
 
 def _commit(name: str) -> str:

@@ -130,4 +130,5 @@ class Search:
             "batch": self.batch if self.looks else None,
             "code": sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
             "version of PyTorch": version("torch"),
+            "version of Optuna": version("optuna") if self.looks else None,
         }

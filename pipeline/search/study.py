@@ -50,6 +50,13 @@ class Study:
         """Return the values of each trial, and what came out of its runs."""
         return [(self._in_order(trial.params), _outcomes(trial)) for trial in self._trials]
 
+    def is_of(self, images: str) -> bool:
+        """Whether the trials had these images, by the checksum of their tasks. The first images asked about are kept."""
+        held: str | None = self._study.user_attrs.get("images")
+        if held is None:
+            self._study.set_user_attr("images", images)
+        return held in (None, images)
+
     def finished(self, before: int) -> list[list[Outcome]]:
         """Return the runs of the first `before` trials, of those alone that finished."""
         return [_outcomes(trial) for trial in self._trials[:before] if trial.state == TrialState.COMPLETE]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
+from pipeline.config.data import Folder
 from pipeline.datasets.sources import fetch
 from pipeline.datasets.weights import fetch_weights
 from pipeline.search.search import BATCH, TRIALS, Search
@@ -32,7 +33,7 @@ from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, end
 from pipeline.streams.writer import write_tasks
 from pipeline.support.alone import alone
 from pipeline.support.errors import UserError, nearest
-from pipeline.support.files import as_json, whole_folder, write_text
+from pipeline.support.files import as_json, digest, whole_folder, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcom
 
     Raises:
         UserError: if the data cannot be fetched, or if another process is at work on the search or has left one that
-            is another.
+            is another or had other images.
     """
     from tqdm import tqdm
 
@@ -70,8 +71,16 @@ def carry_out_search(search: Search, jobs: int) -> list[tuple[Point, list[Outcom
     with alone(folder / "lock", refusal), opened(folder / "study.db", search.space, key) as study:
         planned = grid(search.space) if search.sampler == "grid" else [point for point, _ in study.trials()[:count]]
         refuse_another_search(search.path, search.space, planned, search.seeds)
+        # The plan of the data names one's own images by their folder, which may hold others by now.
+        own = any(isinstance(dataset, Folder) for dataset in search.data.datasets)
+        if own or len(study) < count:
+            _write_data(folder / "tasks", search, again=own)
+            if not study.is_of(digest(folder / "tasks" / "manifest.json", "sha256")):
+                raise UserError(
+                    f"{folder}: the trials of this search had other images than there are now; name a new search with "
+                    f"--record NAME, or delete {folder}"
+                )
         if len(study) < count:
-            _write_data(folder / "tasks", search)
             with (
                 _processes(min(jobs, (count - len(study)) * len(search.seeds))) as pool,
                 tqdm(total=count, initial=len(study), desc=f"tune {search.method}", unit="trial", disable=None) as bar,
@@ -137,11 +146,11 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _write_data(folder: Path, search: Search) -> None:
-    """Write the tasks and the initial weights of a search, unless an earlier process has written the same."""
+def _write_data(folder: Path, search: Search, again: bool = False) -> None:
+    """Write the tasks and the initial weights of a search, unless an earlier process has written the same; or `again`."""
     data = search.data
     whose, plan = folder / WHOSE, data.model_dump_json()
-    if whose.exists() and whose.read_text(encoding="utf-8") == plan:
+    if not again and whose.exists() and whose.read_text(encoding="utf-8") == plan:
         return
     with whole_folder(folder) as partial:
         (partial / WHOSE).write_text(plan, encoding="utf-8")

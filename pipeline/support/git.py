@@ -57,7 +57,8 @@ def unknown(*patterns: str) -> list[str]:
 
 def unlock(folder: Path) -> None:
     """Remove the locks that a killed Git command left in a clone on which no other process works."""
-    for left in (folder / ".git").glob("*.lock"):
+    git_folder = folder / ".git"
+    for left in [*git_folder.glob("*.lock"), *(git_folder / "refs").rglob("*.lock")]:  # the latter of single references
         left.unlink(missing_ok=True)
 
 

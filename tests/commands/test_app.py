@@ -80,9 +80,9 @@ def test_a_mistake_is_one_line_that_names_the_command_and_what_is_allowed(
 
 #: Command line -> the module and function that do it, and what they are called with.
 CALLS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
-    "repro": ("pipeline.parallel.command", "repro", ([], None, None, None, False, False, False)),
-    "repro train tag -j 4 --gpu --dry --keep-going --scheduler tcp://a:1 --clone-from u": (
-        "pipeline.parallel.command", "repro", (["train", "tag"], 4, "tcp://a:1", "u", True, True, True)
+    "repro": ("pipeline.parallel.command", "repro", ([], None, None, None, False, False, False, True)),
+    "repro train tag -j 4 --gpu --dry --keep-going --no-run-cache --scheduler tcp://a:1 --clone-from u": (
+        "pipeline.parallel.command", "repro", (["train", "tag"], 4, "tcp://a:1", "u", True, True, True, False)
     ),
     "reproduce": ("pipeline.experiments.command", "reproduce", (None, None, None, None, None, False, None)),
     "reproduce a --methods tag,er --seeds 1,2 --from f --report --jobs 3 --scheduler s": (

@@ -33,6 +33,14 @@ def test_the_runs_on_a_gpu_are_named_with_their_seeds() -> None:
     ]
 
 
+def test_runs_of_which_no_machine_is_known_are_not_counted_as_those_of_a_cpu() -> None:
+    records = {("tag", 1): record("NVIDIA X"), ("er", 1): {"machine": {}}, ("er", 2): record("cpu")}
+    assert on_gpus(records) == [
+        "Runs on NVIDIA X, with their seeds: tag (1).",
+        "Runs on machines that are not known, with their seeds: er (1). All others on a CPU.",
+    ]
+
+
 def test_nothing_is_said_where_all_ran_on_a_cpu_or_a_record_does_not_tell() -> None:
     assert on_gpus({("tag", 1): record("cpu"), ("er", 1): {"machine": {}}}) == []
 

@@ -218,8 +218,11 @@ def test_what_an_interrupted_call_finished_is_kept_whatever_the_next_one_asks_fo
 def test_a_record_that_is_deleted_is_not_made_again_of_the_old_outputs(
     complete: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = complete.folder / "results/small/runs/naive-1.json"
-    kept = record.read_bytes()
+    record, lock = (
+        complete.folder / "results/small/runs/naive-1.json",
+        complete.folder / "scratch/reproduce/small/dvc.lock",
+    )
+    kept, locked = record.read_bytes(), lock.read_bytes()
     record.unlink()
     try:
         keys = missing(complete, monkeypatch)
@@ -228,8 +231,17 @@ def test_a_record_that_is_deleted_is_not_made_again_of_the_old_outputs(
         assert not record.exists()
         assert taken(complete, monkeypatch) == 1  # as after a run
         assert record.read_bytes() == kept
+        record.unlink()
+        lock.unlink()  # a commit that has one puts its own in this place
+        text = reproduce(complete, "small")  # DVC's run-cache has the outputs
+        for stage in ("train", "eigenspectrum"):
+            assert re.search(rf"^{stage}@naive-1: \d+\.\d s +\(", text, re.MULTILINE)  # and not "restored"
+        again, before = json.loads(record.read_bytes()), json.loads(kept)
+        assert again.pop("seconds") != before.pop("seconds")
+        assert again == before
     finally:
         record.write_bytes(kept)
+        lock.write_bytes(locked)
 
 
 def test_metrics_that_dvc_has_not_recorded_are_not_taken(complete: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +293,27 @@ def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(
         assert list(missing(complete, monkeypatch)) == [("naive", 1)]
     finally:
         change("0.3", "0.2")
+    assert not missing(complete, monkeypatch)
+
+
+def test_outputs_on_other_data_are_not_taken_for_those_of_the_new_plan(
+    complete: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan of a run names no data: a new plan of those, beside the tasks and metrics of the old one."""
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
+
+    def change(old: str, new: str) -> None:
+        complete.edit("benchmarks.yaml", f"    degrees: {old}\n", f"    degrees: {new}\n")
+        complete.commit(new)
+        workspace.edit("benchmarks.yaml", f"degrees: {old}\n", f"degrees: {new}\n")
+        workspace.run("dvc", "repro", "plan")
+
+    change("30.0", "31.0")
+    try:
+        assert len(missing(complete, monkeypatch)) == 2
+        assert taken(complete, monkeypatch) == 0
+    finally:
+        change("31.0", "30.0")
     assert not missing(complete, monkeypatch)
 
 
@@ -341,6 +374,30 @@ def test_where_all_runs_fail_results_and_document_stay(complete: Clone) -> None:
         record.write_bytes(kept)
         shutil.rmtree(workspace, ignore_errors=True)
         aside.rename(workspace)
+        reproduce(complete, "small", "--report")
+    assert [path.read_bytes() for path in (document, table)] == texts
+
+
+def test_what_an_interrupted_call_recorded_is_told_by_the_next_one_though_it_adds_nothing(complete: Clone) -> None:
+    document, table = complete.folder / "docs/reproductions.md", complete.folder / "results/small/report.md"
+    texts = [path.read_bytes() for path in (document, table)]
+    first, record = (complete.folder / f"results/small/runs/{method}-1.json" for method in ("naive", "tag"))
+    kept, held = record.read_bytes(), first.read_bytes()
+    first.unlink()
+    reproduce(complete, "small", "--report")  # as before the interrupted call, which recorded naive
+    first.write_bytes(held)
+    record.unlink()
+    code = (
+        "import pipeline.experiments.command as command; command._run = lambda *_: 1; "
+        "from pipeline.commands.app import main; main(['reproduce', 'small'])"
+    )
+    try:
+        assert "small: some runs failed" in complete.run(sys.executable, "-c", code, status=2)
+        assert "| naive | 1 |" in document.read_text(encoding="utf-8")
+        assert "| naive | both | 1 of 1 |" in table.read_text(encoding="utf-8")
+        assert "small: no run was added" in one_line(complete.run(sys.executable, "-c", code, status=2))
+    finally:
+        record.write_bytes(kept)
         reproduce(complete, "small", "--report")
     assert [path.read_bytes() for path in (document, table)] == texts
 

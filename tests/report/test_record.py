@@ -12,7 +12,7 @@ from pipeline.report import record
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_json, write_text
 from tests.clones import Clone
-from tests.conftest import ROOT
+from tests.paths import ROOT, edit
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tmp_path / "plots/runs.csv",
         "method,seed,average_accuracy,learning_accuracy\nnaive,1,0.6,0.7\nnaive,2,0.7,0.7\ntag,1,0.8,0.9\n",
     )
-    write_text(tmp_path / "metrics/summary.csv", "method\nnaive\n")
+    columns = "average_accuracy,average_accuracy_std,learning_accuracy,learning_accuracy_std"
+    numbers = "naive,2,0.65,0.07,0.7,0.0\nrotated-digits,tag,1,0.8,,0.9,"
+    write_text(tmp_path / "metrics/summary.csv", f"benchmark,method,seeds,{columns}\nrotated-digits,{numbers}\n")
     write_text(tmp_path / "figures/report.md", "# report\n")
     write_text(tmp_path / "figures/eigenvalues.png", "picture")
     for run, seconds in (("naive-1", 3.0), ("tag-1", 5.0)):
@@ -34,6 +36,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_record_holds_runs_with_seconds_report_figures_and_machine(finished: Path) -> None:
+    edit(finished / "params.yaml", "benchmark: rotated-digits", "benchmark: split-cifar100")  # for the next run
     record.record("digits")
     folder = finished / "results" / "digits"
     runs = pd.read_csv(folder / "runs.csv")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def sections(
         "evaluation": "test",
         "stream": {"name": "split", "tasks": 20, "order": "labelled", "seed": 0},
     }
-    options = {"reference": "naive", "seeds": {**dict.fromkeys(methods, seeds), **more}, "device": "cpu"}
+    options = {"reference": "naive", "seeds": {**dict.fromkeys(methods, seeds), **more}, "here": True}
     made = report(tables, methods, data, PUBLISHED, options, ["average_accuracy", "contact_sheet"])
     return {section.title: section for section in made}
 
@@ -82,12 +83,13 @@ def test_what_was_run_tells_on_which_images_and_where_they_are_from(evaluation: 
         "benchmark": "mine", "tasks": 2, "datasets": ["digits", {"path": "birds"}], "evaluation": evaluation,
         "stream": {"name": "split", "tasks": 2}, "sources": {"birds": "your own, 4 images", "digits": "a copy"},
     }  # fmt: skip
-    options = {"reference": "naive", "seeds": {"naive": 3}, "device": "cpu"}
+    options = {"reference": "naive", "seeds": {"naive": 3}, "here": True}
     first, *others = report(runs(naive=NAIVE), plans("split-cifar100", "naive"), data, PUBLISHED, options, [])
     assert first.text[0] == f"Benchmark mine: 2 tasks of digits, birds, a split stream (tasks 2), judged on {judged}."
     assert first.text[1] == "Images of birds: your own, 4 images."  # nobody has published them
     assert first.text[2].startswith("Images of digits: a copy. No checksum is known")
-    assert first.text[3].startswith("Seeds 1, 2, 3. Device cpu, ")
+    assert first.text[3] == f"Seeds 1, 2, 3. {platform.machine()}, {platform.system()}."
+    assert first.text[4].startswith("Packages: torch ")
     assert others[-1].title == "Figures"
 
 
@@ -105,7 +107,7 @@ def test_the_classes_that_runs_drew_are_told_by_seed() -> None:
         "stream": {"name": "split", "tasks": 2, "first_class": 3, "last_class": 6, "order": "run", "seed": 0},
         "drawn": {1: [[3, 5], [4, 6]], 2: [[4, 5], [3, 6]]},
     }  # fmt: skip
-    options = {"reference": "naive", "seeds": {"naive": 3}, "device": "cpu"}
+    options = {"reference": "naive", "seeds": {"naive": 3}, "here": True}
     for drawn in (["contact_sheet"], []):
         made = {section.title: section for section in report(tables, methods, data, PUBLISHED, options, drawn)}
         told = made["Classes of the tasks"]

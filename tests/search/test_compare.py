@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -131,10 +132,16 @@ def test_mistakes_are_lines(tmp_path: Path) -> None:
     assert "HEAD: plots/runs.csv is in neither DVC's cache nor its default remote" in told()
     assert "plots/runs.csv: missing; run 'dvc repro'" in told("workspace", "HEAD")
     assert "'slow': neither a revision of Git nor an experiment" in told("slow")
-    locked = {"stages": {"summarize": {"outs": [{"path": "plots", "hash": "md5", "md5": "0" * 32 + ".dir"}]}}}
+    locked: dict[str, Any] = {
+        "stages": {"summarize": {"outs": [{"path": "plots", "hash": "md5", "md5": "0" * 32 + ".dir"}]}}
+    }
     (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", **locked}), encoding="utf-8")
     clone.commit("a result that the cache does not hold")
     assert "HEAD: plots/runs.csv is in neither DVC's cache nor its default remote" in told("HEAD")
+    locked["stages"]["summarize"]["params"] = {"params.yaml": {"benchmark": "split-cifar100", "seeds": [1, 2, 3, 4, 5]}}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", **locked}), encoding="utf-8")
+    clone.commit("a result of another benchmark")
+    assert "HEAD: its plots/runs.csv is not of its params.yaml (benchmark); run 'make repro' there" in told("HEAD")
     assert "'^HEAD': neither a revision" in told("^HEAD")
     assert "'-HEAD': neither a revision" in told("--", "-HEAD")
     clone.run("git", "rm", "--quiet", "--cached", "methods.yaml")

@@ -13,10 +13,12 @@ from statistics import median
 from typing import Any
 
 import grimp
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.config import Configuration, DataPlan, read_configuration
 from pipeline.config.data import SplitStream
@@ -279,6 +281,25 @@ def test_a_clearly_bad_trial_is_pruned_after_the_first_task_that_tells(folder: P
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert len(trial.intermediate_values) == 2  # the first task tells nothing: nothing can have been forgotten
     assert len(best.intermediate_values) == 4
+
+
+def test_a_search_on_ones_own_images_is_not_continued_on_others(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in "abcdefghij":
+        for number in range(5):
+            path = folder / "mine" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    edit(folder / "benchmarks.yaml", "path: my-images", "path: mine")
+
+    def search() -> None:
+        tuning.tune(["naive", "lr=0.1,0.2"], benchmark="own-images", seeds=[7], jobs=1)
+
+    search()
+    search()  # nothing is left to run
+    (folder / "mine/a/0.png").write_bytes((folder / "mine/b/0.png").read_bytes())
+    with pytest.raises(UserError, match=r"tune/own-images/naive: the trials .* had other images than there are now"):
+        search()
 
 
 def test_the_code_of_a_search_is_all_that_a_training_imports() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.support.errors import UserError
-from pipeline.support.git import environment, git
+from pipeline.support.git import environment, git, unlock
 from tests.clones import ENVIRONMENT
 
 
@@ -43,6 +43,20 @@ def test_configuration_and_names_given_by_variables_stay(tmp_path: Path, monkeyp
     monkeypatch.setenv("GIT_AUTHOR_NAME", "author")
     assert git("config", "user.name", folder=repository(tmp_path / "mine")) == "somebody"
     assert environment()["GIT_AUTHOR_NAME"] == "author"
+
+
+def test_the_locks_of_a_killed_git_are_removed_those_of_references_too(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "mine")
+    for lock in ("index.lock", "refs/mine.lock", "refs/origin/topic/a.lock"):
+        path = folder / ".git" / lock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(UserError, match="refs/mine"):
+        git("update-ref", "refs/mine", "HEAD", folder=folder)
+    unlock(folder)
+    for name in ("refs/mine", "refs/origin/topic/a"):
+        git("update-ref", name, "HEAD", folder=folder)
+    git("reset", "--hard", "--quiet", folder=folder)
 
 
 def test_what_git_says_against_a_command_is_told(tmp_path: Path) -> None:
