@@ -18,7 +18,7 @@ from pipeline.experiments.command import outcomes
 from pipeline.experiments.document import BEGIN, DOCUMENT, END, overall, renew_document
 from pipeline.experiments.experiments import configured, plans, read_experiments
 from pipeline.experiments.report import published_rows
-from pipeline.experiments.together import PICTURE, Outcome, counted, fingerprint, judged, without_runs
+from pipeline.experiments.together import PICTURE, Outcome, counted, fingerprint, judged, outcome, without_runs
 from pipeline.support.errors import UserError
 from tests.analysis.test_agreement import SPREAD, row
 from tests.configuration import project
@@ -192,6 +192,15 @@ def test_without_any_published_row_there_is_neither_verdict_nor_picture(
     renew_document([made("stable-sgd-1-rotated", [])])
     assert "All rows together" not in place.read_text(encoding="utf-8")
     assert not picture.exists()
+
+
+def test_an_experiment_of_one_task_has_no_forgetting_to_tell() -> None:
+    experiment = EXPERIMENTS["stable-sgd-1-rotated"]
+    methods = plans(configured(BASE, "stable-sgd-1-rotated", experiment))[1]
+    train = {"accuracy": [[0.1], [0.9]], "average_accuracy": 0.9, "learning_accuracy": 0.9, "test_loss": [[2.3], [0.3]]}
+    records = {("stable", 1): {"method": "stable", "seed": 1, **train, "train_loss": [[1.0, 0.5]]}}
+    found = outcome("stable-sgd-1-rotated", experiment, records, methods)
+    assert "| stable | 1 of 3 | 90.0 | | 90.0 |" in overall([found])
 
 
 def test_without_its_marks_the_document_and_the_picture_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
