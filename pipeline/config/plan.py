@@ -13,7 +13,6 @@ reruns if and only if a value that it uses has changed. Later layers override ea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,15 +20,18 @@ from pydantic import BaseModel, Field
 
 from pipeline.config.data import Dataset, SequenceStream, Stream
 from pipeline.config.networks import Model, Resnet, Weights
-from pipeline.config.reading import Configuration, check, read_yaml
+from pipeline.config.reading import Configuration, check, read_yaml, refuse_unused
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import Benchmark, Evaluated, Method, Settings
+from pipeline.config.schema import Benchmark, Evaluated, Settings
 from pipeline.config.strategies import Strategy, StrategySettings
-from pipeline.config.types import Chosen, Held, Strict, given, owners, settings_of
+from pipeline.config.types import Held, Strict, given, owners, settings_of
 from pipeline.config.update_rules import TAGSettings, UpdateRule, UpdateRuleSettings
 from pipeline.support.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
+
+#: The update rule that `optimizer.name` has unless it is changed: it need not be told where it has no effect.
+PLAIN = "sgd"
 
 #: Settings of `optimizer` in params.yaml that apply to every TAG method that does not set them itself.
 ONLY_TAG = {key for key in settings_of(TAGSettings) if owners(UpdateRuleSettings.choices, key) == ["tag"]}
@@ -84,9 +86,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     rule = UpdateRuleSettings.by_name(method.optimizer or params.optimizer.name)
     strategy = StrategySettings.by_name(method.strategy)
+    own = given(method, Settings.model_fields)
     if method.optimizer is not None:  # otherwise the update rule depends on params.yaml, and its settings may be unused
-        _refuse_unused(name, method, rule, UpdateRuleSettings.choices)
-    _refuse_unused(name, method, strategy, StrategySettings.choices)
+        refuse_unused(f"methods.yaml: {name}", own, rule, UpdateRuleSettings.choices)
+    refuse_unused(f"methods.yaml: {name}", own, strategy, StrategySettings.choices)
     tasks = _tasks(benchmark)
     if method.passes is not None and method.visits is not None:
         raise UserError(
@@ -97,7 +100,6 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
             f"methods.yaml: {name}.visits: {method.visits} is fewer than the {tasks} tasks of {params.benchmark}, after "
             "each of which the network is measured; raise it"
         )
-    own = given(method, Settings.model_fields)
     override = given(params.optimizer, Settings.model_fields)
     if method.optimizer is not None:  # pinned: a learning rate does not carry over to another update rule
         override = {key: value for key, value in override.items() if key in ONLY_TAG}
@@ -170,10 +172,15 @@ def resolve_data(configuration: Configuration) -> DataPlan:
 
 
 def without_effect(configuration: Configuration) -> list[str]:
-    """List the values of `optimizer` in params.yaml that no configured method uses, as one line of text each."""
+    """List the values of `optimizer` in params.yaml that no configured method uses, as one line of text each.
+
+    What is null, or the name that stands there unless it is changed, is no value that could be missed.
+    """
     params = configuration.params
     rows = [configuration.methods[name] for name in params.methods]
-    notes = []
+    unused = []
+    if params.optimizer.name != PLAIN and all(row.optimizer is not None for row in rows):
+        unused.append("name")
     for key in given(params.optimizer, Settings.model_fields):
         having = owners(UpdateRuleSettings.choices, key)  # empty for a setting of the regime, which every method has
         reached = [
@@ -183,11 +190,12 @@ def without_effect(configuration: Configuration) -> list[str]:
             and (not having or (row.optimizer or params.optimizer.name) in having)
         ]
         if all(getattr(row, key) is not None for row in reached):
-            notes.append(
-                f"params.yaml: optimizer.{key} has no effect: no configured method uses it "
-                "(methods that pin an optimizer take their values from benchmarks.yaml and methods.yaml)"
-            )
-    return notes
+            unused.append(key)
+    return [
+        f"params.yaml: optimizer.{key} has no effect: no configured method uses it "
+        "(methods that pin an optimizer take their values from benchmarks.yaml and methods.yaml)"
+        for key in unused
+    ]
 
 
 def read_run_plan(path: str | Path) -> RunPlan:
@@ -234,12 +242,3 @@ def _read_plan(path: str | Path) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"{path}: damaged; run 'dvc repro plan'")
     return value
-
-
-def _refuse_unused(name: str, method: Method, used: type[Chosen], choices: Sequence[type[Chosen]]) -> None:
-    """Raise UserError if the method sets a value that `used`, its update rule or strategy, does not have."""
-    for key in sorted(settings_of(*choices).keys() - settings_of(used).keys()):
-        if getattr(method, key) is not None:
-            *others, last = (f"'{owner}'" for owner in owners(choices, key))
-            having = f"{', '.join(others)} and {last} have" if others else f"{last} has"
-            raise UserError(f"methods.yaml: {name}.{key}: '{used.called()}' has no {key}, only {having} it; remove it")

@@ -92,6 +92,11 @@ class Chosen(Strict):
         found: type[Self] = next(choice for choice in cls.choices if choice.called() == name)
         return found
 
+    @classmethod
+    def tuned_names(cls) -> list[str]:
+        """List the keys under which a benchmark may keep tuned values of this choice."""
+        return [cls.called()]
+
     def value_of(self, key: str) -> Any:
         """Return the value of a setting, or None if this choice has no such setting."""
         return getattr(self, key, None)

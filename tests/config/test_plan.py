@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -157,6 +158,50 @@ def test_values_without_effect_are_told(configured: Path) -> None:
     edit(configured / "params.yaml", "  b: null", "  b: 7")
     (note,) = without_effect(read_configuration(configured))
     assert "optimizer.b has no effect" in note
+
+
+def test_an_update_rule_that_every_method_pins_is_told(configured: Path) -> None:
+    edit(configured / "params.yaml", "  name: sgd", "  name: tag")
+    assert without_effect(read_configuration(configured)) == []  # naive follows it
+    edit(configured / "params.yaml", "  - naive\n", "")
+    (note,) = without_effect(read_configuration(configured))
+    assert "optimizer.name has no effect" in note
+    edit(configured / "params.yaml", "  name: tag", "  name: sgd")
+    assert without_effect(read_configuration(configured)) == []  # as it is committed
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "told"),
+    [
+        (
+            "    rmsprop:\n",
+            "momentum: 0.9",
+            "optimizers.rmsprop.momentum: 'rmsprop' has no momentum, only 'sgd' has it",
+        ),
+        ("    tag-adam:\n", "momentum: 0.9", "optimizers.tag-adam.momentum: 'tag' has no momentum"),
+        (
+            "    ewc:\n",
+            "memory_per_class: 5",
+            "strategies.ewc.memory_per_class: 'ewc' has no memory_per_class, only 'agem', ",
+        ),
+        ("    sgd+er:\n", "b: 3.0", "combinations.sgd+er.b: 'sgd' has no b, only 'tag' has it"),
+        ("    sgd+er:\n", "margin: 0.1", "combinations.sgd+er.margin: 'er' has no margin, only 'gem' has it"),
+        ("    rmsprop:\n", "margin: 0.1", None),  # that of RMSProp with GEM
+        ("    rmsprop:\n", "dropout: 0.1", None),
+        ("    ewc:\n", "momentum: 0.9", None),  # that of EWC with SGD
+        ("    stable:\n", "b: 3.0", None),
+    ],
+)
+def test_a_tuned_value_of_another_rule_or_strategy_is_refused(
+    configured: Path, before: str, added: str, told: str | None
+) -> None:
+    edit(configured / "benchmarks.yaml", before, f"{before}      {added}\n")
+    if told is None:
+        read_configuration(configured)
+        return
+    with pytest.raises(UserError, match=re.escape(f"benchmarks.yaml: rotated-digits.{told}")) as error:
+        read_configuration(configured)
+    assert str(error.value).endswith("; remove it")
 
 
 def test_validation_data_is_part_of_the_plan_only_where_it_is_used(configured: Path) -> None:
