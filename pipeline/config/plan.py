@@ -7,6 +7,9 @@ reruns if and only if a value that it uses has changed. Later layers override ea
     < combinations (rule+strategy, rule+regime, rule+strategy+regime)
     < `optimizer` of params.yaml < the method's own values
 
+Null is a value of the settings in `schema.NULLABLE`, where a benchmark or a method has it; of others, and in params.yaml, it
+leaves the value to the layers before.
+
 `optimizer` of params.yaml applies to the methods that pin no optimizer. Its settings that only TAG has (`base`, `b` and
 `bank_dtype`) apply to every TAG method that does not set them itself.
 """
@@ -22,7 +25,7 @@ from pipeline.config.data import Dataset, SequenceStream, Stream
 from pipeline.config.networks import Model, Resnet, Weights
 from pipeline.config.reading import Configuration, check, read_yaml, refuse_unused
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import Benchmark, Evaluated, Settings
+from pipeline.config.schema import NULLABLE, Benchmark, Evaluated, Settings
 from pipeline.config.strategies import Strategy, StrategySettings
 from pipeline.config.types import Held, Strict, given, owners, settings_of
 from pipeline.config.update_rules import TAGSettings, UpdateRule, UpdateRuleSettings
@@ -86,10 +89,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     rule = UpdateRuleSettings.by_name(method.optimizer or params.optimizer.name)
     strategy = StrategySettings.by_name(method.strategy)
-    own = given(method, Settings.model_fields)
+    set_here = given(method, Settings.model_fields)
     if method.optimizer is not None:  # otherwise the update rule depends on params.yaml, and its settings may be unused
-        refuse_unused(f"methods.yaml: {name}", own, rule, UpdateRuleSettings.choices)
-    refuse_unused(f"methods.yaml: {name}", own, strategy, StrategySettings.choices)
+        refuse_unused(f"methods.yaml: {name}", set_here, rule, UpdateRuleSettings.choices)
+    refuse_unused(f"methods.yaml: {name}", set_here, strategy, StrategySettings.choices)
     tasks = _tasks(benchmark)
     if method.passes is not None and method.visits is not None:
         raise UserError(
@@ -100,7 +103,8 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
             f"methods.yaml: {name}.visits: {method.visits} is fewer than the {tasks} tasks of {params.benchmark}, after "
             "each of which the network is measured; raise it"
         )
-    override = given(params.optimizer, Settings.model_fields)
+    own = given(method, Settings.model_fields, NULLABLE)
+    override = given(params.optimizer, Settings.model_fields)  # null means the benchmark's value there
     if method.optimizer is not None:  # pinned: a learning rate does not carry over to another update rule
         override = {key: value for key, value in override.items() if key in ONLY_TAG}
     tuned = rule.tuned_name(override | own)
@@ -114,10 +118,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         benchmark.combinations.get(f"{tuned}+{method.regime}"),
         benchmark.combinations.get(f"{tuned}+{method.strategy}+{method.regime}"),
     ):
-        value |= given(layer, Settings.model_fields) if layer else {}
+        value |= given(layer, Settings.model_fields, NULLABLE) if layer else {}
     value |= override | own
     for mine, other in (("passes", "visits"), ("visits", "passes")):
-        if mine in own:  # what a benchmark has of the other stands back
+        if own.get(mine) is not None:  # what a benchmark has of the other stands back
             value.pop(other, None)
     if strategy.called() == "multitask-passes" and (value.get("visits") or tasks) < tasks:
         raise UserError(
@@ -189,7 +193,7 @@ def without_effect(configuration: Configuration) -> list[str]:
             if (row.optimizer is None or key in ONLY_TAG)
             and (not having or (row.optimizer or params.optimizer.name) in having)
         ]
-        if all(getattr(row, key) is not None for row in reached):
+        if all(key in given(row, Settings.model_fields, NULLABLE) for row in reached):
             unused.append(key)
     return [
         f"params.yaml: optimizer.{key} has no effect: no configured method uses it "

@@ -119,6 +119,49 @@ def test_a_plan_tells_the_kind_of_memory_only_if_it_is_no_reservoir(configured: 
     assert plan(configured, "er").strategy.model_dump(exclude_none=True) == {"name": "er", "memory_per_class": 1}
 
 
+@pytest.mark.parametrize(
+    ("method", "section", "key", "value"),
+    [
+        ("agem", "strategies:\n    agem", "memory_batch", "32"),
+        ("mas", "strategies:\n    mas", "mas_examples", "50"),
+        ("er", "strategies:\n    er", "memory", "ring"),
+        ("online-ewc", "regimes:\n    plain", "evaluate_images", "20"),
+    ],
+)
+def test_a_null_that_says_something_wins_over_a_value_of_the_benchmark(
+    configured: Path, method: str, section: str, key: str, value: str
+) -> None:
+    edit(configured / "benchmarks.yaml", "  training:\n", "  training:\n    evaluate_every: 100\n")
+    before = plan(configured, method)
+    edit(configured / "benchmarks.yaml", f"  {section.split()[0]}\n", f"  {section}:\n      {key}: {value}\n")
+    assert plan(configured, method) != before
+    edit(configured / "methods.yaml", f"\n{method}:\n", f"\n{method}:\n  {key}: null\n")
+    assert plan(configured, method) == before
+
+
+def test_a_null_of_a_tuned_value_wins_over_the_layers_before_it(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "  training:\n", "  training:\n    evaluate_every: 100\n")
+    assert plan(configured, "ewc").training.evaluate_every == 100
+    edit(
+        configured / "benchmarks.yaml", "    ewc:\n", "    ewc:\n      evaluate_every: null\n      fisher_batch: null\n"
+    )
+    resolved = plan(configured, "ewc")
+    assert (resolved.training.evaluate_every, resolved.strategy.value_of("fisher_batch")) == (None, None)
+    assert plan(configured, "er").training.evaluate_every == 100
+
+
+def test_a_null_that_says_nothing_leaves_the_value_to_the_benchmark(configured: Path) -> None:
+    before = {method: plan(configured, method) for method in ("stable", "multitask-passes", "agem")}
+    edit(configured / "methods.yaml", "\nstable:\n", "\nstable:\n  lr: null\n  momentum: null\n  dropout: null\n")
+    edit(configured / "methods.yaml", "\nmultitask-passes:\n", "\nmultitask-passes:\n  passes: null\n  visits: null\n")
+    edit(configured / "methods.yaml", "\nagem:\n", "\nagem:\n  extra_forward: null\n  margin: null\n")
+    assert {method: plan(configured, method) for method in before} == before
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    multitask-passes:\n      passes: 3\n")
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    agem:\n      extra_forward: true\n")
+    assert plan(configured, "multitask-passes").strategy.value_of("passes") == 3
+    assert plan(configured, "agem").strategy.value_of("extra_forward")
+
+
 def test_passes_and_visits_together_are_refused(configured: Path) -> None:
     edit(configured / "methods.yaml", "  visits: 100\n", "  visits: 100\n  passes: 3\n")
     with pytest.raises(UserError, match=r"methods\.yaml: multitask-visits\.visits: .* remove one of them"):
