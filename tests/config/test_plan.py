@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from pipeline.config import RunPlan, read_configuration, read_run_plan, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
+from pipeline.search.record import settings_in, tabulate
+from pipeline.search.space import Point
+from pipeline.search.trials import MEASURES, Outcome
 from pipeline.support.errors import UserError
 from tests.configuration import project
 from tests.conftest import ROOT, edit
@@ -275,30 +280,48 @@ SEARCHES = [
 ]
 
 
-@pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
-def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
-    folder = ROOT / "results/tuning" / benchmark
-    every = (folder / f"{method}{further}.csv" for further in ("", "-finer", "-slower"))
-    records = [path for path in every if path.exists()]
+def winners_of(records: Sequence[Path]) -> list[dict[str, Any]]:
+    """The values of a search, recorded in one or more files, with the highest mean average accuracy; two may be level."""
     runs = pd.concat([pd.read_csv(path) for path in records])
-    keys = [str(key) for key in runs if key not in {"seed", "average_accuracy", "forgetting", "learning_accuracy"}]
-    scores = [
+    keys = settings_in(runs)
+    scores: list[tuple[float, dict[Any, Any]]] = [
         (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
         for _, rows in runs.groupby(keys)
     ]
     highest = max(score for score, _ in scores if score == score)
-    winners = [values for score, values in scores if score > highest - 1e-9]  # two may be level
+    return [values for score, values in scores if score > highest - 1e-9]
+
+
+def values_of(resolved: RunPlan, keys: Iterable[str]) -> dict[str, Any]:
+    """The values that a plan has for some settings."""
+    parts = (resolved.optimizer, resolved.strategy, resolved.regime, resolved.training)
+    used = {key: value for part in parts for key, value in part.model_dump().items()}
+    return {key: used[key] for key in keys}
+
+
+@pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
+def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
+    folder = ROOT / "results/tuning" / benchmark
+    every = (folder / f"{method}{further}.csv" for further in ("", "-finer", "-slower"))
+    winners = winners_of([path for path in every if path.exists()])
     configuration = project()
     params = configuration.params.model_copy(
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
     )
     resolved = resolve_run(type(configuration)(params, configuration.benchmarks, configuration.methods), method)
-    used = {
-        key: value
-        for part in (resolved.optimizer, resolved.strategy, resolved.regime)
-        for key, value in part.model_dump().items()
-    }
-    assert {key: used[key] for key in keys} in winners
+    assert values_of(resolved, winners[0]) in winners
+
+
+def test_a_search_that_pruned_or_tried_the_size_of_batches_can_be_held_beside_a_plan(tmp_path: Path) -> None:
+    measures = dict.fromkeys(MEASURES, 0.5)
+    tried: list[tuple[Point, list[Outcome]]] = [
+        ({"batch_size": 5, "lr": 0.2}, [Outcome(101, "finished", [0.5], measures)]),
+        ({"batch_size": 10, "lr": 0.2}, [Outcome(101, "pruned", [0.1], {})]),
+    ]
+    tabulate(tried, pruned=True).to_csv(tmp_path / "naive.csv", index=False)
+    winners = winners_of([tmp_path / "naive.csv"])
+    assert winners == [{"batch_size": 5, "lr": 0.2}]
+    assert values_of(resolve_run(project(), "naive"), winners[0]) in winners
 
 
 @pytest.mark.parametrize("benchmark", sorted(project().benchmarks))
