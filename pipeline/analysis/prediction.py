@@ -52,9 +52,11 @@ def rank_correlation(table: pd.DataFrame, predicted: str, actual: str) -> RankCo
         actual: Name of the other column.
 
     Returns:
-        The correlation; None if it is undefined, because there are fewer than three pairs or a column is constant. It
-        has no interval with fewer than `FEWEST_RUNS` runs, or where it is 1 or -1, or undefined, without one of them.
+        The correlation, of the pairs that have both values; None if it is undefined, because there are fewer than three
+        or a column is constant. It has no interval with fewer than `FEWEST_RUNS` runs, or where it is 1 or -1, or
+        undefined, without one of them.
     """
+    table = table.dropna(subset=[predicted, actual])
     runs = [
         group[[predicted, actual]].to_numpy(dtype=float) for _, group in table.groupby(["method", "seed"], sort=False)
     ]

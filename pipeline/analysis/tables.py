@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "alpha": ("task", "earlier_task", "alpha"),
     "alpha_course": ("tasks", "earlier_task", "alpha"),
 }
+#: Columns that a table has even where every cell is empty.
+ALWAYS = {"lambda_distance_squared", "bound"}
 
 
 def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
@@ -78,11 +81,12 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
     - largest_eigenvalue: of each task, right after it was learnt.
     - distance: of the weights after each task from those after task 1.
     - movement: the distance ||dw|| that the weights have moved since a task was learnt, the share of ||dw||^2
-      (`overlap`) within the span of the task's top eigenvectors, lambda_1 ||dw||^2, and what the task has meanwhile lost
-      in accuracy and loss on the test images.
+      (`overlap`) within the span of the task's top eigenvectors, lambda_1 ||dw||^2 (empty where all eigenvalues found
+      are negative, so that lambda_1 is not known), and what the task has meanwhile lost in accuracy and loss on the test
+      images.
     - prediction: what the quadratic model of a task's loss predicts it to rise by until later tasks are learnt, the
-      bound lambda_1 ||dw||^2 / 2, the rise itself, all on the images of the eigenspectrum and in nats; and the barrier,
-      how far the loss on the straight line between the weights exceeds the line between its ends.
+      bound lambda_1 ||dw||^2 / 2 (empty likewise), the rise itself, all on the images of the eigenspectrum and in nats;
+      and the barrier, how far the loss on the straight line between the weights exceeds the line between its ends.
     - line: the loss and accuracy of a task along those lines, and the loss of the quadratic model there.
     - density: the nodes and weights of the spectral density of each task, by probe.
     - moments: trace and Frobenius norm of each task's matrix with their standard errors; `estimate` is "density" (from
@@ -95,8 +99,8 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
         runs: The runs, as returned by `read_runs`.
 
     Returns:
-        The tables by name, with the columns of `TABLES`; columns without any value are left out. Tasks are numbered
-        from 1.
+        The tables by name, with the columns of `TABLES`; columns without any value are left out, but for those of
+        `ALWAYS`. Tasks are numbered from 1.
     """
     made: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for run in runs:
@@ -112,11 +116,16 @@ def tables(runs: Sequence[RunMetrics]) -> dict[str, pd.DataFrame]:
             metrics["movement_overlap"] = float(np.mean(moved))
         made["runs"].append(key | metrics)
     return {
-        name: pd.DataFrame(rows, columns=["method", "seed", *TABLES[name]]).dropna(axis="columns", how="all")
+        name: _without_empty(pd.DataFrame(rows, columns=["method", "seed", *TABLES[name]]))
         if rows
         else pd.DataFrame(columns=["method", "seed", *TABLES[name]])
         for name, rows in made.items()
     }
+
+
+def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that have no value."""
+    return table.drop(columns=[name for name in table if name not in ALWAYS and table[name].isna().all()])
 
 
 TableRows = list[dict[str, Any]]
@@ -240,7 +249,7 @@ def _movement(task: int, moved: Mapping[str, Any], train: Mapping[str, Any]) -> 
         "tasks_learnt": later,
         "distance": moved["distance"],
         "overlap": moved["overlap"],
-        "lambda_distance_squared": moved["lambda_distance_squared"],
+        "lambda_distance_squared": moved.get("lambda_distance_squared", math.nan),
         "forgetting": round(train["accuracy"][task][task - 1] - train["accuracy"][later][task - 1], 6),
         "loss_rise": round(train["test_loss"][later][task - 1] - train["test_loss"][task][task - 1], 6),
     }
@@ -256,7 +265,7 @@ def _prediction(task: int, moved: Mapping[str, Any]) -> dict[str, Any]:
         "gradient_term": moved["gradient_term"],
         "quadratic_term": moved["quadratic_term"],
         "predicted_rise": round(moved["gradient_term"] + moved["quadratic_term"], 6),
-        "bound": round(moved["lambda_distance_squared"] / 2, 6),
+        "bound": round(moved.get("lambda_distance_squared", math.nan) / 2, 6),
         "rise": round(float(losses[-1] - losses[0]), 6),
         "barrier": round(float((losses - straight).max()), 6),
     }

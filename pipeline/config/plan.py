@@ -7,13 +7,15 @@ reruns if and only if a value that it uses has changed. Later layers override ea
     < combinations (rule+strategy, rule+regime, rule+strategy+regime)
     < `optimizer` of params.yaml < the method's own values
 
+Null is a value of the settings in `schema.NULLABLE`, where a benchmark or a method has it; of others, and in params.yaml, it
+leaves the value to the layers before.
+
 `optimizer` of params.yaml applies to the methods that pin no optimizer. Its settings that only TAG has (`base`, `b` and
 `bank_dtype`) apply to every TAG method that does not set them itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,15 +23,18 @@ from pydantic import BaseModel, Field
 
 from pipeline.config.data import Dataset, SequenceStream, Stream
 from pipeline.config.networks import Model, Resnet, Weights
-from pipeline.config.reading import Configuration, check, read_yaml
+from pipeline.config.reading import Configuration, check, read_yaml, refuse_unused
 from pipeline.config.regimes import Regime, TrainingPlan
-from pipeline.config.schema import Benchmark, Evaluated, Method, Settings
+from pipeline.config.schema import NULLABLE, Benchmark, Evaluated, Settings
 from pipeline.config.strategies import Strategy, StrategySettings
-from pipeline.config.types import Chosen, Held, Strict, given, owners, settings_of
+from pipeline.config.types import Held, Strict, given, owners, settings_of
 from pipeline.config.update_rules import TAGSettings, UpdateRule, UpdateRuleSettings
 from pipeline.support.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
+
+#: The update rule that `optimizer.name` has unless it is changed: it need not be told where it has no effect.
+PLAIN = "sgd"
 
 #: Settings of `optimizer` in params.yaml that apply to every TAG method that does not set them itself.
 ONLY_TAG = {key for key in settings_of(TAGSettings) if owners(UpdateRuleSettings.choices, key) == ["tag"]}
@@ -84,9 +89,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
     params, benchmark, method = configuration.params, configuration.benchmark, configuration.methods[name]
     rule = UpdateRuleSettings.by_name(method.optimizer or params.optimizer.name)
     strategy = StrategySettings.by_name(method.strategy)
+    set_here = given(method, Settings.model_fields)
     if method.optimizer is not None:  # otherwise the update rule depends on params.yaml, and its settings may be unused
-        _refuse_unused(name, method, rule, UpdateRuleSettings.choices)
-    _refuse_unused(name, method, strategy, StrategySettings.choices)
+        refuse_unused(f"methods.yaml: {name}", set_here, rule, UpdateRuleSettings.choices)
+    refuse_unused(f"methods.yaml: {name}", set_here, strategy, StrategySettings.choices)
     tasks = _tasks(benchmark)
     if method.passes is not None and method.visits is not None:
         raise UserError(
@@ -97,8 +103,8 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
             f"methods.yaml: {name}.visits: {method.visits} is fewer than the {tasks} tasks of {params.benchmark}, after "
             "each of which the network is measured; raise it"
         )
-    own = given(method, Settings.model_fields)
-    override = given(params.optimizer, Settings.model_fields)
+    own = given(method, Settings.model_fields, NULLABLE)
+    override = given(params.optimizer, Settings.model_fields)  # null means the benchmark's value there
     if method.optimizer is not None:  # pinned: a learning rate does not carry over to another update rule
         override = {key: value for key, value in override.items() if key in ONLY_TAG}
     tuned = rule.tuned_name(override | own)
@@ -112,10 +118,10 @@ def resolve_run(configuration: Configuration, name: str) -> RunPlan:
         benchmark.combinations.get(f"{tuned}+{method.regime}"),
         benchmark.combinations.get(f"{tuned}+{method.strategy}+{method.regime}"),
     ):
-        value |= given(layer, Settings.model_fields) if layer else {}
+        value |= given(layer, Settings.model_fields, NULLABLE) if layer else {}
     value |= override | own
     for mine, other in (("passes", "visits"), ("visits", "passes")):
-        if mine in own:  # what a benchmark has of the other stands back
+        if own.get(mine) is not None:  # what a benchmark has of the other stands back
             value.pop(other, None)
     if strategy.called() == "multitask-passes" and (value.get("visits") or tasks) < tasks:
         raise UserError(
@@ -170,10 +176,15 @@ def resolve_data(configuration: Configuration) -> DataPlan:
 
 
 def without_effect(configuration: Configuration) -> list[str]:
-    """List the values of `optimizer` in params.yaml that no configured method uses, as one line of text each."""
+    """List the values of `optimizer` in params.yaml that no configured method uses, as one line of text each.
+
+    What is null, or the name that stands there unless it is changed, is no value that could be missed.
+    """
     params = configuration.params
     rows = [configuration.methods[name] for name in params.methods]
-    notes = []
+    unused = []
+    if params.optimizer.name != PLAIN and all(row.optimizer is not None for row in rows):
+        unused.append("name")
     for key in given(params.optimizer, Settings.model_fields):
         having = owners(UpdateRuleSettings.choices, key)  # empty for a setting of the regime, which every method has
         reached = [
@@ -182,12 +193,13 @@ def without_effect(configuration: Configuration) -> list[str]:
             if (row.optimizer is None or key in ONLY_TAG)
             and (not having or (row.optimizer or params.optimizer.name) in having)
         ]
-        if all(getattr(row, key) is not None for row in reached):
-            notes.append(
-                f"params.yaml: optimizer.{key} has no effect: no configured method uses it "
-                "(methods that pin an optimizer take their values from benchmarks.yaml and methods.yaml)"
-            )
-    return notes
+        if all(key in given(row, Settings.model_fields, NULLABLE) for row in reached):
+            unused.append(key)
+    return [
+        f"params.yaml: optimizer.{key} has no effect: no configured method uses it "
+        "(methods that pin an optimizer take their values from benchmarks.yaml and methods.yaml)"
+        for key in unused
+    ]
 
 
 def read_run_plan(path: str | Path) -> RunPlan:
@@ -234,12 +246,3 @@ def _read_plan(path: str | Path) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"{path}: damaged; run 'dvc repro plan'")
     return value
-
-
-def _refuse_unused(name: str, method: Method, used: type[Chosen], choices: Sequence[type[Chosen]]) -> None:
-    """Raise UserError if the method sets a value that `used`, its update rule or strategy, does not have."""
-    for key in sorted(settings_of(*choices).keys() - settings_of(used).keys()):
-        if getattr(method, key) is not None:
-            *others, last = (f"'{owner}'" for owner in owners(choices, key))
-            having = f"{', '.join(others)} and {last} have" if others else f"{last} has"
-            raise UserError(f"methods.yaml: {name}.{key}: '{used.called()}' has no {key}, only {having} it; remove it")

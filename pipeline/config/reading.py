@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Tag, TypeAdapter, ValidationError
 from pipeline.config.parsing import read_yaml as read_yaml
 from pipeline.config.schema import Benchmark, Method, Params
 from pipeline.config.sections import Compute, Eigenspectrum
-from pipeline.config.types import Name, Strict
+from pipeline.config.strategies import StrategySettings
+from pipeline.config.types import Chosen, Name, Strict, given, owners, settings_of
+from pipeline.config.update_rules import UpdateRuleSettings
 from pipeline.support.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
@@ -81,6 +83,7 @@ def read_configuration(folder: str | Path = ".") -> Configuration:
     methods = check_each(Method, read_yaml(folder / "methods.yaml"), "methods.yaml")
     for name, benchmark in benchmarks.items():
         _check_sequence(name, benchmark)
+        _check_tuned(name, benchmark)
     for name in RESERVED:
         if name in methods:
             raise UserError(f"methods.yaml: {name}: this name is taken by runs/{name}.yaml; choose another")
@@ -162,6 +165,47 @@ def _check_sequence(name: str, benchmark: Benchmark) -> None:
             f"benchmarks.yaml: {name}.dataset: a {benchmark.stream.name} stream takes one dataset, not a list; "
             "name one, or choose stream.name: sequence"
         )
+
+
+def _check_tuned(name: str, benchmark: Benchmark) -> None:
+    """Raise UserError if a tuned value belongs to other update rules or strategies than those that it stands under.
+
+    Under an update rule there may be values of strategies, and the other way round: they hold for both together.
+    """
+    families: tuple[Sequence[type[Chosen]], ...] = (UpdateRuleSettings.choices, StrategySettings.choices)
+    owner = {key: (choice, family) for family in families for choice in family for key in choice.tuned_names()}
+    sections: dict[str, Mapping[str, Strict]] = {
+        "optimizers": benchmark.optimizers,
+        "strategies": benchmark.strategies,
+        "combinations": benchmark.combinations,
+    }
+    for section, entries in sections.items():
+        for key, settings in entries.items():
+            for part in key.split("+"):
+                if part in owner:  # under a regime any value may stand
+                    refuse_unused(
+                        f"benchmarks.yaml: {name}.{section}.{key}",
+                        given(settings, type(settings).model_fields),
+                        *owner[part],
+                    )
+
+
+def refuse_unused(where: str, keys: Iterable[str], used: type[Chosen], choices: Sequence[type[Chosen]]) -> None:
+    """Refuse settings of other choices of a family.
+
+    Args:
+        where: The file and the key below which the settings stand.
+        keys: The names of the settings.
+        used: The update rule or strategy that they are for.
+        choices: All choices of its family.
+
+    Raises:
+        UserError: if a setting is one of the family, and `used` does not have it.
+    """
+    for key in sorted((settings_of(*choices).keys() - settings_of(used).keys()) & set(keys)):
+        *others, last = (f"'{owner}'" for owner in owners(choices, key))
+        having = f"{', '.join(others)} and {last} have" if others else f"{last} has"
+        raise UserError(f"{where}.{key}: '{used.called()}' has no {key}, only {having} it; remove it")
 
 
 def one_line(model: type[BaseModel], error: ValidationError, where: str, fix: str | None = None) -> str:

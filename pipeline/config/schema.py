@@ -2,11 +2,12 @@
 
 Unknown keys are rejected. `Settings` holds the tunable values, as update rules, strategies and regimes declare them. It
 has the same fields wherever a value can be set (as a tuned value of a benchmark or as a value of a method), so that a
-method can inherit whatever it does not set itself.
+method can inherit whatever it does not set itself; of the settings in `NULLABLE` it can set null.
 """
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -16,7 +17,7 @@ from pipeline.config.networks import LEAST_SIDE, Model, ReducedResnet
 from pipeline.config.regimes import EVALUATE_EVERY, EVALUATE_IMAGES, Regime, RegimeName, TrainingPlan
 from pipeline.config.sections import Compute, Eigenspectrum, Figures
 from pipeline.config.strategies import StrategyName, StrategySettings
-from pipeline.config.types import Count, Held, Seed, Strict, optional, settings_of
+from pipeline.config.types import FLAG, Count, Held, Seed, Strict, optional, settings_of
 from pipeline.config.update_rules import TunedRule, UpdateRuleName, UpdateRuleSettings
 
 Evaluated = Literal["test", "validation"]
@@ -37,6 +38,11 @@ Combination = Annotated[str, AfterValidator(_combination)]
 _OF_RULES = settings_of(*UpdateRuleSettings.choices)
 _OF_ALL = {**_OF_RULES, **settings_of(Regime, TrainingPlan, *StrategySettings.choices)}
 _OF_OPTIMIZER = _OF_RULES | {key: field for key, field in _OF_ALL.items() if field.json_schema_extra["optimizer"]}  # type: ignore[index]
+#: Settings of which null, where it is written, is a value (none, all, or as many as in a batch) that wins over one of an
+#: earlier layer. A flag has false for that, and `passes` is null only where there are `visits`.
+NULLABLE = {
+    key for key, field in _OF_ALL.items() if NoneType in get_args(field.annotation) and field.annotation != FLAG
+} - {"passes"}
 
 if TYPE_CHECKING:
 
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
 
         name: UpdateRuleName
 else:
-    Settings = optional("Settings", "The tunable values of a run; None means: inherit.", _OF_ALL)
+    Settings = optional("Settings", "The tunable values of a run; what is not set is inherited.", _OF_ALL)
     Optimizer = optional(
         "Optimizer",
         "The update rule of the methods that pin none; a null value means the benchmark's tuned one.",

@@ -38,7 +38,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max
 #: A line of text.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=200)]
 #: true or false in the YAML files. False becomes None, so that a plan contains the key only if it is true.
-Flag = Annotated[Literal[True] | None, BeforeValidator(lambda value: None if value is False else value)]
+FLAG = Literal[True] | None
+Flag = Annotated[FLAG, BeforeValidator(lambda value: None if value is False else value)]
 
 
 class Strict(BaseModel):
@@ -92,6 +93,11 @@ class Chosen(Strict):
         found: type[Self] = next(choice for choice in cls.choices if choice.called() == name)
         return found
 
+    @classmethod
+    def tuned_names(cls) -> list[str]:
+        """List the keys under which a benchmark may keep tuned values of this choice."""
+        return [cls.called()]
+
     def value_of(self, key: str) -> Any:
         """Return the value of a setting, or None if this choice has no such setting."""
         return getattr(self, key, None)
@@ -124,7 +130,7 @@ def settings_of(*models: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def optional(model: str, words: str, fields: dict[str, FieldInfo], **others: Any) -> Any:
-    """Create a model of settings that are all optional; None means that the value comes from elsewhere.
+    """Create a model of settings that are all optional; without one its value comes from elsewhere.
 
     Args:
         model: The name of the new model.
@@ -135,7 +141,7 @@ def optional(model: str, words: str, fields: dict[str, FieldInfo], **others: Any
     made: dict[str, Any] = {}
     for key, field in fields.items():
         kind: Any = field.annotation
-        if kind == Literal[True] | None:  # a flag, which a method may set to false where a benchmark sets it to true
+        if kind == FLAG:  # a flag, which a method may set to false where a benchmark sets it to true
             kind = bool
         elif field.metadata:
             kind = Annotated[(kind, *field.metadata)]
@@ -143,10 +149,17 @@ def optional(model: str, words: str, fields: dict[str, FieldInfo], **others: Any
     return create_model(model, __base__=Strict, __doc__=words, **others, **made)
 
 
-def given(model: BaseModel, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the values of a model that are not None and whose names are among `keys`."""
+def given(model: BaseModel, keys: Iterable[str], nulls: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the values that a model was given.
+
+    Args:
+        model: The model.
+        keys: The names of the values that are wanted.
+        nulls: Those of which None, where it was set, is a value like any other. Of the others it means that none was.
+    """
     wanted = set(keys)
-    return {key: value for key, value in model.model_dump(exclude_none=True).items() if key in wanted}
+    found = {key: value for key, value in model.model_dump(exclude_none=True).items() if key in wanted}
+    return found | dict.fromkeys(wanted & set(nulls) & model.model_fields_set - found.keys())
 
 
 def owners(choices: Sequence[type[Chosen]], key: str) -> list[str]:

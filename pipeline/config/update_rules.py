@@ -17,11 +17,6 @@ class UpdateRuleSettings(Chosen):
     lr: LearningRate = setting("learning rate")
 
     @classmethod
-    def tuned_names(cls) -> list[str]:
-        """List the keys under which a benchmark may keep tuned values of this update rule."""
-        return [cls.called()]
-
-    @classmethod
     def tuned_name(cls, values: dict[str, Any]) -> str:
         """Return the key, one of `tuned_names`, of the tuned values that go with these settings.
 

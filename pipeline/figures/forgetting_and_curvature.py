@@ -19,6 +19,7 @@ from pipeline.figures.style import (
     new_figure,
     plain_log_scale,
     whole_numbers,
+    without_bound,
     without_repeats,
 )
 
@@ -26,7 +27,8 @@ from pipeline.figures.style import (
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     """Draw the forgetting of task 1 against the movement of the weights since then.
 
-    Left: the accuracy that task 1 has lost against lambda_1 ||dw||^2, with a dot for each later task of each run.
+    Left: the accuracy that task 1 has lost against lambda_1 ||dw||^2, with a dot for each later task of each run; where
+    lambda_1 is not known, the label counts those without a dot.
     Right: the share of the movement that lies in the top eigenvectors of task 1's Hessian.
 
     Returns:
@@ -54,7 +56,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
         line_with_band(right, percent, "tasks_learnt", "percent", method, least=0, **shown)
     spread = table["lambda_distance_squared"]
     plain_log_scale(left, "x", (1, 2, 5) if spread.max() < 100 * spread[spread > 0].min() else (1,))
-    left.set_xlabel("λ$_1$ · ‖Δw‖² since task 1")
+    left.set_xlabel(f"λ$_1$ · ‖Δw‖² since task 1{without_bound(spread)}")
     left.set_ylabel("accuracy lost on task 1 (points)")
     right.set_xlabel("tasks learnt")
     right.set_ylabel("movement in the top\neigenvectors of task 1 (%)")

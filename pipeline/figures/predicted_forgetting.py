@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from pipeline.analysis.prediction import described, distinct, rank_correlation
 from pipeline.config.sections import Figures
-from pipeline.figures.style import PAGE, colour, legend_above, marker, matrix_name, new_figure
+from pipeline.figures.style import PAGE, colour, legend_above, marker, matrix_name, new_figure, without_bound
 
 #: Below it, in nats, the axes are linear: a rise may be negative.
 LINEAR = 0.01
@@ -27,7 +27,8 @@ PREDICTIONS = {
 def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     """Draw a dot for each task and each later task of each run, with the line of equality and the rank correlation.
 
-    Left: the quadratic model. Right: the bound that the Stable SGD paper argues with.
+    Left: the quadratic model. Right: the bound that the Stable SGD paper argues with; its label counts the pairs that
+    have none.
 
     Returns:
         The figure; None if no run has predictions.
@@ -46,7 +47,7 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
                 marker=marker(method, methods),
             )  # fmt: skip
         _symmetric_log(axes)
-        axes.set_xlabel(label.replace("SYMBOL", symbol))
+        axes.set_xlabel(label.replace("SYMBOL", symbol) + without_bound(table[column]))
         axes.set_title(f"rank correlation {described(rank_correlation(table, column, 'rise'))}")
     for axes in grid[0]:
         _equality(axes)

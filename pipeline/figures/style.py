@@ -152,6 +152,12 @@ def without_repeats(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, st
     return {same[0]: " = ".join(same) for same in kept.values()}
 
 
+def without_bound(bounds: pd.Series) -> str:
+    """Say, in a line that is added to a label, for how many pairs of tasks there is no bound; nothing if all have one."""
+    count = int(bounds.isna().sum())
+    return f"\n(none for {count} of {len(bounds)}: all eigenvalues found are negative)" if count else ""
+
+
 def line_with_band(
     axes: Axes, table: pd.DataFrame, x: str, y: str, label: str, least: float = -math.inf, **line: Any
 ) -> None:

@@ -15,6 +15,8 @@ from pipeline.support.errors import UserError
 _METHOD, _SEED = Column("name"), Column("whole", 0, 2**63 - 1)
 _TASK, _LEARNT, _TASKS = Column("whole", 1, 1000), Column("whole", 0, 1000), Column("number", 0, 1000)
 _FRACTION, _CHANGE, _SIZE, _ANY = Column("number", 0, 1), Column("number", -1, 1), Column("number", 0), Column("number")
+#: Empty where all eigenvalues found of a task are negative.
+_BOUND = Column("number", blank=True)
 
 
 def _missing(column: Column) -> Column:
@@ -70,7 +72,7 @@ PLOTS: dict[str, Table] = {
             "tasks_learnt": _TASK,
             "distance": _SIZE,
             "overlap": Column("number", 0, 1.01),
-            "lambda_distance_squared": _ANY,
+            "lambda_distance_squared": _BOUND,
             "forgetting": _CHANGE,
             "loss_rise": _ANY,
         },
@@ -83,7 +85,7 @@ PLOTS: dict[str, Table] = {
             "gradient_term": _ANY,
             "quadratic_term": _ANY,
             "predicted_rise": _ANY,
-            "bound": _ANY,
+            "bound": _BOUND,
             "rise": _ANY,
             "barrier": _SIZE,
         },

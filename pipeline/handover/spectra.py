@@ -19,13 +19,14 @@ class Movement(Document):
         task: The later task, from 1.
         distance: ||dw||.
         overlap: The share of ||dw||^2 within the span of the earlier task's top eigenvectors.
-        lambda_distance_squared: lambda_1 ||dw||^2, with the largest eigenvalue of the earlier task.
+        lambda_distance_squared: lambda_1 ||dw||^2, with the largest eigenvalue of the earlier task; None where all that
+            were found are negative, and none of them is lambda_1.
     """
 
     task: Number
     distance: Size
     overlap: Annotated[float, Field(ge=0, le=1.01)]
-    lambda_distance_squared: float
+    lambda_distance_squared: float | None = None
     gradient_term: float | None = None
     quadratic_term: float | None = None
     line_loss: Annotated[list[Size], Field(min_length=2)] | None = None

@@ -274,6 +274,10 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame, spectrum: pd.DataFrame)
     within = int((near <= 0.5 * rises.abs()).sum())
     flat = int((table["barrier"] <= BARRIER).sum())
     matrix = "Hessian" if spectrum.empty else matrix_name(spectrum)
+    bounds = table["bound"].dropna()
+    median = f"{bounds.median():.3g}" if len(bounds) else "undefined"
+    missing = len(table) - len(bounds)
+    unbounded = f" {missing} pairs have no bound: all eigenvalues found of the task are negative." if missing else ""
     model, form, bound = (
         described(rank_correlation(table, name, "rise")) for name in ("predicted_rise", "quadratic_term", "bound")
     )
@@ -286,7 +290,7 @@ def _prediction(table: pd.DataFrame, line: pd.DataFrame, spectrum: pd.DataFrame)
             "runs).",
             f"The model comes within half of the rise for {within} of {len(table)} pairs; the median rise is "
             f"{rises.median():.3g} nats, the median prediction {table['predicted_rise'].median():.3g}, the median bound "
-            f"{table['bound'].median():.3g}.",
+            f"{median}.{unbounded}",
             f"Along the straight line between the two weights the model follows the loss, within a fifth of its change or "
             f"{FOLLOWS_NATS} nats, over {100 * model_holds_until(line).median():.0f} % of the way (median).",
             f"For {flat} of {len(table)} pairs the loss on that line nowhere exceeds the straight line between its ends by "

@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipeline.analysis.summary import COMPARED
-from pipeline.config import read_configuration, resolve_data, resolve_run
+from pipeline.config import Configuration, read_configuration, resolve_data, resolve_run
 from pipeline.handover.runs import MethodMeasures
 from pipeline.parallel.dvc import experiments
 from pipeline.support.errors import UserError, nearest
@@ -136,6 +136,15 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix.removesuffix("."), value
 
 
+def assigned(configuration: Configuration, evaluation: str) -> str:
+    """Write what `dvc exp run -S` takes to have the configured benchmark judged on validation or test images.
+
+    A key that the file does not have yet needs a plus.
+    """
+    plus = "" if "evaluation" in configuration.benchmark.model_fields_set else "+"
+    return f"benchmarks.yaml:{plus}{configuration.params.benchmark}.evaluation={evaluation}"
+
+
 def best(methods: Sequence[str], metric: str = "average_accuracy", evaluation: str = "validation") -> None:
     """Print the experiments of each method, best first.
 
@@ -159,7 +168,7 @@ def best(methods: Sequence[str], metric: str = "average_accuracy", evaluation: s
     if not fitting:
         raise UserError(
             f"no finished experiment was judged on {evaluation} images; run some with "
-            "-S benchmarks.yaml:BENCHMARK.evaluation=validation (docs/running.md, Searching)"
+            f"-S {assigned(read_configuration(), evaluation)} (docs/running.md, Searching)"
         )
     if not any(metric in entry.metrics for entry in fitting):
         raise UserError(f"--metric {metric}: none of the experiments measured it")

@@ -88,7 +88,7 @@ class Search:
             UserError: if a value is not valid or not used by the method.
         """
         params, benchmarks, methods = vars(self.configuration).values()
-        own = methods[self.method].model_dump(exclude_none=True)
+        own = methods[self.method].model_dump(exclude_unset=True)  # a null that the method sets stays
         where = f"methods.yaml: {self.method}."
         try:
             changed = check(Method, own | point, where)

@@ -336,8 +336,9 @@ class Examiner:
         Yields:
             For each later task an entry for JSON: `task` (from 1); `distance`, |dw|; `overlap`, the share of |dw|^2
             within the span of the eigenvectors; `lambda_distance_squared`, lambda_1 |dw|^2, which is twice the bound
-            on the rise of the loss; and, if a prediction is asked for, the terms of the quadratic model and the loss
-            and accuracy along the line between the weights (see `pipeline.spectra.prediction`).
+            on the rise of the loss, or None where all eigenvalues found are negative; and, if a prediction is asked
+            for, the terms of the quadratic model and the loss and accuracy along the line between the weights (see
+            `pipeline.spectra.prediction`).
         """
         after = self.weights(number).double()
         vectors = result.eigenvectors.double()
@@ -354,7 +355,8 @@ class Examiner:
                 "task": later + 1,
                 "distance": significant(square**0.5),
                 "overlap": significant(inside / square, 4) if square > 0 else 0.0,
-                "lambda_distance_squared": significant(largest * square),
+                # Of a matrix whose largest eigenvalues by magnitude are all negative, lambda_1 is not among them.
+                "lambda_distance_squared": significant(largest * square) if largest >= 0 else None,
             }
             if predicted:
                 self.tell(f"{name}, prediction for task {later + 1}")

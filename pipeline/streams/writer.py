@@ -26,6 +26,8 @@ SHOWN = 10
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Draw the examples held out for validation: the same fraction of each class, at least one example and never all.
 
+    Of a class with one example none is held out.
+
     Args:
         labels: (n,) labels of the training images.
         fraction: The share to hold out.
@@ -33,19 +35,11 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
     Returns:
         (n,) bool, True for the examples held out.
-
-    Raises:
-        UserError: if a class has one example only.
     """
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         of_label = generator.permutation(np.flatnonzero(labels == label))
-        if len(of_label) < 2:
-            raise UserError(
-                f"benchmarks.yaml: validation_fraction: class {label} has one training image only; add images, or train "
-                "without validation"
-            )
         mask[of_label[: min(max(1, round(len(of_label) * fraction)), len(of_label) - 1)]] = True
     return mask
 
@@ -72,6 +66,17 @@ def _parts(plan: DataPlan, raw: Mapping[str, Split]) -> dict[str, _Part]:
     return {split: _Part(*raw[split], np.arange(len(raw[split][1]))) for split in SPLITS}
 
 
+def _refuse_classes_of_one(views: Sequence[TaskView], parts: Sequence[Mapping[str, _Part]]) -> None:
+    """Raise UserError if a task shows a class of which nothing could be held out for validation."""
+    judged = [np.unique(part["test"].labels[part["test"].numbers]) for part in parts]
+    for view in views:
+        for label in np.setdiff1d(view.labels, judged[view.dataset]):
+            raise UserError(
+                f"benchmarks.yaml: validation_fraction: class {label} has one training image only; add images, or train "
+                "without validation"
+            )
+
+
 def write_tasks(
     folder: Path,
     plan: DataPlan,
@@ -94,7 +99,8 @@ def write_tasks(
             for none.
 
     Raises:
-        UserError: if the classes cannot be split evenly into tasks, or a task would have no images.
+        UserError: if the classes cannot be split evenly into tasks, a task would have no images, or one has a class of
+            which no image could be held out.
     """
     parts = [_parts(plan, splits) for splits in raw]
     described = [
@@ -106,8 +112,11 @@ def write_tasks(
         )
         for dataset, splits, names in zip(plan.datasets, raw, classes or [None] * len(raw), strict=True)
     ]
+    views = list(build_stream(plan.stream, described))
+    if plan.validation_fraction is not None:
+        _refuse_classes_of_one(views, parts)
     entries, shown = [], []
-    for number, view in enumerate(progress(list(build_stream(plan.stream, described))), start=1):
+    for number, view in enumerate(progress(views), start=1):
         place = folder / f"task-{number:02d}"
         place.mkdir()
         entry: dict[str, Any] = {"name": view.name, "classes": list(view.classes), "made": view.made}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.plan import RunPlan
+from pipeline.config.strategies import AGEMSettings, GEMSettings, StrategySettings
 from pipeline.models import TaskModel, TaskTensors, build_model_for, load_task, outputs_of_tasks
 from pipeline.optimizers import build_optimizer
 from pipeline.optimizers.build import UPDATE_RULES
@@ -128,6 +129,11 @@ def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
     why = f"which batch normalisation cannot train on where images have at most {SMALL} pixels a side"
     if plan.strategy.value_of("memory_batch") == 1:
         raise UserError(f"resnet18: a memory batch has one image, {why}; raise memory_batch, or choose larger images")
+    if (alone := _recalled_alone(plan.strategy, [len(classes) for classes in tasks.classes])) is not None:
+        raise UserError(
+            f"resnet18: of task {alone + 1} the memory recalls one image alone, {why}; raise memory_per_class, or choose "
+            "larger images"
+        )
     batch, counts = plan.training.batch_size, [tasks.count(task, "train") for task in range(len(tasks))]
     if STRATEGIES[type(plan.strategy)].joint:
         counts = [sum(counts)]
@@ -138,6 +144,29 @@ def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
                 f"resnet18: {whose} a batch of one image, {why}; choose another training.batch_size than {batch}, or larger "
                 "images"
             )
+
+
+def _recalled_alone(strategy: StrategySettings, classes: Sequence[int]) -> int | None:
+    """Return the first task of which a pass through the network recalls a single image, from 0; None if there is none.
+
+    GEM recalls each earlier task by itself. A ring that goes through the network apart from the batch holds, in the
+    second task, what it kept of the first, and later at least one image more.
+
+    Args:
+        strategy: The settings of the strategy.
+        classes: For each task, the number of its classes.
+    """
+    if isinstance(strategy, GEMSettings):
+        recalled = classes[:-1]
+    elif isinstance(strategy, AGEMSettings) or (
+        strategy.value_of("memory") == "ring" and not strategy.value_of("one_pass")
+    ):
+        recalled = classes[:-1][:1]
+    else:  # a reservoir has slots for all tasks
+        return None
+    return next(
+        (task for task, count in enumerate(recalled) if count * strategy.value_of("memory_per_class") == 1), None
+    )
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -10,6 +10,8 @@ from pipeline.analysis.metrics import all_metrics
 from pipeline.analysis.runs import RunMetrics, read_runs
 from pipeline.analysis.summary import summarize, summary_table
 from pipeline.analysis.tables import TABLES, tables
+from pipeline.handover.plots import PLOTS
+from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import write_json
 
@@ -97,6 +99,20 @@ def test_the_tables_hold_every_number_of_every_run() -> None:
     assert (moved["distance"], moved["overlap"], moved["lambda_distance_squared"]) == (1.5, 0.08, 4.5)
     assert made["density"].query("method == 'tag' and probe == 1")["weight"].tolist() == [0.25, 0.75]
     assert made["distance"].query("method == 'tag'")["distance"].tolist() == [0.0, 1.5]
+
+
+def test_a_pair_without_a_bound_has_an_empty_cell(tmp_path: Path) -> None:
+    """Even where no pair has one, so that those who read the tables find the column."""
+    unknown = run("naive", 1, 0.5)
+    assert unknown.eigenspectrum is not None
+    (moved,) = unknown.eigenspectrum["tasks"][0]["movement"]
+    del moved["lambda_distance_squared"]
+    moved |= {"gradient_term": 0.0, "quadratic_term": 0.5, "line_loss": [0.4, 1.4], "line_accuracy": [0.9, 0.5]}
+    made = tables([unknown])
+    for name, column in (("movement", "lambda_distance_squared"), ("prediction", "bound")):
+        made[name].to_csv(tmp_path / f"{name}.csv", index=False)
+        back = read_table(tmp_path / f"{name}.csv", PLOTS[name], "fix it")
+        assert back[column].isna().tolist() == [True]
 
 
 def test_the_csv_has_a_row_a_method() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from pipeline.config import RunPlan, read_configuration, read_run_plan, resolve_data, resolve_run
 from pipeline.config.plan import without_effect
+from pipeline.search.record import settings_in, tabulate
+from pipeline.search.space import Point
+from pipeline.search.trials import MEASURES, Outcome
 from pipeline.support.errors import UserError
 from tests.configuration import project
 from tests.conftest import ROOT, edit
@@ -118,6 +124,49 @@ def test_a_plan_tells_the_kind_of_memory_only_if_it_is_no_reservoir(configured: 
     assert plan(configured, "er").strategy.model_dump(exclude_none=True) == {"name": "er", "memory_per_class": 1}
 
 
+@pytest.mark.parametrize(
+    ("method", "section", "key", "value"),
+    [
+        ("agem", "strategies:\n    agem", "memory_batch", "32"),
+        ("mas", "strategies:\n    mas", "mas_examples", "50"),
+        ("er", "strategies:\n    er", "memory", "ring"),
+        ("online-ewc", "regimes:\n    plain", "evaluate_images", "20"),
+    ],
+)
+def test_a_null_that_says_something_wins_over_a_value_of_the_benchmark(
+    configured: Path, method: str, section: str, key: str, value: str
+) -> None:
+    edit(configured / "benchmarks.yaml", "  training:\n", "  training:\n    evaluate_every: 100\n")
+    before = plan(configured, method)
+    edit(configured / "benchmarks.yaml", f"  {section.split()[0]}\n", f"  {section}:\n      {key}: {value}\n")
+    assert plan(configured, method) != before
+    edit(configured / "methods.yaml", f"\n{method}:\n", f"\n{method}:\n  {key}: null\n")
+    assert plan(configured, method) == before
+
+
+def test_a_null_of_a_tuned_value_wins_over_the_layers_before_it(configured: Path) -> None:
+    edit(configured / "benchmarks.yaml", "  training:\n", "  training:\n    evaluate_every: 100\n")
+    assert plan(configured, "ewc").training.evaluate_every == 100
+    edit(
+        configured / "benchmarks.yaml", "    ewc:\n", "    ewc:\n      evaluate_every: null\n      fisher_batch: null\n"
+    )
+    resolved = plan(configured, "ewc")
+    assert (resolved.training.evaluate_every, resolved.strategy.value_of("fisher_batch")) == (None, None)
+    assert plan(configured, "er").training.evaluate_every == 100
+
+
+def test_a_null_that_says_nothing_leaves_the_value_to_the_benchmark(configured: Path) -> None:
+    before = {method: plan(configured, method) for method in ("stable", "multitask-passes", "agem")}
+    edit(configured / "methods.yaml", "\nstable:\n", "\nstable:\n  lr: null\n  momentum: null\n  dropout: null\n")
+    edit(configured / "methods.yaml", "\nmultitask-passes:\n", "\nmultitask-passes:\n  passes: null\n  visits: null\n")
+    edit(configured / "methods.yaml", "\nagem:\n", "\nagem:\n  extra_forward: null\n  margin: null\n")
+    assert {method: plan(configured, method) for method in before} == before
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    multitask-passes:\n      passes: 3\n")
+    edit(configured / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    agem:\n      extra_forward: true\n")
+    assert plan(configured, "multitask-passes").strategy.value_of("passes") == 3
+    assert plan(configured, "agem").strategy.value_of("extra_forward")
+
+
 def test_passes_and_visits_together_are_refused(configured: Path) -> None:
     edit(configured / "methods.yaml", "  visits: 100\n", "  visits: 100\n  passes: 3\n")
     with pytest.raises(UserError, match=r"methods\.yaml: multitask-visits\.visits: .* remove one of them"):
@@ -159,6 +208,50 @@ def test_values_without_effect_are_told(configured: Path) -> None:
     assert "optimizer.b has no effect" in note
 
 
+def test_an_update_rule_that_every_method_pins_is_told(configured: Path) -> None:
+    edit(configured / "params.yaml", "  name: sgd", "  name: tag")
+    assert without_effect(read_configuration(configured)) == []  # naive follows it
+    edit(configured / "params.yaml", "  - naive\n", "")
+    (note,) = without_effect(read_configuration(configured))
+    assert "optimizer.name has no effect" in note
+    edit(configured / "params.yaml", "  name: tag", "  name: sgd")
+    assert without_effect(read_configuration(configured)) == []  # as it is committed
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "told"),
+    [
+        (
+            "    rmsprop:\n",
+            "momentum: 0.9",
+            "optimizers.rmsprop.momentum: 'rmsprop' has no momentum, only 'sgd' has it",
+        ),
+        ("    tag-adam:\n", "momentum: 0.9", "optimizers.tag-adam.momentum: 'tag' has no momentum"),
+        (
+            "    ewc:\n",
+            "memory_per_class: 5",
+            "strategies.ewc.memory_per_class: 'ewc' has no memory_per_class, only 'agem', ",
+        ),
+        ("    sgd+er:\n", "b: 3.0", "combinations.sgd+er.b: 'sgd' has no b, only 'tag' has it"),
+        ("    sgd+er:\n", "margin: 0.1", "combinations.sgd+er.margin: 'er' has no margin, only 'gem' has it"),
+        ("    rmsprop:\n", "margin: 0.1", None),  # that of RMSProp with GEM
+        ("    rmsprop:\n", "dropout: 0.1", None),
+        ("    ewc:\n", "momentum: 0.9", None),  # that of EWC with SGD
+        ("    stable:\n", "b: 3.0", None),
+    ],
+)
+def test_a_tuned_value_of_another_rule_or_strategy_is_refused(
+    configured: Path, before: str, added: str, told: str | None
+) -> None:
+    edit(configured / "benchmarks.yaml", before, f"{before}      {added}\n")
+    if told is None:
+        read_configuration(configured)
+        return
+    with pytest.raises(UserError, match=re.escape(f"benchmarks.yaml: rotated-digits.{told}")) as error:
+        read_configuration(configured)
+    assert str(error.value).endswith("; remove it")
+
+
 def test_validation_data_is_part_of_the_plan_only_where_it_is_used(configured: Path) -> None:
     assert resolve_data(read_configuration(configured)).validation_fraction is None
     edit(configured / "benchmarks.yaml", "evaluation: test ", "evaluation: validation ")
@@ -187,30 +280,48 @@ SEARCHES = [
 ]
 
 
-@pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
-def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
-    folder = ROOT / "results/tuning" / benchmark
-    every = (folder / f"{method}{further}.csv" for further in ("", "-finer", "-slower"))
-    records = [path for path in every if path.exists()]
+def winners_of(records: Sequence[Path]) -> list[dict[str, Any]]:
+    """The values of a search, recorded in one or more files, with the highest mean average accuracy; two may be level."""
     runs = pd.concat([pd.read_csv(path) for path in records])
-    keys = [str(key) for key in runs if key not in {"seed", "average_accuracy", "forgetting", "learning_accuracy"}]
-    scores = [
+    keys = settings_in(runs)
+    scores: list[tuple[float, dict[Any, Any]]] = [
         (float(rows["average_accuracy"].mean(skipna=False)), rows[keys].iloc[0].to_dict())
         for _, rows in runs.groupby(keys)
     ]
     highest = max(score for score, _ in scores if score == score)
-    winners = [values for score, values in scores if score > highest - 1e-9]  # two may be level
+    return [values for score, values in scores if score > highest - 1e-9]
+
+
+def values_of(resolved: RunPlan, keys: Iterable[str]) -> dict[str, Any]:
+    """The values that a plan has for some settings."""
+    parts = (resolved.optimizer, resolved.strategy, resolved.regime, resolved.training)
+    used = {key: value for part in parts for key, value in part.model_dump().items()}
+    return {key: used[key] for key in keys}
+
+
+@pytest.mark.parametrize(("benchmark", "method"), SEARCHES)
+def test_tuned_values_are_the_winners_of_the_recorded_search(benchmark: str, method: str) -> None:
+    folder = ROOT / "results/tuning" / benchmark
+    every = (folder / f"{method}{further}.csv" for further in ("", "-finer", "-slower"))
+    winners = winners_of([path for path in every if path.exists()])
     configuration = project()
     params = configuration.params.model_copy(
         update={"benchmark": benchmark, "optimizer": configuration.params.optimizer.model_copy(update={"name": "sgd"})}
     )
     resolved = resolve_run(type(configuration)(params, configuration.benchmarks, configuration.methods), method)
-    used = {
-        key: value
-        for part in (resolved.optimizer, resolved.strategy, resolved.regime)
-        for key, value in part.model_dump().items()
-    }
-    assert {key: used[key] for key in keys} in winners
+    assert values_of(resolved, winners[0]) in winners
+
+
+def test_a_search_that_pruned_or_tried_the_size_of_batches_can_be_held_beside_a_plan(tmp_path: Path) -> None:
+    measures = dict.fromkeys(MEASURES, 0.5)
+    tried: list[tuple[Point, list[Outcome]]] = [
+        ({"batch_size": 5, "lr": 0.2}, [Outcome(101, "finished", [0.5], measures)]),
+        ({"batch_size": 10, "lr": 0.2}, [Outcome(101, "pruned", [0.1], {})]),
+    ]
+    tabulate(tried, pruned=True).to_csv(tmp_path / "naive.csv", index=False)
+    winners = winners_of([tmp_path / "naive.csv"])
+    assert winners == [{"batch_size": 5, "lr": 0.2}]
+    assert values_of(resolve_run(project(), "naive"), winners[0]) in winners
 
 
 @pytest.mark.parametrize("benchmark", sorted(project().benchmarks))

@@ -26,6 +26,9 @@ from pipeline.figures import (
 )
 from tests.figures.test_figures import OPTIONS, runs
 
+#: The figures that draw against the bound, the panel, and how many of three tasks' pairs are in it.
+BOUNDED = ((predicted_forgetting.draw, 1, 3), (forgetting_and_curvature.draw, 0, 2))
+
 
 def xy(axes: Axes, number: int = 0) -> Any:
     line = axes.get_lines()[number]
@@ -120,6 +123,24 @@ def test_predictions_are_across_and_rises_up_and_a_repeated_run_is_not_drawn() -
         dots = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
         assert [line.get_label() for line in dots] == ["naive"]
         assert xy(axes) == (made["prediction"][column].tolist(), made["prediction"]["rise"].tolist())
+
+
+@pytest.mark.parametrize("unknown", [1, 3])
+def test_pairs_without_a_bound_are_counted_below_the_axis(unknown: int) -> None:
+    """Three pairs of three tasks, two of them of task 1."""
+    made = tables(runs(1, 1, 3))
+    fewer = {
+        name: made[name].assign(**{column: made[name][column].where(np.arange(3) >= unknown)})
+        for name, column in (("prediction", "bound"), ("movement", "lambda_distance_squared"))
+    }
+    for draw, place, pairs in BOUNDED:
+        before, after = draw(made, OPTIONS), draw(made | fewer, OPTIONS)
+        assert before is not None
+        assert after is not None
+        count = min(unknown, pairs)
+        told = f"\n(none for {count} of {pairs}: all eigenvalues found are negative)"
+        assert after.axes[place].get_xlabel() == before.axes[place].get_xlabel() + told
+        assert np.isfinite(xy(after.axes[place])[0]).sum() == pairs - count
 
 
 def test_a_density_is_the_mean_over_probes_and_has_the_area_1() -> None:

@@ -243,4 +243,9 @@ def test_what_curvature_predicted_is_told_in_numbers() -> None:
     assert "For 21 of 30 pairs" in text
     repeated = {name: pd.concat([tables[name], tables[name].assign(method="copy")]) for name in ("prediction", "line")}
     again = " ".join(sections(tables | repeated, plans("split-cifar100", "naive"))["Curvature and forgetting"].text)
+    bounds = tables["prediction"]["bound"]
+    fewer = {"prediction": tables["prediction"].assign(bound=bounds.where(tables["prediction"]["tasks_learnt"] > 4))}
+    told = " ".join(sections(tables | fewer, plans("split-cifar100", "naive"))["Curvature and forgetting"].text)
+    assert "the median bound 91.8. 9 pairs have no bound: all eigenvalues found of the task are negative." in told
+    assert "with one of -1.00 (" in told
     assert again == f"{text} copy repeats the weights of another method and is not counted."

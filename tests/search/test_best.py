@@ -74,3 +74,14 @@ def test_mistakes_are_lines(searched: Clone) -> None:
     told = best(searched, "--metric", "largest_eigenvalue", status=2).splitlines()
     assert told[1:] == ["best: --metric largest_eigenvalue: none of the experiments measured it"]
     assert "no experiment here holds tag" in one_line(best(searched, "tag", status=2))
+
+
+def test_how_to_judge_on_validation_images_is_told_as_dvc_takes_it(searched: Clone) -> None:
+    """A key that the file does not have yet needs a plus."""
+    for number, name in enumerate(("a-slow", "b-right")):
+        searched.run("git", "update-ref", "-d", f"refs/exps/1{number}/{'0' * 38}/{name}")
+    *_, told = best(searched, status=2).splitlines()
+    assert "run some with -S benchmarks.yaml:rotated-digits.evaluation=validation (" in told
+    searched.edit("params.yaml", "benchmark: rotated-digits", "benchmark: split-cifar100")
+    *_, told = best(searched, status=2).splitlines()
+    assert "run some with -S benchmarks.yaml:+split-cifar100.evaluation=validation (" in told

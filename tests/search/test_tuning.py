@@ -26,7 +26,7 @@ from pipeline.datasets.sources import fetch
 from pipeline.search import tuning
 from pipeline.search.record import read_record, settings_in
 from pipeline.search.search import CODE, Search
-from pipeline.search.space import read_space
+from pipeline.search.space import grid, read_space
 from pipeline.search.study import Study, opened
 from pipeline.search.trials import MEASURES, Outcome, Work, bars, carry_out, running_means
 from pipeline.streams.reader import Tasks
@@ -116,6 +116,16 @@ def test_only_the_study_brings_optuna() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_null_that_is_searched_or_the_method_sets_is_what_runs(folder: Path) -> None:
+    edit(folder / "benchmarks.yaml", "  strategies:\n", "  strategies:\n    agem:\n      memory_batch: 32\n")
+    search = Search(read_configuration(folder), "agem", read_space(["memory_batch=null,64"]), (1,))
+    search.check()
+    assert [search.plan(point).strategy.value_of("memory_batch") for point in grid(search.space)] == [None, 64]
+    edit(folder / "methods.yaml", "\nagem:\n", "\nagem:\n  memory_batch: null\n")
+    rate = Search(read_configuration(folder), "agem", read_space(["lr=0.1"]), (1,))
+    assert rate.plan({"lr": 0.1}).strategy.value_of("memory_batch") is None
 
 
 def test_no_test_image_is_read(folder: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.config.networks import Mlp
 from pipeline.config.sections import Eigenspectrum
 from pipeline.curvature import EigenResult
 from pipeline.curvature.batches import BatchOperator
+from pipeline.handover.spectra import Movement
 from pipeline.models import TaskModel, build_model, load_task, outputs_of_tasks
 from pipeline.spectra.eigenspectrum import Examiner
 from pipeline.streams.reader import Tasks
@@ -149,6 +150,18 @@ def test_the_bound_on_forgetting_takes_the_largest_eigenvalue_with_its_sign(two_
     result = EigenResult(torch.tensor([-9.0, 2.0]), vectors, torch.zeros(2), torch.tensor([True, True]), 2)
     (moved,) = examined.movement(0, result, operator, examples, "task 1")
     assert moved["lambda_distance_squared"] > 0
+
+
+def test_there_is_no_bound_where_only_negative_eigenvalues_were_found(two_tasks: Tasks) -> None:
+    examined = examiner(two_tasks)
+    examined.restore(0)
+    examples = examined.examples(0)
+    operator = examined.operator(examined.model, examples)
+    vectors = torch.eye(operator.shape[0])[:, :2]
+    result = EigenResult(torch.tensor([-9.0, -2.0]), vectors, torch.zeros(2), torch.tensor([True, True]), 2)
+    (moved,) = examined.movement(0, result, operator, examples, "task 1")
+    assert moved["lambda_distance_squared"] is None
+    assert "lambda_distance_squared" not in Movement.model_validate(moved).plain()
 
 
 def test_at_the_end_of_the_stream_the_last_weights_count(two_tasks: Tasks) -> None:

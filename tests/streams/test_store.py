@@ -95,8 +95,22 @@ def test_what_is_held_out_hangs_on_the_seed_of_the_stream(tmp_path: Path) -> Non
 def test_a_class_is_never_held_out_whole() -> None:
     labels = np.repeat([4, 7], [2, 10])
     assert np.bincount(labels[held_out(labels, 0.9, seed=1)]).tolist() == [0, 0, 0, 0, 1, 0, 0, 9]
-    with pytest.raises(UserError, match=r"benchmarks\.yaml: validation_fraction: class 8 has one training image only"):
-        held_out(np.array([4, 4, 8]), 0.1, seed=1)
+    assert held_out(np.array([4, 4, 8]), 0.9, seed=1)[2] == 0
+
+
+@pytest.mark.parametrize("last", [3, None])
+def test_a_class_of_one_image_is_refused_for_validation_where_a_task_shows_it(tmp_path: Path, last: int | None) -> None:
+    images, labels = np.zeros((13, 8, 8), np.uint8), np.repeat([0, 1, 2, 3, 4, 5], [2, 3, 2, 3, 2, 1])
+    stream = SplitStream(name="split", tasks=2, last_class=last)
+    data = DataPlan(datasets=["digits"], stream=stream, evaluation="validation", validation_fraction=0.5)
+    if last is not None:
+        write_tasks(tmp_path, data, [{"train": (images, labels)}])
+        assert [Tasks.open(tmp_path).count(task, "test") for task in range(2)] == [1 + 2, 1 + 2]
+        return
+    told = r"benchmarks\.yaml: validation_fraction: class 5 has one training image only; add images, or train without"
+    with pytest.raises(UserError, match=told):
+        write_tasks(tmp_path, data, [{"train": (images, labels)}])
+    assert not list(tmp_path.iterdir())
 
 
 def test_examples_are_counted_without_opening_them(written: Path) -> None:

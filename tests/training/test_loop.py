@@ -15,7 +15,7 @@ from pipeline.config import DataPlan
 from pipeline.config.data import SplitStream
 from pipeline.config.networks import Resnet
 from pipeline.config.regimes import Regime
-from pipeline.config.strategies import ERSettings, MultitaskSettings
+from pipeline.config.strategies import ERSettings, GEMSettings, MultitaskSettings
 from pipeline.datasets.sources import fetch
 from pipeline.handover.documents import checked
 from pipeline.handover.runs import Trained
@@ -28,7 +28,7 @@ from pipeline.support.randomness import torch_seed
 from pipeline.training.evaluation import accuracy_row
 from pipeline.training.loop import learning_rate, train
 from pipeline.training.recorder import CURVE, Measurements
-from pipeline.training.run import build_run, random_state_kept
+from pipeline.training.run import _recalled_alone, build_run, random_state_kept
 from stages.train import _metrics
 from tests.conftest import rotated_digits, run_plan
 
@@ -291,3 +291,40 @@ def test_a_batch_of_one_small_image_is_refused_for_a_resnet_alone(
     if side == 32:
         with pytest.raises(UserError, match="a memory batch has one image"):
             build_run(one, Tasks.open(tmp_path), 1, CPU)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "refused"),
+    [
+        ({"name": "agem"}, True),
+        ({"name": "agem", "memory_per_class": 2}, False),
+        ({"name": "gem"}, True),
+        ({"name": "gem", "memory_per_class": 2}, False),
+        ({"name": "er", "memory": "ring"}, True),
+        ({"name": "er", "memory": "ring", "one_pass": True}, False),  # with the batch
+        ({"name": "er"}, False),  # a reservoir for all tasks
+        ({"name": "derpp"}, False),
+    ],
+)
+def test_a_single_remembered_small_image_is_refused_for_a_resnet(
+    tmp_path: Path, strategy: dict[str, object], refused: bool
+) -> None:
+    """Of tasks with one class each, a ring of one image per class recalls one in the second task."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    stream = SplitStream.model_validate({"name": "split", "tasks": 3})
+    plan = DataPlan(datasets=["cifar10"], stream=stream, evaluation="test")
+    write_tasks(tmp_path, plan, [dict.fromkeys(("train", "test"), (images, np.repeat([0, 1, 2], 4)))])
+    model = Resnet(name="resnet18", outputs="task").model_dump()
+    ours = run_plan(model=model, strategy=strategy, training={"batch_size": 4, "epochs": 1})
+    if refused:
+        with pytest.raises(
+            UserError, match=r"of task 1 the memory recalls one image alone, .*; raise memory_per_class"
+        ):
+            build_run(ours, Tasks.open(tmp_path), 1, CPU)
+    else:
+        assert len(train(ours, Tasks.open(tmp_path), 1, CPU).train_loss) == 3
+
+
+@pytest.mark.parametrize(("tasks", "alone"), [([2, 1, 2], 1), ([2, 2, 1], None), ([1], None)])
+def test_gem_recalls_each_earlier_task_by_itself(tasks: list[int], alone: int | None) -> None:
+    assert _recalled_alone(GEMSettings(name="gem"), tasks) == alone
