@@ -30,8 +30,8 @@ class LwF(Strategy):
         stream: What the strategy needs to know of the stream.
 
     Attributes:
-        teacher: Parameters and buffers of the network after the task learnt last, by name; empty before the first task
-            ends.
+        teacher: Parameters and buffers of the network after the task learnt last, by name, a tied weight by its first
+            one; empty before the first task ends.
         hidden: (k, outputs) bool, for each group of old outputs True at all others; (0, 0) before the first task ends.
     """
 
@@ -76,7 +76,9 @@ class LwF(Strategy):
             model: The network.
             task: The training data of the task.
         """
-        self.teacher = {name: tensor.detach().clone() for name, tensor in model.network.state_dict().items()}
+        # These name a tied weight once, as `functional_call` wants it; the state dict has each of its names.
+        named = (*model.network.named_parameters(), *model.network.named_buffers())
+        self.teacher = {name: tensor.detach().clone() for name, tensor in named}
         learnt = self.stream.classes[: task.task + 1]
         outputs = 1 + max(max(row) for row in self.stream.classes)
         groups = [sorted({output for row in learnt for output in row})] if model.mask is None else learnt
