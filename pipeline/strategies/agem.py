@@ -48,7 +48,7 @@ class AGEM(Remembering[Ring]):
         if self.plan.extra_forward:
             published.extra_forward(model, batch)
         reference: Sequence[Tensor | None] = []
-        if self.task > 0:
+        if self.has_earlier:
             remembered = cross_entropy(model, self.recall())
             reference = torch.autograd.grad(remembered, trained(model), allow_unused=True)
         loss = cross_entropy(model, batch)

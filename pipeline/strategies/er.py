@@ -53,14 +53,14 @@ class ER(Remembering[Memory]):
         else:
             loss = cross_entropy(model, batch)
             torch.autograd.backward(loss)
-            if self.task > 0 and not self.plan.one_pass:
+            if self.has_earlier and not self.plan.one_pass:
                 torch.autograd.backward(cross_entropy(model, self.recall()))
         self.memory.add(batch)
         return loss.detach()
 
     @property
     def _recalls_in_one_pass(self) -> bool:
-        return self.memory.seen > 0 if isinstance(self.memory, Reservoir) else self.task > 0
+        return self.memory.seen > 0 if isinstance(self.memory, Reservoir) else self.has_earlier
 
 
 def memory_of(plan: ERSettings, stream: Stream) -> Memory:

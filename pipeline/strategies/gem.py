@@ -44,7 +44,7 @@ class GEM(Remembering[Ring]):
         self.slots: list[tuple[int, Tensor]] = []
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Take the gradients of the tasks before this one from now on.
+        """Take the gradients of the tasks that came before this one from now on, of all but itself.
 
         Args:
             task: The training data of the task.

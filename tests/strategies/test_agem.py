@@ -213,3 +213,22 @@ def test_a_gradient_that_is_missing_on_one_side_is_zero(
     own.backward(model, batch_of(random_task(1)))  # type: ignore[arg-type]
     found = [None if parameter.grad is None else parameter.grad.item() for parameter in model]
     assert found == [None if value is None else pytest.approx(value) for value in wanted]
+
+
+def test_in_any_order_and_on_a_second_visit_the_reference_is_of_all_other_tasks_seen() -> None:
+    own, model = strategy(PLANS["agem"]), network(seed=1)
+    assert isinstance(own, AGEM)
+    parameters, changed = list(model.parameters()), 0
+    for visit, number in enumerate((2, 0, 2, 1, 0, 2)):
+        own.begin_task(random_task(number))
+        for seed in range(10):
+            batch = batch_of(random_task(number, seed=seed))
+            wanted = plain = list(torch.autograd.grad(cross_entropy(model, batch), parameters))
+            if visit:
+                sample = copy.deepcopy(own).recall()
+                assert isinstance(sample.task, Tensor)
+                assert number not in sample.task
+                wanted = project(plain, list(torch.autograd.grad(cross_entropy(model, sample), parameters)))
+            changed += not all(torch.equal(*pair) for pair in zip(plain, wanted, strict=True)) and number == 2
+            torch.testing.assert_close(gradients(own, model, batch), wanted)
+    assert changed  # on a second visit

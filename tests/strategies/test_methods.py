@@ -65,6 +65,13 @@ COURSE = [
     for call, first in (("begin", 0), ("step", 0), ("step", 4), ("step", 8), ("end", 0))
 ]
 
+#: One in which a task comes again.
+AGAIN = [
+    (call, task, first)
+    for task in (1, 0, 1)
+    for call, first in (("begin", 0), ("step", 0), ("step", 4), ("step", 8), ("end", 0))
+]
+
 
 def go_on(
     own: Strategy, model: TaskModel, optimizer: torch.optim.Optimizer, course: list[tuple[str, int, int]]
@@ -95,11 +102,14 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(name: str) -> None:
-    for stop in range(1, len(COURSE)):
+@pytest.mark.parametrize("course", [COURSE, AGAIN], ids=["in order", "again"])
+def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(
+    name: str, course: list[tuple[str, int, int]]
+) -> None:
+    for stop in range(1 if course is COURSE else 10, len(course)):
         own, model = strategy(PLANS[name]), network()
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.8)
-        go_on(own, model, optimizer, COURSE[:stop])
+        go_on(own, model, optimizer, course[:stop])
         file = io.BytesIO()
         torch.save(own.state_dict(), file)
         file.seek(0)
@@ -107,10 +117,22 @@ def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(name:
         other.load_state_dict(torch.load(file))
         rest = torch.optim.SGD(resumed.parameters(), 0.1, momentum=0.8)
         rest.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-        go_on(own, model, optimizer, COURSE[stop:])
-        go_on(other, resumed, rest, COURSE[stop:])
+        go_on(own, model, optimizer, course[stop:])
+        go_on(other, resumed, rest, course[stop:])
         assert same(dict(model.state_dict()), dict(resumed.state_dict())), f"after {stop} events"
         assert same(own.state_dict(), other.state_dict()), f"after {stop} events"
+
+
+@pytest.mark.parametrize(("name", "new"), [("er", "begun"), ("agem", "begun"), ("lwf", "learnt")])
+@pytest.mark.parametrize("stop", [3, 8, 13])
+def test_a_state_without_the_numbers_of_tasks_is_of_tasks_in_order(name: str, new: str, stop: int) -> None:
+    """As earlier versions saved it."""
+    own, model = strategy(PLANS[name]), network()
+    go_on(own, model, torch.optim.SGD(model.parameters(), 0.1), COURSE[:stop])
+    state = own.state_dict()
+    other = strategy(PLANS[name])
+    other.load_state_dict({key: value for key, value in state.items() if key != new})
+    assert same(other.state_dict(), state)
 
 
 @pytest.mark.parametrize("name", PLANS)
