@@ -44,7 +44,11 @@ class AGEM(Remembering[Ring]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         if self.plan.extra_forward:
             published.extra_forward(model, batch)
         reference: Sequence[Tensor | None] = []

@@ -44,7 +44,11 @@ class ER(Remembering[Memory]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         if self.plan.one_pass and self._recalls_in_one_pass:
             both = joined(batch, self.recall())
             losses = F.cross_entropy(model(both.images, both.task), both.labels, reduction="none")

@@ -63,7 +63,11 @@ class GEM(Remembering[Ring]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         parameters = trained(model)
         references = []
         for task, slots in self.slots:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
+from torch import Tensor
+
 from pipeline.config.strategies import StrategySettings
 from pipeline.models import TaskTensors
 from pipeline.strategies.batch import Batch, Stream
@@ -42,6 +44,18 @@ class Remembering(Strategy, Generic[M]):
         if task.task not in self.begun:
             self.begun.append(task.task)
         self.memory.begin_task(task.task, task.labels.device)
+
+    def refuse_other_tasks(self, batch: Batch) -> None:
+        """Refuse a batch of a task that was not begun: a ring would write it over the examples of another class.
+
+        Raises:
+            ValueError: if the batch is of one task, and it is not the present one.
+        """
+        if not isinstance(batch.task, Tensor) and batch.task != self.task:  # numbers of the host: no GPU waits
+            raise ValueError(
+                f"{self.plan.name}: a batch of task {batch.task} (from 0) while task {self.task} is the present one; call "
+                "begin_task before the first batch of each visit to a task"
+            )
 
     @property
     def has_earlier(self) -> bool:

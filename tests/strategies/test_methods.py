@@ -186,6 +186,21 @@ def test_no_step_reads_a_number_back_to_the_host(name: str) -> None:
     assert operations.counts
 
 
+@pytest.mark.parametrize("name", ["gem", "agem", "er", "er-ring", "derpp"])
+def test_a_batch_of_a_task_that_was_not_begun_is_refused(name: str) -> None:
+    own, model = strategy(PLANS[name]), network()
+    go_on(own, model, torch.optim.SGD(model.parameters(), 0.1), COURSE[:5])
+    before, weights = copy.deepcopy(own.state_dict()), copy.deepcopy(model.state_dict())
+    model.zero_grad()
+    with pytest.raises(
+        ValueError, match=r"a batch of task 1 \(from 0\) while task 0 is the present one; call begin_task"
+    ):
+        own.backward(model, batch_of(random_task(1)))
+    assert same(own.state_dict(), before)
+    assert same(dict(model.state_dict()), dict(weights))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_every_published_row_is_there() -> None:
     assert set(ROWS) <= set(CONFIGURATION.methods)
 
