@@ -18,6 +18,8 @@ from pipeline.support.errors import UserError
 def save_checkpoint(model: TaskModel, path: Path) -> None:
     """Write all weights of a network, and the running statistics of its batch normalisation, to a file.
 
+    A tied weight is written once, under its first name: safetensors refuses tensors that share memory.
+
     Args:
         model: The network.
         path: A safetensors file, which is created or replaced.
@@ -26,7 +28,8 @@ def save_checkpoint(model: TaskModel, path: Path) -> None:
         OSError: if the file cannot be written.
     """
     try:
-        save_file(model.state_dict(), path)
+        state, first_names = model.state_dict(), _first_names(model)
+        save_file({name: tensor for name, tensor in state.items() if first_names[name] == name}, path)
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
 
@@ -45,9 +48,18 @@ def load_checkpoint(model: TaskModel, path: Path, device: torch.device) -> None:
     try:
         state = load_file(path, device=str(device))
         check_weights(state, model.state_dict())
+        for name, first in _first_names(model).items():
+            if first in state:
+                state.setdefault(name, state[first])
         model.load_state_dict(state)
     except (FileNotFoundError, SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: missing, damaged or of another network ({error}); run 'dvc repro' again") from None
+
+
+def _first_names(model: TaskModel) -> dict[str, str]:
+    """For each name of a network's state the first name of the same tensor, another one where weights are tied."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
 
 
 def check_weights(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

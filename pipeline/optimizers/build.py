@@ -44,7 +44,8 @@ def build_optimizer(
             name, such as "bfloat16") for tag. Those left out keep the rule's defaults.
 
     Raises:
-        ValueError: if the name is unknown, or if a value is out of the rule's range.
+        ValueError: if the name is unknown, if a value is out of the rule's range, or for `differentiable`, as
+            no steps here record a graph.
     """
     if name not in UPDATE_RULES:
         raise ValueError(f"unknown update rule '{name}'; choose one of {', '.join(UPDATE_RULES)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import unwrap
+from typing import Any
 
 import torch
 
@@ -20,13 +21,31 @@ _OTHER_KEYS = frozenset(
 )
 
 
+_add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+
+
 class EagerOptimizer(torch.optim.Optimizer):
     """Base class of update rules that are never compiled."""
 
-    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
     load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
     state_dict = unwrap(torch.optim.Optimizer.state_dict)
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, as PyTorch does.
+
+        Args:
+            param_group: "params", and the values that the group sets for itself.
+
+        Raises:
+            ValueError: if the group, or the optimizer for it, is `differentiable`: these steps record no graph.
+        """
+        if param_group.get("differentiable", self.defaults.get("differentiable")):
+            raise ValueError(
+                f"{type(self).__name__} cannot be differentiable, its steps record no graph: remove it, or take "
+                f"torch.optim.{type(self).__name__}"
+            )
+        _add_param_group(self, param_group)
 
     def _refuse_unknown(self, keys: Iterable[str], rule: str, allowed: str) -> None:
         """Raise ValueError for keys of a parameter group that the update rule would ignore."""

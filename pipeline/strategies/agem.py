@@ -21,7 +21,8 @@ class AGEM(Remembering[Ring]):
         g - (g . r / r . r) r  where g . r < 0, else g     (A-GEM, eq. 11)
 
     The memory is a ring of the last `memory_per_class` examples of each class of each task. The memory batch, whose
-    gradient is r, has `memory_batch` examples, or as many as the batch. For the setting `extra_forward` see
+    gradient is r, has `memory_batch` examples, or as many as the batch. A gradient that one of the two lacks, as of a
+    module that a task has to itself, is zero. For the setting `extra_forward` see
     `pipeline.strategies.published.extra_forward`.
 
     Args:
@@ -43,22 +44,39 @@ class AGEM(Remembering[Ring]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         if self.plan.extra_forward:
             published.extra_forward(model, batch)
         reference: Sequence[Tensor | None] = []
-        if self.task > 0:
+        if self.has_earlier:
             remembered = cross_entropy(model, self.recall())
             reference = torch.autograd.grad(remembered, trained(model), allow_unused=True)
         loss = cross_entropy(model, batch)
         torch.autograd.backward(loss)
-        pairs = [(p, p.grad, r) for p, r in zip(trained(model), reference, strict=False)]
-        both = [(p, g, r) for p, g, r in pairs if g is not None and r is not None]
-        projected = project([g for _, g, _ in both], [r for _, _, r in both]) if both else []
-        for (parameter, _, _), gradient in zip(both, projected, strict=True):
-            parameter.grad = gradient
+        # Where r is missing, g adds nothing to the products, and stays as it is.
+        used = [(p, r) for p, r in zip(trained(model), reference, strict=False) if r is not None]
+        if used:
+            _project(*zip(*used, strict=True))
         self.memory.add(batch)
         return loss.detach()
+
+
+def _project(parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+    """Replace the gradients of parameters by the projected ones, if they conflict with the reference.
+
+    A missing gradient counts as zero, and stays missing where there is no conflict: an update rule does nothing then, but
+    goes on along its momentum for zeros. Only to know that, the host waits for a GPU.
+    """
+    gradient = [torch.zeros_like(r) if p.grad is None else p.grad for p, r in zip(parameters, reference, strict=True)]
+    share = _share(gradient, reference)
+    conflict = all(p.grad is not None for p in parameters) or bool(share < 0)
+    for parameter, g, r in zip(parameters, gradient, reference, strict=True):
+        if conflict or parameter.grad is not None:
+            parameter.grad = g - share * r
 
 
 def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Tensor]:
@@ -75,7 +93,12 @@ def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> list[Ten
     Returns:
         The projected gradient, tensors of the same shapes.
     """
+    share = _share(gradient, reference)
+    return [g - share * r for g, r in zip(gradient, reference, strict=True)]
+
+
+def _share(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+    """g . r / r . r where g . r < 0, else zero."""
     product = torch.stack([torch.dot(g.flatten(), r.flatten()) for g, r in zip(gradient, reference, strict=True)]).sum()
     square = torch.stack([torch.dot(r.flatten(), r.flatten()) for r in reference]).sum()
-    share = (product.clamp_max(0) / square.clamp_min(torch.finfo(square.dtype).tiny)).to(square.dtype)
-    return [g - share * r for g, r in zip(gradient, reference, strict=True)]
+    return (product.clamp_max(0) / square.clamp_min(torch.finfo(square.dtype).tiny)).to(square.dtype)

@@ -45,7 +45,11 @@ class DERpp(Remembering[LogitReservoir]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         logits = model(batch.images, batch.task)
         loss = cross_entropy_of(logits, batch)
         torch.autograd.backward(loss)

@@ -44,7 +44,11 @@ class ER(Remembering[Memory]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         if self.plan.one_pass and self._recalls_in_one_pass:
             both = joined(batch, self.recall())
             losses = F.cross_entropy(model(both.images, both.task), both.labels, reduction="none")
@@ -53,14 +57,14 @@ class ER(Remembering[Memory]):
         else:
             loss = cross_entropy(model, batch)
             torch.autograd.backward(loss)
-            if self.task > 0 and not self.plan.one_pass:
+            if self.has_earlier and not self.plan.one_pass:
                 torch.autograd.backward(cross_entropy(model, self.recall()))
         self.memory.add(batch)
         return loss.detach()
 
     @property
     def _recalls_in_one_pass(self) -> bool:
-        return self.memory.seen > 0 if isinstance(self.memory, Reservoir) else self.task > 0
+        return self.memory.seen > 0 if isinstance(self.memory, Reservoir) else self.has_earlier
 
 
 def memory_of(plan: ERSettings, stream: Stream) -> Memory:

@@ -44,7 +44,7 @@ class GEM(Remembering[Ring]):
         self.slots: list[tuple[int, Tensor]] = []
 
     def begin_task(self, task: TaskTensors) -> None:
-        """Take the gradients of the tasks before this one from now on.
+        """Take the gradients of the tasks that came before this one from now on, of all but itself.
 
         Args:
             task: The training data of the task.
@@ -63,7 +63,11 @@ class GEM(Remembering[Ring]):
 
         Returns:
             The loss of the batch alone, detached.
+
+        Raises:
+            ValueError: if the batch is of another task than the one begun.
         """
+        self.refuse_other_tasks(batch)
         parameters = trained(model)
         references = []
         for task, slots in self.slots:

@@ -232,7 +232,7 @@ class Ring(Memory):
         classes: For each task, the outputs of its classes.
         counts: (classes of all tasks,) int64, the number of examples added so far of each class.
         place: (outputs,) int64, for each output of the present task the number of its class among those of all tasks.
-        earlier: The slots that hold examples of earlier tasks.
+        earlier: The slots that hold examples of earlier tasks, which are all but the present one.
     """
 
     def __init__(self, per_class: int, classes: list[list[int]], generator: np.random.Generator) -> None:
@@ -243,7 +243,7 @@ class Ring(Memory):
         self.earlier = torch.empty(0, dtype=torch.int64)
 
     def begin_task(self, task: int, device: torch.device) -> None:
-        """Set the task whose examples will be added, and sample from those before it.
+        """Set the task whose examples will be added, and sample from all others that came before it.
 
         Args:
             task: Its number, from 0.
@@ -251,7 +251,8 @@ class Ring(Memory):
         """
         self.counts = self.counts.to(device)
         first = sum(len(outputs) for outputs in self.classes[:task])
-        filled = torch.arange(self.per_class, device=device) < self.counts[:first, None]
+        filled = torch.arange(self.per_class, device=device) < self.counts[:, None]
+        filled[first : first + len(self.classes[task])] = False  # a task that is visited again is no earlier one
         self.earlier = filled.flatten().nonzero().flatten()
         # For each output of the present task, the number of its class among the classes of all tasks.
         self.place = torch.zeros(1 + max(max(outputs) for outputs in self.classes), dtype=torch.int64, device=device)
@@ -274,14 +275,14 @@ class Ring(Memory):
             task: The number of the present task, from 0.
 
         Returns:
-            The number of each task before it of which there are examples, and their slots, (n,) int64.
+            The number of each other task of which there are examples, in order, and their slots, (n,) int64.
         """
         filled = self.counts.clamp_max(self.per_class).tolist()
         found, first = [], 0
-        for number, outputs in enumerate(self.classes[:task]):
+        for number, outputs in enumerate(self.classes):
             of_classes = range(first, first + len(outputs))
             slots = [place * self.per_class + row for place in of_classes for row in range(filled[place])]
-            if slots:
+            if slots and number != task:
                 found.append((number, torch.tensor(slots, device=self.counts.device)))
             first += len(outputs)
         return found

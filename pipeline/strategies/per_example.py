@@ -9,7 +9,7 @@ gradient of its output, which one pass forward and one backward give for the who
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 #: Most numbers that the gradients of one layer may hold in memory at a time, and most examples in a pass.
 BUDGET, EXAMPLES = 2**24, 64
+
+#: How far sums of the gradients of single examples may be from the gradient of the sum, relative to the sum of their
+#: absolute values, and by how many roundings: far more than rounding makes, far less than a use of a weight.
+TOLERANCE, ROUNDINGS = 1e-2, 16
 
 
 def sums_of_absolute_gradients(
@@ -33,8 +37,9 @@ def sums_of_absolute_gradients(
 
     Linear layers, convolutions in two dimensions and batch normalisation take many examples at a time. A network with
     parameters in any other layer, shared between layers or computed from others (as by spectral normalisation), or with
-    layers whose inputs are not one row per example, takes one after the other, which gives the same but for rounding. Inputs
-    of a layer must have the examples along their first dimension.
+    layers whose inputs are not one row per example, takes one after the other, which gives the same but for rounding. So
+    does one that uses a weight without calling its layer, which the first examples tell: the sum of their gradients is then
+    not the gradient of the sum. Inputs of a layer must have the examples along their first dimension.
 
     Args:
         model: The network, in eval mode, so that no example has an effect on another.
@@ -55,8 +60,11 @@ def sums_of_absolute_gradients(
     if together == 1 and all(_known(layer) for layer in layers) and max(owners.values(), default=1) == 1:
         largest = max((parameter.numel() for parameter in parameters), default=1)
         at_once = max(1, min(EXAMPLES, BUDGET // largest))
+    in_one_pass, checked = at_once > 1, parameters
     for part in images.split(at_once * together):  # type: ignore[no-untyped-call]
-        if at_once > 1 and _add_in_one_pass(layers, value, part, totals):
+        in_one_pass = in_one_pass and _add_in_one_pass(layers, value, part, totals, checked)
+        checked = []  # once
+        if in_one_pass:
             continue
         for group in part.split(together):
             gradients = torch.autograd.grad(value(group).sum(), parameters, allow_unused=True)
@@ -78,19 +86,33 @@ def _known(layer: nn.Module) -> bool:
 
 
 def _add_in_one_pass(
-    layers: list[nn.Module], value: Callable[[Tensor], Tensor], images: Tensor, totals: dict[int, Tensor]
+    layers: list[nn.Module],
+    value: Callable[[Tensor], Tensor],
+    images: Tensor,
+    totals: dict[int, Tensor],
+    checked: list[nn.Parameter],
 ) -> bool:
     """Add the absolute gradient of each image to `totals`, whose keys are the ids of the parameters.
 
+    Args:
+        layers: Those whose parameters are wanted.
+        value: As for `sums_of_absolute_gradients`.
+        images: The examples.
+        totals: The sums so far; they stay as they are where it is not possible.
+        checked: Parameters whose gradients are compared with those of automatic differentiation, which takes one more
+            pass backward and makes a GPU wait.
+
     Returns:
-        Whether it was possible: every layer has taken one row per image.
+        Whether it was possible: every layer has taken one row per image, and no gradient of `checked` is another one.
     """
     with _watched(layers) as calls:
         values = value(images).sum()
     if any(len(given) != len(images) for _, given, _ in calls):
         return False
     outputs = [output for _, _, output in calls]
-    of_outputs = torch.autograd.grad(values, outputs, allow_unused=True) if outputs else ()
+    of_outputs = torch.autograd.grad(values, outputs, retain_graph=bool(checked), allow_unused=True) if outputs else ()
+    absolute: dict[int, Tensor] = {}
+    signed: dict[int, Tensor] = {}
     with torch.no_grad():
         for layer in layers:
             gradients: dict[str, Tensor] = {}
@@ -101,8 +123,39 @@ def _add_in_one_pass(
                         gradients[name] = gradients[name] + gradient if name in gradients else gradient
             for name, parameter in layer.named_parameters(recurse=False):
                 if name in gradients and id(parameter) in totals:
-                    totals[id(parameter)] += gradients[name].abs().sum(dim=0).view_as(parameter)
+                    if checked:
+                        signed[id(parameter)] = gradients[name].sum(dim=0).view_as(parameter)
+                    absolute[id(parameter)] = gradients[name].abs().sum(dim=0).view_as(parameter)
+    if checked and values.requires_grad:
+        whole = torch.autograd.grad(values, checked, allow_unused=True)
+        if not _agree(zip(checked, whole, strict=True), signed, absolute):
+            return False
+    for key, tensor in absolute.items():
+        totals[key] += tensor
     return True
+
+
+def _agree(
+    whole: Iterable[tuple[nn.Parameter, Tensor | None]], signed: dict[int, Tensor], absolute: dict[int, Tensor]
+) -> bool:
+    """Whether the gradients of single examples add up to those of the whole batch, but for rounding.
+
+    Args:
+        whole: The parameters, and the gradient of the batch for each; None where it does not depend on the parameter.
+        signed: The sum of the gradients of single examples by the id of the parameter; zero where it is missing.
+        absolute: The sum of their absolute values, likewise.
+    """
+    differences, sizes, precision = [], [], 0.0
+    for parameter, gradient in whole:
+        zero = torch.zeros_like(parameter)
+        found = signed.get(id(parameter), zero)
+        differences.append(torch.linalg.vector_norm(found - (zero if gradient is None else gradient)))
+        sizes.append(torch.linalg.vector_norm(absolute.get(id(parameter), zero)))
+        precision = max(precision, ROUNDINGS * torch.finfo(parameter.dtype).eps)
+    # On one device, in double precision, which holds what all of them are.
+    apart, size = (torch.stack([norm.double().cpu() for norm in norms]) for norms in (differences, sizes))
+    # A gradient that is zero by symmetry is all rounding, which the largest gradient bounds. NaN is left to others.
+    return not bool((apart > max(TOLERANCE, precision) * size + precision * size.max()).any())
 
 
 @contextmanager

@@ -18,6 +18,10 @@ class Strategy(ABC):
     For each visit to a task, the training loop calls `begin_task` once, `backward` and `after_step` for every batch, and
     `end_task` once. The two arguments are kept as attributes of the same names.
 
+    Tasks may come in any order, and again. The earlier tasks are all that were begun before (for `LwF`, ended) but the
+    present one, whatever their numbers: on a second visit to task 0, task 1 is an earlier one. Strategies with a penalty
+    take each visit as a task of its own; only EWC's `fisher: published` takes the task of the next number for the next.
+
     Args:
         plan: The settings of the strategy.
         stream: What the strategy needs to know of the stream.

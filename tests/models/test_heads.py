@@ -187,6 +187,43 @@ def test_a_checkpoint_with_nan_or_of_another_type_is_refused(
         load_checkpoint(model, path, torch.device("cpu"))
 
 
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.two.weight = self.one.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.two(torch.tanh(self.one(images)))
+        return output
+
+
+def test_a_checkpoint_has_tied_weights_once_and_gives_them_back(tmp_path: Path) -> None:
+    model, other, path = TaskModel(Tied(), [[0, 1, 2]], "task"), TaskModel(Tied(), [[0, 1, 2]], "task"), tmp_path / "a"
+    save_checkpoint(model, path)
+    assert load_file(path).keys() == {"network.one.weight", "network.one.bias", "network.two.bias"}
+    load_checkpoint(other, path, torch.device("cpu"))
+    assert all(torch.equal(other.state_dict()[name], value) for name, value in model.state_dict().items())
+    assert len(list(other.parameters())) == 3  # still tied
+
+
+def test_a_checkpoint_of_tied_weights_is_none_of_a_network_with_a_weight_for_each_layer(tmp_path: Path) -> None:
+    untied, path = Tied(), tmp_path / "a"
+    untied.two.weight = nn.Parameter(untied.one.weight.detach().clone())
+    save_checkpoint(TaskModel(Tied(), [[0, 1, 2]], "task"), path)
+    with pytest.raises(UserError, match=r"(?s)of another network .*network\.two\.weight"):
+        load_checkpoint(TaskModel(untied, [[0, 1, 2]], "task"), path, torch.device("cpu"))
+
+
+def test_a_checkpoint_of_weights_that_are_not_tied_has_the_bytes_of_their_state(tmp_path: Path) -> None:
+    model = build_model(Mlp(name="mlp", hidden=[5], outputs="task"), (2, 2), [[0, 1]])
+    save_checkpoint(model, tmp_path / "a")
+    save_file(model.state_dict(), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_logits_of_mixed_precision_can_be_masked() -> None:
     model = TaskModel(torch.nn.Linear(2, 4), [[0, 1], [2, 3]], "task")
     masked = model.masked(torch.ones(3, 4, dtype=torch.float16), 0)

@@ -69,3 +69,12 @@ def test_a_group_with_one_parameter_on_another_device_is_not_fused() -> None:
 def test_an_implementation_that_the_caller_chooses_is_kept() -> None:
     assert build_optimizer(make_params(), "adam", lr=0.1, foreach=True).param_groups[0]["foreach"]
     assert not build_optimizer(make_params(), "adam", lr=0.1, fused=False).param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam"])
+def test_a_step_that_records_no_graph_is_not_called_differentiable(name: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot be differentiable, .*: remove it, or take torch\.optim\."):
+        build_optimizer(make_params(), name, lr=0.1, differentiable=True)
+    with pytest.raises(ValueError, match="cannot be differentiable"):
+        build_optimizer([{"params": make_params(), "differentiable": True}], name, lr=0.1)
+    assert not build_optimizer(make_params(), name, lr=0.1, differentiable=False).param_groups[0]["differentiable"]

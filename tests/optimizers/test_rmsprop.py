@@ -106,3 +106,100 @@ def test_parameters_of_other_than_real_numbers_are_refused(dtype: torch.dtype) -
     with pytest.raises(ValueError, match=f"real floating-point parameters, got {dtype}"):
         optimizer.add_param_group({"params": [torch.zeros(3, dtype=dtype)]})
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_parameters_have_a_state_and_steps_in_float32(dtype: torch.dtype) -> None:
+    """In float16 an eps of 1e-8 is 0, and 0 / 0 no number."""
+    short = [param.detach().to(dtype).requires_grad_() for param in make_params()]
+    optimizer = RMSprop(short, lr=0.01)
+    for param in short:
+        param.grad = torch.zeros_like(param)
+    before = copy.deepcopy(short)
+    optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(short, before, strict=True))
+    long = [param.detach().float() for param in short]
+    other = RMSprop(long, lr=0.01)
+    for seed in range(5):
+        for one, plain in zip(short, long, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            one.grad = (1e-3 * torch.randn(one.shape, generator=generator)).to(dtype)
+            plain.grad = one.grad.float()
+            with torch.no_grad():
+                plain.copy_(one)
+        optimizer.step()
+        other.step()
+        for one, plain in zip(short, long, strict=True):
+            assert one.dtype == dtype
+            assert optimizer.state[one]["square_avg"].dtype == torch.float32
+            torch.testing.assert_close(one, plain.to(dtype))
+    resumed = copy.deepcopy(short)
+    after = RMSprop(resumed)
+    after.load_state_dict(optimizer.state_dict())
+    for one, again in zip(short, resumed, strict=True):
+        assert torch.equal(after.state[again]["square_avg"], optimizer.state[one]["square_avg"])
+        assert after.state[again]["square_avg"].dtype == torch.float32
+        assert after.state[again]["square_avg"] is not optimizer.state[one]["square_avg"]
+
+
+def test_parameters_of_both_kinds_are_stepped_each_in_its_own() -> None:
+    ours = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for dtype in (torch.float32, torch.float16, torch.float64)]
+    for param in ours:
+        param.grad = torch.ones_like(param)
+    RMSprop(ours, lr=0.01, alpha=0.75).step()  # g / sqrt(V) is 2
+    for param in ours:
+        torch.testing.assert_close(param, torch.full_like(param, 0.98))
+
+
+def test_no_group_is_stepped_where_another_has_a_sparse_gradient() -> None:
+    dense, sparse = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = RMSprop([{"params": [dense]}, {"params": [sparse]}], lr=0.1)
+    dense.grad, sparse.grad = torch.ones(2), torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError, match="RMSprop does not take sparse gradients; make them dense"):
+        optimizer.step()
+    assert torch.equal(dense, torch.ones(2))
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        (torch.optim.SGD, {}),
+        (torch.optim.Adam, {}),
+        (torch.optim.RMSprop, {"momentum": 0.9}),
+        (torch.optim.Adadelta, {}),
+    ],
+)
+def test_a_state_of_another_optimizer_is_refused_and_nothing_changed(
+    rule: Callable[..., torch.optim.Optimizer], values: dict[str, Any]
+) -> None:
+    params = make_params()
+    optimizer, other = RMSprop(params, lr=0.01), rule(make_params(), lr=0.5, **values)
+    steps(optimizer, 2)
+    steps(other, 2)
+    before = copy.deepcopy(optimizer.state_dict())
+    for state in (
+        other.state_dict(),
+        rule(make_params(), lr=0.5, **values).state_dict(),
+        torch.nn.Linear(2, 2).state_dict(),
+    ):
+        with pytest.raises(ValueError, match="this is not a state of RMSprop"):
+            optimizer.load_state_dict(state)
+    wider = [torch.nn.Parameter(torch.cat([param, param]) if param.dim() else param) for param in make_params()]
+    larger = RMSprop(wider)
+    steps(larger, 1)
+    with pytest.raises(ValueError, match="this is the state of another model: parameter 0 had the shape"):
+        optimizer.load_state_dict(larger.state_dict())
+    assert str(optimizer.state_dict()) == str(before)
+
+
+def test_it_goes_on_from_a_state_of_pytorchs() -> None:
+    theirs = make_params()
+    other = torch.optim.RMSprop(theirs, lr=0.01)
+    steps(other, 5)
+    ours = copy.deepcopy(theirs)
+    optimizer = RMSprop(ours)
+    optimizer.load_state_dict(other.state_dict())
+    steps(other, 5, seed=1)
+    steps(optimizer, 5, seed=1)
+    torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from pipeline.strategies import Batch
 from pipeline.strategies.agem import AGEM, project
 from pipeline.strategies.batch import cross_entropy
 from tests.strategies import OWN, PLANS, SHARED, batch_of, gradients, network, random_task, strategy
@@ -182,3 +183,52 @@ def test_the_extra_forward_pass_counts_the_batch_twice_in_the_running_statistics
     agem(task, OWN).backward(without, batch)
     means = [next(buffer for name, buffer in m.named_buffers() if "running_mean" in name) for m in (found, without)]
     assert (means[0] - means[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("gradient", "reference", "wanted"),
+    [
+        ([1.0, None], [-1.0, 3.0], [0.9, 0.3]),  # r . r = 10, and g . r a tenth of it
+        ([1.0, None], [1.0, 3.0], [1.0, None]),  # no conflict
+        ([1.0, 2.0], [-1.0, None], [0.0, 2.0]),
+        ([1.0, None], [-1.0, None], [0.0, None]),
+        ([1.0, None], [None, 1.0], [1.0, None]),
+    ],
+)
+def test_a_gradient_that_is_missing_on_one_side_is_zero(
+    gradient: list[float | None],
+    reference: list[float | None],
+    wanted: list[float | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a module that a task has to itself."""
+    model = nn.ParameterList([torch.zeros(1), torch.zeros(1)])
+
+    def cross_entropy(model: nn.ParameterList, batch: Batch) -> Tensor:
+        slopes = reference if isinstance(batch.task, Tensor) else gradient
+        return torch.stack([s * p for s, p in zip(slopes, model, strict=True) if s is not None]).sum()
+
+    own = agem(1, OWN)
+    monkeypatch.setattr("pipeline.strategies.agem.cross_entropy", cross_entropy)
+    own.backward(model, batch_of(random_task(1)))  # type: ignore[arg-type]
+    found = [None if parameter.grad is None else parameter.grad.item() for parameter in model]
+    assert found == [None if value is None else pytest.approx(value) for value in wanted]
+
+
+def test_in_any_order_and_on_a_second_visit_the_reference_is_of_all_other_tasks_seen() -> None:
+    own, model = strategy(PLANS["agem"]), network(seed=1)
+    assert isinstance(own, AGEM)
+    parameters, changed = list(model.parameters()), 0
+    for visit, number in enumerate((2, 0, 2, 1, 0, 2)):
+        own.begin_task(random_task(number))
+        for seed in range(10):
+            batch = batch_of(random_task(number, seed=seed))
+            wanted = plain = list(torch.autograd.grad(cross_entropy(model, batch), parameters))
+            if visit:
+                sample = copy.deepcopy(own).recall()
+                assert isinstance(sample.task, Tensor)
+                assert number not in sample.task
+                wanted = project(plain, list(torch.autograd.grad(cross_entropy(model, sample), parameters)))
+            changed += not all(torch.equal(*pair) for pair in zip(plain, wanted, strict=True)) and number == 2
+            torch.testing.assert_close(gradients(own, model, batch), wanted)
+    assert changed  # on a second visit

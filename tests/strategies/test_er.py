@@ -145,3 +145,20 @@ def test_the_reservoir_has_its_slots_for_every_class_of_the_stream_and_is_offere
     assert isinstance(memory, Reservoir)
     assert memory.size == 2 * 6
     assert memory.seen == 12 + 12 + 4
+
+
+@pytest.mark.parametrize("plan", ["er", "er-ring"])
+@pytest.mark.parametrize("order", [(0, 1, 0), (2, 1)])
+def test_in_any_order_and_on_a_second_visit_the_other_tasks_are_replayed(plan: str, order: tuple[int, ...]) -> None:
+    own, model = strategy(PLANS[plan].model_copy(update={"one_pass": False})), network()
+    assert isinstance(own, ER)
+    for visit, number in enumerate(order):
+        own.begin_task(random_task(number))
+        batch = batch_of(random_task(number))
+        sample = copy.deepcopy(own).memory.sample(4) if visit else None
+        loss = cross_entropy(model, batch) + (0 if sample is None else cross_entropy(model, sample))
+        wanted = torch.autograd.grad(loss, list(model.parameters()))
+        torch.testing.assert_close(gradients(own, model, batch), list(wanted))
+        if plan == "er-ring" and sample is not None:
+            assert isinstance(sample.task, Tensor)
+            assert set(sample.task.tolist()) == set(order) - {number}

@@ -193,3 +193,12 @@ def test_on_the_first_task_gem_is_naive(classes: list[list[int]]) -> None:
     plain = gradients(strategy(PLANS["naive"], classes), model, batch)
     found = gradients(gem(0, classes), model, batch)
     assert all(torch.equal(*pair) for pair in zip(found, plain, strict=True))
+
+
+def test_in_any_order_and_on_a_second_visit_the_references_are_of_all_other_tasks_seen() -> None:
+    own, model = strategy(PLANS["gem"]), network()
+    assert isinstance(own, GEM)
+    for number, others in ((2, []), (0, [2]), (2, [0]), (1, [0, 2])):
+        own.begin_task(random_task(number))
+        assert [task for task, _ in own.slots] == others
+        gradients(own, model, batch_of(random_task(number)))

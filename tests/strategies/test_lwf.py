@@ -135,3 +135,48 @@ def test_the_reported_loss_is_that_of_the_batch_alone() -> None:
     loss = own.backward(model, batch)
     assert torch.equal(loss, cross_entropy(model, batch).detach())
     assert not loss.requires_grad
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 6)
+        self.two.weight = self.one.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.head(torch.tanh(self.two(torch.tanh(self.one(images.flatten(1))))))
+        return output
+
+
+def test_the_teacher_of_a_network_with_tied_weights_gives_its_outputs() -> None:
+    torch.manual_seed(0)
+    own, model = lwf(lwf_lambda=0.7), TaskModel(Tied(), OWN, "task")
+    teacher, student = copy.deepcopy(model), drift(model)
+    own.end_task(model, random_task(0))
+    batch = batch_of(random_task(1))
+    loss = cross_entropy(student, batch) + 0.7 * old_loss(student, teacher, batch.images, [OWN[0]], 2.0)
+    wanted = torch.autograd.grad(loss, list(student.parameters()))
+    torch.testing.assert_close(gradients(own, student, batch), list(wanted))
+
+
+@pytest.mark.parametrize("mode", ["task", "shared"])
+def test_on_a_second_visit_the_outputs_of_all_other_tasks_learnt_are_distilled(mode: str) -> None:
+    own, first = lwf(lwf_lambda=0.7), TaskModel(network(SOME).network, SOME, mode)  # type: ignore[arg-type]
+    teacher, model = drift(first), drift(first)
+    for visited, present, groups in (
+        (2, 2, []),
+        (0, 2, [SOME[0]]),
+        (2, 1, [SOME[0], SOME[2]]),
+        (1, 0, [SOME[1], SOME[2]]),
+    ):
+        own.end_task(teacher, random_task(visited))
+        if mode == "shared" and groups:
+            groups = [[output for group in groups for output in group]]
+        batch = batch_of(random_task(present))
+        loss = cross_entropy(model, batch)
+        if groups:
+            loss = loss + 0.7 * old_loss(model, teacher, batch.images, groups, 2.0)
+        wanted = torch.autograd.grad(loss, list(model.parameters()))
+        torch.testing.assert_close(gradients(own, model, batch), list(wanted))

@@ -215,3 +215,21 @@ def test_there_is_nothing_to_sample_from_an_empty_memory() -> None:
 def test_a_memory_without_slots_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one slot, has 0"):
         Reservoir(0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("classes", [[[0, 1], [2, 3], [4, 5]], [[0, 1], [0, 1], [0, 1]]], ids=["own", "shared"])
+def test_a_ring_in_any_order_samples_from_all_tasks_seen_but_the_present_one(classes: list[list[int]]) -> None:
+    memory = Ring(3, classes, np.random.default_rng(0))
+    seen: set[int] = set()
+    for visit, task in enumerate((2, 0, 2, 1, 0)):
+        memory.begin_task(task, CPU)
+        assert {number for number, _ in memory.slots_of_tasks(task)} == seen - {task}
+        if seen - {task}:
+            sample = memory.sample(1000)
+            assert isinstance(sample.task, Tensor)
+            assert set(sample.task.tolist()) == seen - {task}
+        numbers = list(range(10 * visit, 10 * visit + 10))
+        memory.add(example_batch(numbers, [classes[task][number % 2] for number in numbers], task))
+        seen.add(task)
+    memory.begin_task(1, CPU)
+    assert {number // 10 for number in numbers_of(memory.sample(1000))} == {2, 4}  # the last visits' examples

@@ -65,6 +65,13 @@ COURSE = [
     for call, first in (("begin", 0), ("step", 0), ("step", 4), ("step", 8), ("end", 0))
 ]
 
+#: One in which a task comes again.
+AGAIN = [
+    (call, task, first)
+    for task in (1, 0, 1)
+    for call, first in (("begin", 0), ("step", 0), ("step", 4), ("step", 8), ("end", 0))
+]
+
 
 def go_on(
     own: Strategy, model: TaskModel, optimizer: torch.optim.Optimizer, course: list[tuple[str, int, int]]
@@ -95,11 +102,14 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(name: str) -> None:
-    for stop in range(1, len(COURSE)):
+@pytest.mark.parametrize("course", [COURSE, AGAIN], ids=["in order", "again"])
+def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(
+    name: str, course: list[tuple[str, int, int]]
+) -> None:
+    for stop in range(1 if course is COURSE else 10, len(course)):
         own, model = strategy(PLANS[name]), network()
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.8)
-        go_on(own, model, optimizer, COURSE[:stop])
+        go_on(own, model, optimizer, course[:stop])
         file = io.BytesIO()
         torch.save(own.state_dict(), file)
         file.seek(0)
@@ -107,10 +117,22 @@ def test_a_strategy_continues_from_its_state_bit_for_bit_wherever_it_stops(name:
         other.load_state_dict(torch.load(file))
         rest = torch.optim.SGD(resumed.parameters(), 0.1, momentum=0.8)
         rest.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-        go_on(own, model, optimizer, COURSE[stop:])
-        go_on(other, resumed, rest, COURSE[stop:])
+        go_on(own, model, optimizer, course[stop:])
+        go_on(other, resumed, rest, course[stop:])
         assert same(dict(model.state_dict()), dict(resumed.state_dict())), f"after {stop} events"
         assert same(own.state_dict(), other.state_dict()), f"after {stop} events"
+
+
+@pytest.mark.parametrize(("name", "new"), [("er", "begun"), ("agem", "begun"), ("lwf", "learnt")])
+@pytest.mark.parametrize("stop", [3, 8, 13])
+def test_a_state_without_the_numbers_of_tasks_is_of_tasks_in_order(name: str, new: str, stop: int) -> None:
+    """As earlier versions saved it."""
+    own, model = strategy(PLANS[name]), network()
+    go_on(own, model, torch.optim.SGD(model.parameters(), 0.1), COURSE[:stop])
+    state = own.state_dict()
+    other = strategy(PLANS[name])
+    other.load_state_dict({key: value for key, value in state.items() if key != new})
+    assert same(other.state_dict(), state)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -162,6 +184,21 @@ def test_no_step_reads_a_number_back_to_the_host(name: str) -> None:
     waiting = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique")
     assert not [name for name in operations.counts if any(word in name.split(".")[1] for word in waiting)]
     assert operations.counts
+
+
+@pytest.mark.parametrize("name", ["gem", "agem", "er", "er-ring", "derpp"])
+def test_a_batch_of_a_task_that_was_not_begun_is_refused(name: str) -> None:
+    own, model = strategy(PLANS[name]), network()
+    go_on(own, model, torch.optim.SGD(model.parameters(), 0.1), COURSE[:5])
+    before, weights = copy.deepcopy(own.state_dict()), copy.deepcopy(model.state_dict())
+    model.zero_grad()
+    with pytest.raises(
+        ValueError, match=r"a batch of task 1 \(from 0\) while task 0 is the present one; call begin_task"
+    ):
+        own.backward(model, batch_of(random_task(1)))
+    assert same(own.state_dict(), before)
+    assert same(dict(model.state_dict()), dict(weights))
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_every_published_row_is_there() -> None:

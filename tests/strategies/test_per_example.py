@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.strategies import per_example
@@ -156,3 +157,68 @@ def test_weights_that_are_shared_computed_or_folded_take_one_example_after_the_o
             exact = torch.stack([gradients[place].abs() for gradients in one_by_one]).sum(dim=0)
             assert torch.allclose(total, exact, atol=1e-6)
             assert bool((total > 0).any())
+
+
+class Cosine(nn.Module):
+    """The layer of the outputs is never called: only its weight is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 5), nn.Linear(5, 3, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = F.normalize(torch.tanh(self.body(images.flatten(1))))
+        return F.linear(features, F.normalize(self.head.weight))
+
+
+class Decoder(nn.Module):
+    """A weight that is used by its layer and, transposed, once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.linear(torch.tanh(self.encoder(images.flatten(1))), self.encoder.weight.t())
+
+
+@pytest.mark.parametrize("kind", [Cosine, Decoder])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_used_without_their_layer_take_one_example_after_the_other(
+    kind: type[nn.Module], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, images, passes = kind().to(dtype).eval(), torch.randn(7, 2, 3, dtype=dtype), []
+    parameters = list(model.parameters())
+
+    def value(part: Tensor) -> Tensor:
+        passes.append(len(part))
+        squares: Tensor = model(part)[:, :2].square()
+        return squares.sum(dim=1)
+
+    one_by_one = [torch.autograd.grad(value(image[None]).sum(), parameters) for image in images]
+    wanted = [torch.stack(gradients).abs().sum(dim=0) for gradients in zip(*one_by_one, strict=True)]
+    passes.clear()
+    monkeypatch.setattr(per_example, "EXAMPLES", 4)
+    torch.testing.assert_close(sums_of_absolute_gradients(model, parameters, value, images), wanted)
+    assert passes == [4] + [1] * 7  # tried once, on the first examples
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_that_are_rounding_alone_are_no_reason_to_take_one_by_one(dtype: torch.dtype) -> None:
+    """What normalisation takes away again: the gradient of the bias before it is zero but for rounding."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    model, passes = model.to(dtype).eval(), []
+
+    def value(part: Tensor) -> Tensor:
+        passes.append(len(part))
+        squares: Tensor = model(part).square()
+        return squares.sum(dim=1)
+
+    images = torch.randn(40, 3, 8, 8).to(dtype)
+    bias, *_ = (parameter for name, parameter in model.named_parameters() if name == "0.bias")
+    (found,) = sums_of_absolute_gradients(model, [bias], value, images)
+    sums_of_absolute_gradients(model, list(model.parameters()), value, images)
+    assert passes[-1] == 40
+    assert bool((found >= 0).all())
