@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -304,7 +305,12 @@ def test_products_of_parameters_that_have_changed_since_are_refused(module: nn.M
     v = torch.randn(operator.shape[0])
     before = operator.matvec(v)
     step()
-    for product in (lambda: operator.matvec(v), lambda: operator.matmat(v[:, None]), operator.gradient):
+    refused: list[Callable[[], Tensor]] = [
+        lambda: operator.matvec(v),
+        lambda: operator.matmat(v[:, None]),
+        operator.gradient,
+    ]
+    for product in refused:
         with pytest.raises(RuntimeError, match=r"^the parameters have changed since .*; make it anew, or"):
             product()
     assert not torch.equal(made().matvec(v), before)
