@@ -115,7 +115,8 @@ def configured(base: Configuration, name: str, experiment: Experiment) -> Config
         benchmark = benchmark.model_copy(update={"training": training})
     methods = dict(base.methods)
     for method, settings in experiment.set.items():
-        value = methods[method].model_dump(exclude_none=True) | settings.model_dump(exclude_none=True)
+        # Not what is None because nobody has set it: a null that is written may be a value.
+        value = methods[method].model_dump(exclude_unset=True) | settings.model_dump(exclude_unset=True)
         methods[method] = check(Method, value, f"{FILE}: {name}.set.{method}.")
     plain = type(base.params.optimizer)(name="sgd")  # the user's params.yaml must not change the papers' rows
     first = experiment.methods[0]

@@ -81,7 +81,9 @@ def _share_cache(folder: Path) -> None:
 
 
 def _dumped(models: Any) -> dict[str, Any]:
-    return {name: model.model_dump(exclude_none=True) for name, model in models.items()}
+    return {
+        name: model.model_dump(exclude_unset=True) for name, model in models.items()
+    }  # a null that was written stays
 
 
 def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:

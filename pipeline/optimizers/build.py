@@ -54,8 +54,12 @@ def build_optimizer(
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"bank_dtype must name a dtype of PyTorch, such as 'bfloat16', got {named!r}")
         values["bank_dtype"] = dtype
+    if not values.get("differentiable", True):
+        del values["differentiable"]  # which TAG and RMSprop do not know
+    elif "differentiable" in values:
+        raise ValueError(f"{name} cannot be differentiable, its steps record no graph: remove it, or use torch.optim")
     given: list[Any] = [_readable_twice(entry) for entry in params]
-    chosen = values.keys() & {"fused", "foreach", "differentiable"}
+    chosen = values.keys() & {"fused", "foreach"}
     if name in FUSED_ON_CPU and not chosen and all(map(_on_cpu, given)):
         values["fused"] = True
     return UPDATE_RULES[name](given, lr=lr, **values)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pipeline.config.schema import Settings
+from pipeline.config.schema import NULLABLE, Settings
 from pipeline.support.errors import UserError, nearest
 
 #: A point of a space: setting -> value.
@@ -66,16 +66,18 @@ def read_space(assignments: Sequence[str]) -> Space:
             raise UserError(f"'{key}': unknown setting; {nearest(key, Settings.model_fields, 40)}")
         if key in space:
             raise UserError(f"'{key}' stands twice; write all its values after one {key}=")
-        space[key] = _range(key, assignment, text) if ".." in text else _values(assignment, text)
+        space[key] = _range(key, assignment, text) if ".." in text else _values(key, assignment, text)
     if not space:
         raise UserError(f"nothing to search; {HOW}")
     return space
 
 
-def _values(assignment: str, text: str) -> Values:
+def _values(key: str, assignment: str, text: str) -> Values:
     values = tuple(_value(word) for word in text.split(","))
     if len({(isinstance(value, str), value) for value in values}) < len(values):
         raise UserError(f"'{assignment}': a value stands twice; name each once")
+    if None in values and key not in NULLABLE:  # it would stand for what an earlier layer has
+        raise UserError(f"'{assignment}': null is no value of {key}; leave it out")
     return Values(values)
 
 

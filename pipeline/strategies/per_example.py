@@ -163,11 +163,12 @@ def _watched(layers: list[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, 
     """Note each call of a layer within a `with` block: the layer, its input without a graph, and its output."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
-    def note(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        calls.append((layer, given[0].detach(), output))
+    def note(layer: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
+        (first, *_) = (*given, *named.values())  # these layers take one tensor, with or without its name
+        calls.append((layer, first.detach(), output))
         return output.clone()  # what follows may write over the layer's output, as an activation in place does
 
-    handles = [layer.register_forward_hook(note) for layer in layers]
+    handles = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
     try:
         yield calls
     finally:

@@ -127,7 +127,9 @@ def _refuse_batches_of_one(plan: RunPlan, tasks: Tasks) -> None:
     if plan.model.name != "resnet18" or max(tasks.image_shape[:2]) > SMALL:
         return
     why = f"which batch normalisation cannot train on where images have at most {SMALL} pixels a side"
-    if plan.strategy.value_of("memory_batch") == 1:
+    if plan.strategy.value_of("memory_batch") == 1 and not plan.strategy.value_of(
+        "one_pass"
+    ):  # else it joins the batch
         raise UserError(f"resnet18: a memory batch has one image, {why}; raise memory_batch, or choose larger images")
     if (alone := _recalled_alone(plan.strategy, [len(classes) for classes in tasks.classes])) is not None:
         raise UserError(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.analysis.published import published_row, read_published
-from pipeline.config import Configuration
-from pipeline.experiments.experiments import configured, plans, read_experiments
+from pipeline.config import Configuration, read_configuration
+from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
 from pipeline.experiments.records import Key, read_record
 from pipeline.experiments.report import published_rows
+from pipeline.experiments.workspace import _dumped
 from pipeline.support.errors import UserError
 from tests.configuration import project
 from tests.paths import ROOT, edit
@@ -184,3 +186,36 @@ def test_experiments_run_as_fast_as_they_can_and_beside_the_eigenvalues_compute_
     wanted = EXPERIMENTS[name].eigenspectrum
     assert wanted is not None and found.eigenspectrum.k == wanted.k
     assert found.compute.portable is False
+
+
+def test_a_null_that_is_written_counts_in_an_experiment_and_in_its_clone(tmp_path: Path) -> None:
+    """Where a benchmark has another value, and the experiment sets a third thing of that method."""
+    for name in ("params.yaml", "benchmarks.yaml", "methods.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    edit(
+        tmp_path / "benchmarks.yaml",
+        "    sgd+agem:\n      lr: 0.2\n",
+        "    sgd+agem:\n      lr: 0.2\n      memory_batch: 64\n",
+    )
+    edit(tmp_path / "methods.yaml", "\nagem:\n", "\nagem:\n  memory_batch: null\n")
+    experiment = Experiment.model_validate(
+        {
+            "paper": "TAG",
+            "description": "of one method",
+            "benchmark": "rotated-digits",
+            "set": {"agem": {"lr": 0.3}},
+            "tables": [{"title": "all", "seeds": [1], "methods": ["agem", "agem-2"]}],
+        }
+    )
+    made = configured(read_configuration(tmp_path), "mine", experiment)
+    data, methods = plans(made)
+    assert [plan.strategy.value_of("memory_batch") for plan in methods.values()] == [None, 64]
+    written = {
+        "params": made.params.model_dump(),
+        "benchmarks": _dumped(made.benchmarks),
+        "methods": _dumped(made.methods),
+    }
+    for file, value in written.items():
+        with (tmp_path / f"{file}.yaml").open("w", encoding="utf-8") as out:
+            YAML().dump(value, out)
+    assert plans(read_configuration(tmp_path)) == (data, methods)

@@ -69,6 +69,8 @@ def test_a_setting_stands_once() -> None:
 
 def test_values_of_one_setting_are_text_numbers_or_what_yaml_has_words_for() -> None:
     space = read_space(["base=adam,rmsprop", "lr=1,1e-3", "memory_batch=10,null", "one_pass=true,false"])
+    with pytest.raises(UserError, match=r"'lr=null,0\.1': null is no value of lr; leave it out"):
+        read_space(["lr=null,0.1"])
     assert space == {
         "base": Values(("adam", "rmsprop")),
         "lr": Values((1, 0.001)),

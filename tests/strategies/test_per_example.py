@@ -159,6 +159,23 @@ def test_weights_that_are_shared_computed_or_folded_take_one_example_after_the_o
             assert bool((total > 0).any())
 
 
+def test_a_layer_may_be_given_its_input_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            out: Tensor = self.layer(input=images)
+            return out
+
+    model, images = Named(), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    parameters = list(model.parameters())
+    found = sums_of_absolute_gradients(model, parameters, lambda part: (model(part) ** 2).sum(dim=1), images)
+    of_each = [torch.autograd.grad((model(image[None]) ** 2).sum(), parameters) for image in images]
+    torch.testing.assert_close(found, [torch.stack(parts).abs().sum(dim=0) for parts in zip(*of_each, strict=True)])
+
+
 class Cosine(nn.Module):
     """The layer of the outputs is never called: only its weight is used."""
 

@@ -291,6 +291,8 @@ def test_a_batch_of_one_small_image_is_refused_for_a_resnet_alone(
     if side == 32:
         with pytest.raises(UserError, match="a memory batch has one image"):
             build_run(one, Tasks.open(tmp_path), 1, CPU)
+        one.strategy.one_pass = True  # with the batch
+        build_run(one, Tasks.open(tmp_path), 1, CPU)
 
 
 @pytest.mark.parametrize(
