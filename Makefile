@@ -10,6 +10,9 @@ export USER ?= nobody
 # Two stamps at once would run two pips in one environment.
 .NOTPARALLEL:
 
+# An environment that another tool has made may have none.
+NEEDS_PIP = @$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "$(VENV) has no pip; remove $(VENV) and run make again, or: $(BIN)/python -m ensurepip" >&2; exit 2; }
+
 .DEFAULT_GOAL := help
 .PHONY: help repro test docs gallery reproduce clean
 
@@ -47,13 +50,16 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -f $(BIN)/python; exit 2; }
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(NEEDS_PIP)
 	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(NEEDS_PIP)
 	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(VENV)/run.stamp $@
 
 $(VENV)/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(NEEDS_PIP)
 	$(BIN)/python -m pip install --no-user --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $(VENV)/run.stamp $@

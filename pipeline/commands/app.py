@@ -34,6 +34,8 @@ Scheduler = Annotated[
 ]
 METHODS = values.keys_of("methods.yaml")
 SAMPLERS = ("grid", "tpe", "random")
+#: What arguments are called where they are no option of the same name.
+WORDS = {"origin": "--from", "experiment": "NAME", "old": "OLD", "new": "NEW", "name": "NAME"}
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -48,13 +50,29 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return told
 
 
+def _refuse_other_code() -> None:
+    """Raise UserError if the program belongs to another clone than the current folder, which has code of its own.
+
+    As where the environment of one clone is active in a copy of it, or in a worktree. `python -m pipeline` takes the code of
+    the folder.
+    """
+    ours, running = Path("pipeline/__init__.py"), Path(__file__).parents[1]
+    if Path(sys.argv[0]).stem == PROGRAM and ours.exists() and ours.parent.resolve() != running.resolve():
+        raise UserError(
+            f"this would run the code of {running.parent}, not of this folder; run 'python -m pipeline' instead, or activate "
+            "this folder's own environment"
+        )
+
+
 def _in_a_project(function: Callable[..., None], given: Mapping[str, Any]) -> None:
     """Run a command; raises UserError outside a project, where each would miss another file."""
     if not any(Path(name).exists() for name in ("dvc.yaml", "params.yaml")):
         raise UserError("neither dvc.yaml nor params.yaml is here; run it in the project's folder")
     for option, value in given.items():
         if value == "":  # as an unset variable of a shell gives it
-            raise UserError(f"--{option.replace('_', '-')}: is empty; give it a value or leave it out")
+            told = WORDS.get(option, f"--{option.replace('_', '-')}")
+            raise UserError(f"{told}: is empty; give it a value or leave it out")
+    _refuse_other_code()
     function(**given)
 
 
@@ -78,7 +96,7 @@ def repro(
     ] = False,
     no_run_cache: Annotated[
         bool,
-        typer.Option("--no-run-cache", help="Run train and eigenspectrum even if DVC knows their results already."),
+        typer.Option("--no-run-cache", help="Run train and eigenspectrum even if DVC's run-cache has their results."),
     ] = False,
 ) -> None:
     """Run the stale stages side by side, here or on a cluster.
@@ -106,7 +124,7 @@ def reproduce(
     ] = None,
     seeds: Seeds = None,
     origin: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--from", metavar="FOLDER", help="Run nothing; take finished runs from another clone."),
     ] = None,
     report: Annotated[
@@ -123,7 +141,7 @@ def reproduce(
     """
     from pipeline.experiments.command import reproduce
 
-    reproduce(experiment, jobs, methods, seeds, origin, report, scheduler)
+    reproduce(experiment, jobs, methods, seeds, None if origin is None else Path(origin), report, scheduler)
 
 
 # Typer gives a default to the parser of its option, too, as if it had been typed: it must be a text.

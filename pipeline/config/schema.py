@@ -39,10 +39,13 @@ _OF_RULES = settings_of(*UpdateRuleSettings.choices)
 _OF_ALL = {**_OF_RULES, **settings_of(Regime, TrainingPlan, *StrategySettings.choices)}
 _OF_OPTIMIZER = _OF_RULES | {key: field for key, field in _OF_ALL.items() if field.json_schema_extra["optimizer"]}  # type: ignore[index]
 #: Settings of which null, where it is written, is a value (none, all, or as many as in a batch) that wins over one of an
-#: earlier layer. A flag has false for that, and `passes` is null only where there are `visits`.
+#: earlier layer. A flag has false for that. Of settings with another default it is none: a plan leaves null out, and would be
+#: read with that default.
 NULLABLE = {
-    key for key, field in _OF_ALL.items() if NoneType in get_args(field.annotation) and field.annotation != FLAG
-} - {"passes"}
+    key
+    for key, field in _OF_ALL.items()
+    if NoneType in get_args(field.annotation) and field.annotation != FLAG and field.default is None
+}
 
 if TYPE_CHECKING:
 

@@ -45,7 +45,7 @@ class EWCSettings(StrategySettings):
         "t/(t + 1) after task t",
         "batch",
     )
-    fisher_batch: Count | None = setting("examples of that one batch; null: all of the task", 200)
+    fisher_batch: Count | None = setting("examples of that one batch", 200)
     penalty_clip: Weight = setting("norm that the penalty's gradient is clipped to; 0 for none", 100.0)
 
     @model_validator(mode="after")

@@ -111,9 +111,12 @@ class BatchOperator(ABC, Generic[Graph]):
         yield
         self._retain()
 
-    def _versions_now(self) -> list[int]:
-        """How often each parameter has been changed in place, as autograd counts."""
-        return [parameter._version for parameter in self._parameters]
+    def _versions_now(self) -> list[tuple[int, int]]:
+        """How often each parameter has been changed in place, as autograd counts, and where its numbers are.
+
+        It counts no change through `.data`, of which only a tensor that takes its place is seen.
+        """
+        return [(parameter._version, parameter.data_ptr()) for parameter in self._parameters]
 
     def _check_that_graphs_hold(self) -> None:
         """Raise RuntimeError if a graph is kept of parameters that have changed since: autograd does not always see it."""

@@ -206,7 +206,7 @@ def _read_to_the_end(file: IO[bytes]) -> None:
 def _of_zip(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            name = _safe(path, entry.orig_filename)
+            name = _safe(path, _name(entry))
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UserError(f"{path}: member '{entry.filename}' is a link or a device; refused: fetch another copy")
@@ -217,6 +217,14 @@ def _of_zip(path: Path) -> Iterator[Member]:
                     return _whole(file, entry.file_size)
 
             yield Member(name, entry.is_dir(), read)
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name of a member. Info-ZIP and others write UTF-8 without saying so, which Python takes for code page 437."""
+    if not entry.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return entry.orig_filename.encode("cp437").decode("utf-8")
+    return entry.orig_filename
 
 
 def _whole(file: IO[bytes], size: int) -> bytes:

@@ -95,24 +95,17 @@ def _download(
 
 def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
     """Download what `part` still lacks, and verify it."""
-    have = part.stat().st_size if part.exists() else 0
-    for start, total, chunks in _answers(url, have, timeout):
-        with (
-            part.open("ab" if start else "wb", buffering=0) as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
-        ):
-            for chunk in chunks:
-                left = memoryview(chunk)
-                while left:
-                    try:
-                        left = left[file.write(left) :]
-                    except (
-                        OSError
-                    ) as error:  # of a full disk; it names no file, and the folder here is not the project's
-                        raise OSError(error.errno, error.strerror, str(part)) from error
-                bar.update(len(chunk))
-        size = part.stat().st_size
-        if total is not None and size < total:
+    have = _size(part)
+    whole = False
+    while not whole:
+        before, start = _size(part), 0
+        total: int | None = None
+        for start, total, chunks in _answers(url, before, timeout):
+            _append(part, start, total, chunks)
+        size = _size(part)
+        whole = total is None or size >= total
+        # A proxy may send a range in several pieces: the next one is asked for as long as there is one.
+        if not whole and not (start and size > before):
             raise _FailedError(f"ended after {size:,} of {total:,} bytes", again=True)
     algorithm, _, wanted = checksum.partition(":")
     found = digest(part, algorithm)
@@ -121,6 +114,26 @@ def _one_try(url: str, part: Path, checksum: str, timeout: float) -> None:
         # from the beginning is worthwhile.
         part.unlink()
         raise _FailedError(f"{algorithm} is {found}, expected {wanted}", again=have > 0)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _append(part: Path, start: int, total: int | None, chunks: Iterator[bytes]) -> None:
+    """Write what a server sends behind the first `start` bytes of a file."""
+    with (
+        part.open("ab" if start else "wb", buffering=0) as file,
+        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+    ):
+        for chunk in chunks:
+            left = memoryview(chunk)
+            while left:
+                try:
+                    left = left[file.write(left) :]
+                except OSError as error:  # of a full disk; it names no file, and the folder here is not the project's
+                    raise OSError(error.errno, error.strerror, str(part)) from error
+            bar.update(len(chunk))
 
 
 def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | None, Iterator[bytes]]]:
@@ -139,7 +152,10 @@ def _answers(url: str, have: int, timeout: float) -> Iterator[tuple[int, int | N
         start = _first_byte(answer.headers.get("Content-Range")) if answer.status == 206 else 0
         if start not in (0, have):
             raise _FailedError("the server sent a different range than requested", again=False)
-        yield start, start + int(length) if length.isdecimal() else None, _chunks(answer)
+        # A proxy may send less of the range than was asked for: the rest is then asked for again.
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2].strip() if answer.status == 206 else ""
+        total = int(whole) if whole.isdecimal() else start + int(length) if length.isdecimal() else None
+        yield start, total, _chunks(answer)
 
 
 def _open(asked: urllib.request.Request, have: int, timeout: float) -> http.client.HTTPResponse | None:

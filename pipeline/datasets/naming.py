@@ -19,12 +19,12 @@ def name_of(dataset: str | Folder) -> str:
 
     Returns:
         A public dataset's own name. For a folder, the last part of its path up to the first dot, in lower-case letters,
-        digits and single dashes; "folder" if nothing remains.
+        digits and single dashes, of which the first 80 count; "folder" if nothing remains.
     """
     if isinstance(dataset, str):
         return dataset
     stem = PurePath(dataset.path).name.partition(".")[0]
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "folder"
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:80].rstrip("-") or "folder"
 
 
 def shown(name: str) -> str:

@@ -20,11 +20,11 @@ from pipeline.config import Configuration, read_configuration
 from pipeline.config.arguments import cores
 from pipeline.experiments.document import DOCUMENT, renew_document
 from pipeline.experiments.experiments import Experiment, configured, plans, read_experiments
-from pipeline.experiments.finished import collect, finished, of_other_code
+from pipeline.experiments.finished import collect, finished, of_other_code, recorded_before
 from pipeline.experiments.records import Key, as_run, path_of, read_record
 from pipeline.experiments.report import Records, is_told, state, write_results
 from pipeline.experiments.together import Outcome, outcome
-from pipeline.experiments.workspace import FOLDER, prepare, run, save_experiment
+from pipeline.experiments.workspace import FOLDER, forget_runs, prepare, run, save_experiment
 from pipeline.support.alone import alone
 from pipeline.support.errors import UserError, nearest
 from pipeline.support.files import write_text
@@ -126,7 +126,7 @@ def _take(origin: Path, name: str, missing: dict[tuple[str, int], Key]) -> int:
         others = of_other_code(place, finished(place, left)) if place == origin else set()
         if others:
             print(f"{len(others)} runs of {origin} were made by other code than is there now: left out")
-        taken += collect(place, name, {pair: key for pair, key in left.items() if pair not in others})
+        taken += collect(place, name, {pair: key for pair, key in left.items() if pair not in others}, ours=False)
         left = {pair: key for pair, key in left.items() if read_record(name, *pair, key) is None}
     return taken
 
@@ -163,7 +163,8 @@ def _run(
     """Run what is missing, record what has finished, and return the exit status.
 
     Runs that an interrupted call has finished are recorded first, even those that this call does not ask for: checking
-    out another commit in the clone would lose them. `keys` has all runs of the experiment.
+    out another commit in the clone would lose them. `keys` has all runs of the experiment. Runs that have had a record are
+    trained, and not restored: who deletes it wants to know whether its numbers come out again.
     """
     added = 0
     if (FOLDER / name).exists():
@@ -174,8 +175,14 @@ def _run(
         return 0
     folder = prepare(name, configuration)
     options = ["--scheduler", scheduler] if scheduler else []
+    anew = [pair for pair in missing if recorded_before(folder, *pair)]
+    forget_runs(folder, anew)
+    status = 0
     try:
-        return run(folder, missing, experiment.eigenspectrum is not None, jobs, options)
+        for pairs, more in (([pair for pair in missing if pair not in anew], []), (anew, ["--no-run-cache"])):
+            if pairs:
+                status |= run(folder, pairs, experiment.eigenspectrum is not None, jobs, [*options, *more])
+        return status
     finally:
         added += collect(folder, name, {pair: keys[pair] for pair in missing})
         if added:

@@ -23,6 +23,8 @@ from pipeline.support.git import git, uncommitted
 
 #: Description of the tasks of a clone.
 MANIFEST = "data/tasks/manifest.json"
+#: Where a clone notes the outputs of which records have been written.
+NOTED = Path("scratch/recorded")
 #: Beginnings of the paths of code.
 CODE = ("pipeline/", "stages/")
 
@@ -39,7 +41,10 @@ def finished(folder: Path, keys: Mapping[tuple[str, int], Key]) -> list[tuple[st
     found = []
     stages = read_lock(folder)
     measured = any(key.eigenspectrum for key in keys.values())
-    eigenspectrum = read_configuration(folder).params.eigenspectrum if measured else None
+    try:
+        eigenspectrum = read_configuration(folder).params.eigenspectrum if measured else None
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     for (method, seed), key in keys.items():
         plan, metrics = folder / f"runs/{method}.yaml", folder / f"metrics/runs/{method}/{seed}.json"
         spectrum = metrics.with_suffix(".eigenspectrum.json")
@@ -126,7 +131,9 @@ def _hash_of_code(path: Path) -> str:
     return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir" if held else ""
 
 
-def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], *, once: bool = False) -> int:
+def collect(
+    folder: Path, experiment: str, keys: dict[tuple[str, int], Key], *, once: bool = False, ours: bool = True
+) -> int:
     """Write records of the finished runs of a clone.
 
     Only runs that were made with the plan, data and settings of their key count; others are passed over.
@@ -136,6 +143,7 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], *, 
         experiment: Name of the experiment.
         keys: Method and seed of each wanted run -> its key.
         once: Whether to pass over those of which a record has been written before: who deletes it wants a new run.
+        ours: Whether the clone is this project's own, where it is noted which records have been written.
 
     Returns:
         The number of records written.
@@ -159,12 +167,18 @@ def collect(folder: Path, experiment: str, keys: dict[tuple[str, int], Key], *, 
         trained = read_document(Trained, metrics, fix).plain()
         curvature = read_document(Spectra, spectrum, fix).plain() if key.eigenspectrum else None
         write_record(experiment, method, seed, key, made, trained, curvature)
-        write_text(_noted(folder, method, seed), "")
+        if ours:
+            write_text(_noted(folder, method, seed), "")
     return len(pairs)
+
+
+def recorded_before(folder: Path, method: str, seed: int) -> bool:
+    """Whether a record of a run has been written from this clone, of its present outputs or of earlier ones."""
+    return any((folder / NOTED).glob(f"{method}-{seed}-{'[0-9a-f]' * 16}"))
 
 
 def _noted(folder: Path, method: str, seed: int) -> Path:
     """The file that says that the present outputs of a run in a clone have been recorded."""
     metrics = folder / f"metrics/runs/{method}/{seed}.json"
     made = [digest(path) for path in (metrics, metrics.with_suffix(".eigenspectrum.json")) if path.exists()]
-    return folder / f"scratch/recorded/{method}-{seed}-{hashlib.sha256(' '.join(made).encode()).hexdigest()[:16]}"
+    return folder / NOTED / f"{method}-{seed}-{hashlib.sha256(' '.join(made).encode()).hexdigest()[:16]}"

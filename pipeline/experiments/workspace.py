@@ -16,11 +16,12 @@ from pipeline.config import Configuration
 from pipeline.parallel.clones import OUTPUTS
 from pipeline.parallel.command import HERE
 from pipeline.parallel.dvc import experiment_ref
-from pipeline.parallel.lockfile import LOCK
+from pipeline.parallel.lockfile import LOCK, blocks
+from pipeline.parallel.scheduler import OF_RUNS
 from pipeline.support.alone import alone
 from pipeline.support.dvc_config import write_dvc_config
 from pipeline.support.errors import UserError
-from pipeline.support.files import whole_file, whole_folder, write_json
+from pipeline.support.files import whole_file, whole_folder, write_json, write_text
 from pipeline.support.git import environment, git, git_or_none, uncommitted, unlock
 
 #: The folder of the clones, one for each experiment.
@@ -46,6 +47,10 @@ def prepare(name: str, configuration: Configuration) -> Path:
     """
     if changed := uncommitted(*OUTPUTS, "params.yaml", "docs"):
         raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
+    if inside := git("rev-parse", "--show-prefix"):
+        raise UserError(
+            f"experiments run in a clone of this folder, which is {inside} of a larger repository; clone it alone"
+        )
     folder = FOLDER / name
     if (
         git_or_none("rev-parse", "--git-dir", folder=folder if folder.exists() else None) != ".git"
@@ -86,11 +91,17 @@ def _dumped(models: Any) -> dict[str, Any]:
     }  # a null that was written stays
 
 
+def forget_runs(folder: Path, runs: Sequence[tuple[str, int]]) -> None:
+    """Take runs out of a clone's dvc.lock, so that DVC does not take their outputs for present."""
+    path = folder / LOCK
+    if runs and path.exists():
+        head, parts = blocks(path.read_text(encoding="utf-8"))
+        gone = {f"{stage}@{method}-{seed}" for stage in OF_RUNS for method, seed in runs}
+        write_text(path, head + "".join(part for name, part in parts if name not in gone))
+
+
 def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs: int, options: Sequence[str]) -> int:
     """Run the train (and eigenspectrum) stages of some methods and seeds in parallel.
-
-    They are trained, and not taken from the run-cache, which all clones of the project share: who deletes the record of a
-    run wants to know whether its numbers come out again.
 
     Args:
         folder: The clone to run them in.
@@ -106,9 +117,8 @@ def run(folder: Path, runs: Sequence[tuple[str, int]], eigenspectrum: bool, jobs
     targets = [f"{stages[-1]}@{method}-{seed}" for method, seed in runs]
     variables = environment()
     if given := variables.get(DATASETS):
-        variables[DATASETS] = str(Path(given).resolve())
-    always = ["-j", str(jobs), "--keep-going", "--no-run-cache"]
-    command = [sys.executable, "-m", "pipeline", "repro", *always, *options, *targets]
+        variables[DATASETS] = str(Path(given).expanduser().resolve())
+    command = [sys.executable, "-m", "pipeline", "repro", "-j", str(jobs), "--keep-going", *options, *targets]
     process = subprocess.Popen(command, cwd=folder, env=variables)  # noqa: S603 - this project
     try:
         return process.wait()

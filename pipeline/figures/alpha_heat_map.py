@@ -32,7 +32,8 @@ def draw(tables: Mapping[str, pd.DataFrame], options: Figures) -> Figure | None:
     methods = list(table["method"].unique())
     if not methods:
         return None
-    means = table.groupby(["method", "task", "earlier_task"])["alpha"].mean()
+    # The tables have six decimal places, and a logarithm no zero.
+    means = table.groupby(["method", "task", "earlier_task"])["alpha"].mean().clip(lower=5e-7)
     tasks = int(table["task"].max())
     columns = min(COLUMNS, len(methods))
     rows = -(-len(methods) // columns)

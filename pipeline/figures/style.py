@@ -18,6 +18,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+mpl.rcdefaults()  # a matplotlibrc of the user would change the figures' bytes, or, with TeX, end in an error
+
 #: Width in inches of one column, and of both columns, of a paper.
 COLUMN, PAGE = 3.5, 7.0
 

@@ -93,7 +93,7 @@ def own_clone(source: Source, stage: str) -> Iterator[Path]:
         StageFailedError: if a Git command fails.
     """
     # Absolute, because DVC takes the folder of a cache as seen from its own configuration.
-    place = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "tag-pipeline").absolute()
+    place = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "tag-pipeline").expanduser().absolute()
     base = place / hashlib.sha256(source.url.encode()).hexdigest()[:12]
     base.mkdir(parents=True, exist_ok=True)
     number = 0

@@ -23,7 +23,7 @@ from pipeline.handover.plots import PLOTS, SUMMARY
 from pipeline.handover.tables import read_table
 from pipeline.support.errors import UserError
 from pipeline.support.files import whole_folder, write_json
-from pipeline.support.git import git_or_none
+from pipeline.support.git import git
 
 COST = "cost"
 #: All files that a record may hold. A folder with any other file was not made by this command, and is left as it is.
@@ -77,7 +77,12 @@ def free_place(name: str) -> Path:
 
 def commit() -> str:
     """Return the commit that is checked out, with -dirty if files differ from it; "unknown" outside a repository."""
-    return git_or_none("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+    try:
+        return git("describe", "--always", "--dirty", "--abbrev=12")
+    except UserError as error:
+        if any(words in str(error) for words in ("dubious ownership", "cannot be run")):  # which can be mended
+            raise
+        return "unknown"
 
 
 def record(name: str) -> None:

@@ -64,7 +64,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
     """
     with tempfile.TemporaryDirectory() as folder:
         for file in CONFIGURATION:
-            text = git_or_none("show", f"{commit}:{file}")
+            text = git_or_none("show", f"{commit}:./{file}")
             if text is None:
                 return
             Path(folder, file).write_text(text, encoding="utf-8")
@@ -78,7 +78,7 @@ def read_experiment(name: str, commit: str) -> Iterator[Found]:
     spectra = configuration.params.eigenspectrum.model_dump(exclude_none=True)
     measures: dict[str, Any] = {}
     for method in configuration.params.methods:
-        text = git_or_none("show", f"{commit}:metrics/methods/{method}.json")
+        text = git_or_none("show", f"{commit}:./metrics/methods/{method}.json")
         if text is None:
             continue
         try:

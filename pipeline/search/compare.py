@@ -30,8 +30,8 @@ from pipeline.config import (
 )
 from pipeline.handover.plots import PLOTS
 from pipeline.handover.tables import read_table
-from pipeline.parallel.dvc import experiments, open_repository, read_at, read_lock
-from pipeline.parallel.lockfile import LOCK
+from pipeline.parallel.dvc import experiments, open_repository, read_at
+from pipeline.parallel.lockfile import LOCK, parse, plain_blocks
 from pipeline.search.best import CONFIGURATION, flat
 from pipeline.support.errors import UserError, nearest, note
 from pipeline.support.files import significant, write_text
@@ -100,7 +100,7 @@ def read_version(name: str | None) -> Version:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in CONFIGURATION:
-            text = git_or_none("show", f"{commit}:{file}")
+            text = git_or_none("show", f"{commit}:./{file}")
             if text is None:
                 raise UserError(f"{name}: has no {file}; name a revision of this project")
             write_text(folder / file, text)
@@ -121,10 +121,9 @@ def _check_that_they_are_its_results(commit: str, configuration: Configuration) 
 
     As where params.yaml was committed without a run, or where an experiment keeps the metrics of its methods alone.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        write_text(Path(temporary) / LOCK, git_or_none("show", f"{commit}:{LOCK}") or "")
-        stages = read_lock(Path(temporary))
-    made = stages["summarize"].params.get("params.yaml", {}) if "summarize" in stages else {}
+    stages = plain_blocks((git_or_none("show", f"{commit}:./{LOCK}") or "") + "\n") or []
+    locked = parse([stage for stage in stages if stage[0] == "summarize"])["stages"]  # the others are many
+    made = locked.get("summarize", {}).get("params", {}).get("params.yaml", {})
     params = configuration.params.model_dump(include=set(made))
     if other := [key for key, value in made.items() if params.get(key) != value]:
         raise UserError(

@@ -22,8 +22,8 @@ class AGEM(Remembering[Ring]):
 
     The memory is a ring of the last `memory_per_class` examples of each class of each task. The memory batch, whose
     gradient is r, has `memory_batch` examples, or as many as the batch. A gradient that one of the two lacks, as of a
-    module that a task has to itself, is zero. For the setting `extra_forward` see
-    `pipeline.strategies.published.extra_forward`.
+    module that a task has to itself, is zero; where the batch lacks one, the host waits for a GPU in each step. For the
+    setting `extra_forward` see `pipeline.strategies.published.extra_forward`.
 
     Args:
         plan: The settings.

@@ -152,8 +152,8 @@ def _agree(
         differences.append(torch.linalg.vector_norm(found - (zero if gradient is None else gradient)))
         sizes.append(torch.linalg.vector_norm(absolute.get(id(parameter), zero)))
         precision = max(precision, ROUNDINGS * torch.finfo(parameter.dtype).eps)
-    # On one device, in double precision, which holds what all of them are.
-    apart, size = (torch.stack([norm.double().cpu() for norm in norms]) for norms in (differences, sizes))
+    # On one device, in double precision, which holds what all of them are, and which Apple's GPUs lack.
+    apart, size = (torch.stack([norm.cpu().double() for norm in norms]) for norms in (differences, sizes))
     # A gradient that is zero by symmetry is all rounding, which the largest gradient bounds. NaN is left to others.
     return not bool((apart > max(TOLERANCE, precision) * size + precision * size.max()).any())
 

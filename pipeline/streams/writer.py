@@ -141,7 +141,7 @@ def write_tasks(
 
 def _made(view: TaskView, images: Images, numbers: np.ndarray) -> Iterator[np.ndarray]:
     """The task's images, one chunk at a time."""
-    rows = max(1, CHUNK // int(np.prod(images.shape[1:])))
+    rows = max(1, CHUNK // max(int(np.prod(images.shape[1:])), int(np.prod(view.shape))))
     for start in range(0, len(numbers), rows):
         yield np.ascontiguousarray(view.apply(images[numbers[start : start + rows]]))
 

@@ -80,15 +80,17 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
     _fill_standard_streams()
     try:
         main()
+        sys.stdout.flush()  # here, and not at the exit, where an error would be a traceback
     except KeyboardInterrupt:
         print(f"{stage}: interrupted; no partial output was left; run it again to resume", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails with the same error
+        _let_go_of_unwritten_output()
         sys.exit(141)
     except UserError as error:
         line = " ".join(str(error).split())
     except OSError as error:
+        _let_go_of_unwritten_output()
         where = f" {error.filename}" if error.filename else ""
         fix = FIXES.get(error.errno or 0, "free some space or fix the permissions there and run again")
         line = f"cannot read or write{where}: {error.strerror or error}; {fix}"
@@ -107,6 +109,14 @@ def run_stage(stage: str, main: Callable[[], None]) -> None:
         return
     print(f"{stage}: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def _let_go_of_unwritten_output() -> None:
+    """Drop what standard output does not take: the flush at the exit would fail with the same error, and status 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def memory_ended(error: Exception) -> bool:

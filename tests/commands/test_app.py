@@ -41,9 +41,26 @@ def test_outside_a_project_every_command_says_where_to_run_it(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_code_of_another_folder_is_not_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the environment of one clone is active in another."""
+    (tmp_path / "pipeline").mkdir()
+    for file in ("pipeline/__init__.py", "params.yaml"):
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/elsewhere/.venv/bin/tag-pipeline", "best"])
+    assert f"best: this would run the code of {ROOT}, not of this folder" in told(capsys, "best")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "pipeline/__main__.py"), "best"])
+    assert "would run the code" not in told(capsys, "best")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["reproduce", "a", "--from", ""], "reproduce: --from: is empty; give it a value or leave it out"),
+        (["reproduce", ""], "reproduce: NAME: is empty; "),
+        (["compare", "HEAD", ""], "compare: NEW: is empty; "),
         (["tun"], "tag-pipeline: unknown command 'tun'; did you mean 'tune'? allowed: best, compare, docs"),
         (["--verson"], "tag-pipeline: unknown option '--verson'; "),
         (["repro", "--keep-goin"], "repro: unknown option '--keep-goin'; did you mean '--keep-going'? allowed: "),

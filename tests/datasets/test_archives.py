@@ -207,3 +207,21 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError, match="closed"):
         list(members(tmp_path))
+
+
+def test_names_in_a_zip_are_utf_8_whether_it_says_so_or_not(tmp_path: Path) -> None:
+    """Info-ZIP, which makes most of them on Linux and macOS, does not; others wrote code page 437."""
+    path = tmp_path / "birds.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Möwe/éa.png", b"1")
+        archive.writestr("plain/b.png", b"2")
+    flagged = path.read_bytes()
+    assert flagged.count(b"\x00\x08\x00\x00") >= 2  # bit 11 of the flags, before the method of compression
+    for offset in (flagged.index(b"PK\x03\x04") + 6, flagged.index(b"PK\x01\x02") + 8):
+        assert flagged[offset : offset + 2] == b"\x00\x08"
+        flagged = flagged[:offset] + b"\x00\x00" + flagged[offset + 2 :]
+    path.write_bytes(flagged)
+    assert listing(path) == [("Möwe/éa.png", False, b"1"), ("plain/b.png", False, b"2")]
+    old = flagged.replace("Möwe/éa".encode(), b"M\x94we/\x82a\x81\x81")  # as long, and no UTF-8
+    path.write_bytes(old)
+    assert [name for name, *_ in listing(path)] == ["Möwe/éaüü.png", "plain/b.png"]

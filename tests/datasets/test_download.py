@@ -22,7 +22,10 @@ SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `body`, or what `bodies` has for a path. `faults` are used up first: a status, or "cut" for half the body."""
+    """Serves `body`, or what `bodies` has for a path. `faults` are used up first: a status, or "cut" for half the body.
+
+    Of a range it sends `most` bytes at most.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -31,6 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.bodies: dict[str, bytes] = {}
         self.ranges = True
         self.length: str | None = None
+        self.most: int | None = None
         self.asked: list[str | None] = []
 
     def url(self, name: str = "file") -> str:
@@ -52,10 +56,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start >= len(body):
             self.send_error(416)
             return
-        piece = body[start:]
+        piece = body[start:][: server.most if start else None]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Range", f"bytes {start}-{start + len(piece) - 1}/{len(body)}")
         self.send_header("Content-Length", server.length or str(len(piece)))
         self.end_headers()
         self.wfile.write(piece[: len(piece) // 2] if fault == "cut" else piece)
@@ -109,6 +113,14 @@ def test_a_later_run_goes_on_where_the_earlier_one_stopped(server: Server, tmp_p
     get([server.url()], tmp_path / "file")
     assert server.asked[-1] == "bytes=256000-"
     assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_range_that_comes_in_pieces_is_put_together(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(BODY[:2000])
+    server.most = 100_000
+    assert get([server.url()], tmp_path / "file", retries=0) == []
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert len(server.asked) == 6
 
 
 def test_a_server_that_cannot_resume_sends_it_all_again(server: Server, tmp_path: Path) -> None:

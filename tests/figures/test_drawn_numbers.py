@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from pipeline.figures import (
     stable_plastic,
 )
 from tests.figures.test_figures import OPTIONS, runs
+from tests.paths import ROOT
 
 #: The figures that draw against the bound, the panel, and how many of three tasks' pairs are in it.
 BOUNDED = ((predicted_forgetting.draw, 1, 3), (forgetting_and_curvature.draw, 0, 2))
@@ -88,6 +93,34 @@ def test_alpha_has_earlier_tasks_across_and_tasks_down() -> None:
     assert figure is not None
     image: Any = np.ma.filled(np.ma.asarray(figure.axes[0].images[0].get_array()), np.nan)
     assert np.array_equal(image, np.array([[21.0, np.nan], [31.0, 32.0]]), equal_nan=True)
+
+
+def test_an_alpha_that_the_tables_have_as_zero_is_drawn_too() -> None:
+    rows = [("tag", 1, 2, 1, 0.0), ("tag", 1, 3, 1, 0.0), ("tag", 1, 3, 2, 0.5)]
+    table = pd.DataFrame(rows, columns=["method", "seed", "task", "earlier_task", "alpha"])
+    figure = alpha_heat_map.draw({"alpha": table}, OPTIONS)
+    assert figure is not None
+    figure.canvas.draw()
+    assert np.nanmin(np.asarray(figure.axes[0].images[0].get_array())) == pytest.approx(5e-7)
+
+
+def test_the_look_of_the_figures_is_not_that_of_a_users_matplotlibrc(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text(
+        "text.usetex: True\nfont.family: serif\nsavefig.bbox: tight\n", encoding="utf-8"
+    )
+    code = (
+        "import matplotlib, pipeline.figures.style; "
+        "print(*(matplotlib.rcParams[key] for key in ('text.usetex', 'font.family', 'savefig.bbox', 'backend')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"MATPLOTLIBRC": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "['sans-serif']", "None", "Agg"]
 
 
 def test_what_was_lost_is_shown_against_the_movement_of_the_first_task() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -100,10 +101,22 @@ def test_a_record_does_not_take_a_folder_that_is_not_one(finished: Path) -> None
     assert (finished / "results/digits/report.md").read_text() == "of an experiment"
 
 
-def test_a_record_tells_that_its_code_was_not_committed(finished: Path) -> None:
+def test_a_record_tells_that_its_code_was_not_committed(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clone = Clone(finished)
     clone.run("git", "init", "--quiet")
     clone.commit("base")
     assert not record.commit().endswith("-dirty")
     (finished / "params.yaml").write_text("other", encoding="utf-8")
     assert record.commit().endswith("-dirty")
+    for name, value in (("GLOBAL", os.devnull), ("SYSTEM", os.devnull)):  # which may allow every folder
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as in a container, over another user's files
+    with pytest.raises(UserError, match="dubious ownership"):
+        record.commit()
+
+
+def test_where_there_is_no_commit_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert record.commit() == "unknown"
+    Clone(tmp_path).run("git", "init", "--quiet")
+    assert record.commit() == "unknown"

@@ -138,8 +138,9 @@ def test_mistakes_are_lines(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", **locked}), encoding="utf-8")
     clone.commit("a result that the cache does not hold")
     assert "HEAD: plots/runs.csv is in neither DVC's cache nor its default remote" in told("HEAD")
-    locked["stages"]["summarize"]["params"] = {"params.yaml": {"benchmark": "split-cifar100", "seeds": [1, 2, 3, 4, 5]}}
-    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", **locked}), encoding="utf-8")
+    entry = "    cmd: python -m stages.summarize\n    params:\n      params.yaml:\n        benchmark: split-cifar100\n"
+    other = "  plan:\n    cmd: python -m stages.plan\n"
+    (tmp_path / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{other}  summarize:\n{entry}", encoding="utf-8")
     clone.commit("a result of another benchmark")
     assert "HEAD: its plots/runs.csv is not of its params.yaml (benchmark); run 'make repro' there" in told("HEAD")
     assert "'^HEAD': neither a revision" in told("^HEAD")

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.support.errors import DivergenceError, UserError, memory_ended, nearest, run_stage
 from tests.paths import ROOT
+
+#: Where nobody has switched off the buffer of the standard output.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def failing(error: Exception) -> None:
@@ -82,15 +87,34 @@ def test_nearest_names() -> None:
     assert nearest("zzz", ["rmsprop", "sgd"]) == "allowed: rmsprop, sgd"
 
 
-def test_a_reader_that_stops_reading_is_no_fault() -> None:
+@pytest.mark.parametrize("words", ["'word ' * 100_000, flush=True", "'word ' * 5000"], ids=["at once", "at the end"])
+def test_a_reader_that_stops_reading_is_no_fault(words: str) -> None:
     code = (
-        "from pipeline.support.errors import run_stage; run_stage('list', lambda: print('word ' * 100_000, flush=True))"
+        "import os, time; from pipeline.support.errors import run_stage; os.write(1, b'begun'); "
+        f"run_stage('list', lambda: (time.sleep(1), print({words})))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=BUFFERED
     ) as child:
         assert child.stdout is not None and child.stderr is not None
         child.stdout.read(5)
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_cannot_be_written_at_the_end_is_a_line() -> None:
+    code = "from pipeline.support.errors import run_stage; run_stage('list', lambda: print('word ' * 5000))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=BUFFERED,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "list: cannot read or write: No space left on device; free some space there and run again\n"
