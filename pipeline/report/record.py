@@ -113,8 +113,8 @@ def record(name: str) -> None:
             with mpl.rc_context(cast("Any", STYLE)):
                 cost.draw(runs[runs["seconds"].notna()]).savefig(folder / f"{COST}.png", dpi=150)
             caption = (
-                "Seconds of training against average accuracy. Small: single runs; large: means; both of the runs whose seconds "
-                "are known."
+                "Seconds of training against average accuracy. Small: single runs; large: means; both of the runs whose "
+                "seconds are known."
             )
             report += f"\n![{caption}]({COST}.png)\n\n{caption}\n"
         (folder / "report.md").write_text(report, encoding="utf-8")
