@@ -128,9 +128,8 @@ def compare(
 
 def draw_convergence(operator: HessianOperator, path: Path) -> None:
     """The worst relative residual of the three pairs against the products spent, each solver at several settings."""
-    import matplotlib as mpl
 
-    from pipeline.figures.style import COLUMN, STYLE, new_figure
+    from pipeline.figures.style import COLUMN, common_look, new_figure
 
     tolerances = [10.0**-exponent for exponent in (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)]
     ladders: dict[str, list[EigenResult]] = {
@@ -141,7 +140,7 @@ def draw_convergence(operator: HessianOperator, path: Path) -> None:
         "lanczos": [lanczos(operator, K, tolerance=1.0, basis=basis) for basis in (7, 9, 11, 13, 16, 20, 25, 30)],
     }
     exact = lanczos(operator, K, tolerance=1e-5)
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with common_look():
         figure, grid = new_figure(COLUMN, 2.6)
         axes = grid[0, 0]
         # Markers and dashes, too: the first two have the same grey in print.

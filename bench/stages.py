@@ -147,13 +147,12 @@ def growth(counts: list[int], jobs: int, dvc: int, rounds: int, picture: Path | 
 
 def draw(drawn: dict[str, list[tuple[int, float, float]]], file: Path) -> None:
     """Draw seconds per stage, and seconds with nothing to do, over the number of stages."""
-    import matplotlib as mpl
     from matplotlib.ticker import FixedLocator
 
-    from pipeline.figures.style import PAGE, STYLE, legend_above, new_figure, plain_log_scale
+    from pipeline.figures.style import PAGE, common_look, legend_above, new_figure, plain_log_scale
 
     every = sorted({count for points in drawn.values() for count, _, _ in points})
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with common_look():
         figure, grid = new_figure(PAGE, 2.6, 1, 2)
         for (way, points), look in zip(drawn.items(), ("o-", "s--"), strict=False):
             counts, per_stage, again = zip(*points, strict=True)

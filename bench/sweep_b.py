@@ -7,12 +7,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-import matplotlib as mpl
 import pandas as pd
 
-from pipeline.figures.style import COLUMN, STYLE, line_with_band, new_figure, shades
+from pipeline.figures.style import COLUMN, common_look, line_with_band, new_figure, shades
 
 RECORD = "results/tuning/rotated-digits/tag-b.csv"
 PICTURE = "docs/images/tag_b.png"
@@ -22,7 +19,7 @@ def main() -> None:
     """One line a learning rate."""
     table = pd.read_csv(RECORD).assign(percent=lambda rows: 100 * rows["average_accuracy"])
     rates = sorted(table["lr"].unique())
-    with mpl.rc_context(cast("Any", STYLE)):
+    with common_look():
         figure, grid = new_figure(COLUMN, 2.7)
         for rate, shade in zip(rates, shades(len(rates)), strict=True):
             line_with_band(grid[0, 0], table[table["lr"] == rate], "b", "percent", f"{rate:g}", color=shade, marker=".")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 
 from pipeline.analysis.intervals import Estimate, estimate
@@ -16,7 +15,7 @@ from pipeline.experiments.experiments import Experiment
 from pipeline.experiments.report import Records, planned
 from pipeline.experiments.together import PICTURE, Outcome, counted, fingerprint, judged, without_runs
 from pipeline.figures import published_rows
-from pipeline.figures.style import STYLE
+from pipeline.figures.style import common_look
 from pipeline.report.report import difference_shown
 from pipeline.report.writing import Table, markdown_table
 from pipeline.support.files import marked, whole_file, write_text
@@ -126,7 +125,7 @@ def renew_document(outcomes: Sequence[Outcome]) -> None:
     text = marked(DOCUMENT, BEGIN, END, overall(outcomes))
     rows, picture = counted(outcomes), DOCUMENT.parent / PICTURE
     if rows:
-        with whole_file(picture) as partial, mpl.rc_context(cast("Any", STYLE)):
+        with whole_file(picture) as partial, common_look():
             look: dict[str, Any] = {"format": "png", "dpi": 150, "metadata": {"Rows": fingerprint(rows)}}
             published_rows.draw(rows).savefig(partial, **look)
     else:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,7 +28,7 @@ from pipeline.figures import (
     spectral_density,
     stable_plastic,
 )
-from pipeline.figures.style import STYLE
+from pipeline.figures.style import common_look
 from pipeline.handover.plots import PLOTS, check_plots
 from pipeline.handover.tables import read_table
 
@@ -89,7 +88,7 @@ def draw_all(tables: Tables, options: Figures, folder: Path, first: FirstImages 
     Returns:
         The names of the figures that were drawn, those without anything to draw left out.
     """
-    with mpl.rc_context(cast("Any", STYLE)):
+    with common_look():
         figures = {name: draw(tables, options) for name, draw in FIGURES.items()}
         if first is not None:
             figures["contact_sheet"] = contact_sheet.draw(*first)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 
@@ -17,8 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-
-mpl.rcdefaults()  # a matplotlibrc of the user would change the figures' bytes, or, with TeX, end in an error
 
 #: Width in inches of one column, and of both columns, of a paper.
 COLUMN, PAGE = 3.5, 7.0
@@ -70,6 +69,18 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "tag",  # the same figure gives the same bytes
 }
+
+
+@contextmanager
+def common_look() -> Iterator[None]:
+    """Draw and write figures as `STYLE` says during the block, and in all else as Matplotlib does by default.
+
+    A matplotlibrc of the user would change the figures' bytes, or, with TeX, end in an error.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(cast("Any", STYLE))
+        yield
 
 
 def family(method: str) -> str:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 
 from pipeline.experiments.experiments import read_experiments
 from pipeline.figures import FIGURES, cost
-from pipeline.figures.style import STYLE
+from pipeline.figures.style import common_look
 from pipeline.handover.logs import read_log
 from pipeline.handover.plots import PLOTS, SUMMARY
 from pipeline.handover.tables import read_table
@@ -110,7 +109,7 @@ def record(name: str) -> None:
                 shutil.copy(picture, folder / picture.name)
         report = (figures / "report.md").read_text(encoding="utf-8")
         if runs["seconds"].notna().any():
-            with mpl.rc_context(cast("Any", STYLE)):
+            with common_look():
                 cost.draw(runs[runs["seconds"].notna()]).savefig(folder / f"{COST}.png", dpi=150)
             caption = (
                 "Seconds of training against average accuracy. Small: single runs; large: means; both of the runs whose "

@@ -109,8 +109,10 @@ def test_the_look_of_the_figures_is_not_that_of_a_users_matplotlibrc(tmp_path: P
         "text.usetex: True\nfont.family: serif\nsavefig.bbox: tight\n", encoding="utf-8"
     )
     code = (
-        "import matplotlib, pipeline.figures.style; "
-        "print(*(matplotlib.rcParams[key] for key in ('text.usetex', 'font.family', 'savefig.bbox', 'backend')))"
+        "import matplotlib; from pipeline.figures.style import common_look\n"
+        "def told(): print(*(matplotlib.rcParams[key] for key in ('text.usetex', 'font.family', 'font.size', 'backend')))\n"
+        "with common_look(): told()\n"
+        "told()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -120,7 +122,7 @@ def test_the_look_of_the_figures_is_not_that_of_a_users_matplotlibrc(tmp_path: P
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["False", "['sans-serif']", "None", "Agg"]
+    assert done.stdout.splitlines() == ["False ['sans-serif'] 8.0 Agg", "True ['serif'] 10.0 Agg"]
 
 
 def test_what_was_lost_is_shown_against_the_movement_of_the_first_task() -> None:

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.analysis.agreement import EQUIVALENCE_LEVEL, MARGIN, Row, standing
 from pipeline.analysis.intervals import NEAR
 from pipeline.figures import published_rows
-from pipeline.figures.style import STYLE
+from pipeline.figures.style import common_look
 from tests.analysis.test_agreement import SPREAD, row
 
 ROWS = [
@@ -22,7 +20,7 @@ ROWS = [
 
 
 def drawn(rows: list[Row]) -> Figure:
-    with mpl.rc_context(cast("Any", STYLE)):
+    with common_look():
         return published_rows.draw(rows)
 
 
@@ -108,7 +106,7 @@ def test_margins_are_shown_and_explained() -> None:
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first.png", "again.png"):
-        with mpl.rc_context(cast("Any", STYLE)):
+        with common_look():
             published_rows.draw(ROWS[:2]).savefig(tmp_path / name, dpi=60)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "again.png").read_bytes()
 
