@@ -279,25 +279,26 @@ def test_the_clone_is_left_alone_while_stages_run_in_it(complete: Clone) -> None
         record.write_bytes(kept)
 
 
+def change(clone: Clone, key: str, old: str, new: str) -> None:
+    """Change a benchmark in a project, and in its workspace, where only the plans are made anew."""
+    workspace = Clone(clone.folder / "scratch/reproduce/small")
+    clone.edit("benchmarks.yaml", f"{key}: {old}\n", f"{key}: {new}\n")
+    clone.commit(new)
+    workspace.edit("benchmarks.yaml", f"{key.strip()}: {old}\n", f"{key.strip()}: {new}\n")
+    workspace.run("dvc", "repro", "plan")
+
+
 def test_outputs_of_an_earlier_plan_are_not_taken_for_those_of_the_new_one(
     complete: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an interrupted call leaves: the new plan, beside the checkpoints and metrics of the old one."""
-    workspace = Clone(complete.folder / "scratch/reproduce/small")
-
-    def change(old: str, new: str) -> None:
-        complete.edit("benchmarks.yaml", f"      lr: {old}\n", f"      lr: {new}\n")
-        complete.commit(new)
-        workspace.edit("benchmarks.yaml", f"lr: {old}\n", f"lr: {new}\n")
-        workspace.run("dvc", "repro", "plan")
-
-    change("0.2", "0.3")
+    change(complete, "      lr", "0.2", "0.3")
     try:
-        assert (workspace.folder / "metrics/runs/naive/1.json").exists()
+        assert (complete.folder / "scratch/reproduce/small/metrics/runs/naive/1.json").exists()
         assert taken(complete, monkeypatch) == 0
         assert list(missing(complete, monkeypatch)) == [("naive", 1)]
     finally:
-        change("0.3", "0.2")
+        change(complete, "      lr", "0.3", "0.2")
     assert not missing(complete, monkeypatch)
 
 
@@ -305,20 +306,12 @@ def test_outputs_on_other_data_are_not_taken_for_those_of_the_new_plan(
     complete: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan of a run names no data: a new plan of those, beside the tasks and metrics of the old one."""
-    workspace = Clone(complete.folder / "scratch/reproduce/small")
-
-    def change(old: str, new: str) -> None:
-        complete.edit("benchmarks.yaml", f"    degrees: {old}\n", f"    degrees: {new}\n")
-        complete.commit(new)
-        workspace.edit("benchmarks.yaml", f"degrees: {old}\n", f"degrees: {new}\n")
-        workspace.run("dvc", "repro", "plan")
-
-    change("30.0", "31.0")
+    change(complete, "    degrees", "30.0", "31.0")
     try:
         assert len(missing(complete, monkeypatch)) == 2
         assert taken(complete, monkeypatch) == 0
     finally:
-        change("31.0", "30.0")
+        change(complete, "    degrees", "31.0", "30.0")
     assert not missing(complete, monkeypatch)
 
 
