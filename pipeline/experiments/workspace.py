@@ -49,7 +49,7 @@ def prepare(name: str, configuration: Configuration) -> Path:
         raise UserError(f"records name the commit that made them, and {changed} is not committed; commit it first")
     if inside := git("rev-parse", "--show-prefix"):
         raise UserError(
-            f"experiments run in a clone of this folder, which is {inside} of a larger repository; clone it alone"
+            f"experiments run in a clone of this folder, which is {inside} of a larger repository; give it one of its own"
         )
     folder = FOLDER / name
     if (
@@ -86,9 +86,8 @@ def _share_cache(folder: Path) -> None:
 
 
 def _dumped(models: Any) -> dict[str, Any]:
-    return {
-        name: model.model_dump(exclude_unset=True) for name, model in models.items()
-    }  # a null that was written stays
+    # What was not set stays away; a null that was written does not.
+    return {name: model.model_dump(exclude_unset=True) for name, model in models.items()}
 
 
 def forget_runs(folder: Path, runs: Sequence[tuple[str, int]]) -> None:

@@ -295,6 +295,7 @@ def test_two_folders_of_the_same_name_keep_their_sources_apart(tmp_path: Path) -
 
 
 def test_a_dataset_has_a_name_that_is_a_file_name() -> None:
+    assert name_of(own(f"{79 * 'a'}-{9 * 'b'}")) == 79 * "a"  # as long as a name may be
     assert [name_of(dataset) for dataset in ("mnist", own("../My Birds.tar.gz"), own("/"), own("~/x"))] == [
         "mnist", "my-birds", "folder", "x",
     ]  # fmt: skip

@@ -125,6 +125,15 @@ def test_finished_runs_of_another_clone_are_taken(complete: Clone, tmp_path: Pat
     noted.with_name("aside").rename(noted)
     assert sorted(noted.iterdir()) == before
     assert "nothing of small there" in one_line(reproduce(complete, "small", "--from", str(tmp_path), status=2))
+    record.unlink()
+    workspace = Clone(complete.folder / "scratch/reproduce/small")
+    workspace.edit("params.yaml", "eigenspectrum:\n", "eigenspectrum:\n  foo: 1\n")
+    try:
+        told = one_line(reproduce(complete, "small", "--from", "scratch/reproduce/small", status=2))
+        assert "reproduce: scratch/reproduce/small: params.yaml: eigenspectrum.foo: unknown key" in told
+    finally:
+        workspace.edit("params.yaml", "eigenspectrum:\n  foo: 1\n", "eigenspectrum:\n")
+        record.write_bytes(kept)
 
 
 def test_records_of_another_clone_are_taken_whatever_it_is_doing_now(complete: Clone, tmp_path: Path) -> None:

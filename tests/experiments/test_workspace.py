@@ -58,6 +58,29 @@ def test_the_clone_has_the_cache_of_the_project_whatever_its_folder_is_called(
     assert Path(told) == mine.folder / ".dvc/cache"
 
 
+def test_a_project_within_a_larger_repository_cannot_be_cloned_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = project(tmp_path / "larger")
+    (mine.folder / "inner").mkdir()
+    (mine.folder / "inner/params.yaml").write_text("{}\n", encoding="utf-8")
+    mine.commit("a project in a folder")
+    monkeypatch.chdir(mine.folder / "inner")
+    with pytest.raises(UserError, match="this folder, which is inner/ of a larger repository; give it one of its own"):
+        prepare("small", read_configuration(ROOT))
+    assert not Path("scratch").exists()
+
+
+def test_the_folder_of_the_images_may_begin_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trivial(tmp_path, {})
+    matrix = {"method": ["a"], "seed": [1]}
+    stages = {"train": {"matrix": matrix, "cmd": "echo $TAG_DATASETS > a.txt", "outs": ["a.txt"]}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    monkeypatch.setenv("TAG_DATASETS", "~/sets")
+    assert run(tmp_path, [("a", 1)], eigenspectrum=False, jobs=1, options=[]) == 0
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8").strip() == str((Path.home() / "sets").resolve())
+
+
 @pytest.mark.parametrize("protocol", ["0", "2"])
 def test_an_experiment_is_saved_by_every_git(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before version 2 of the protocol, the default since Git 2.26, a server sends only what a reference leads to."""

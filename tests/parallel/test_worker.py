@@ -122,12 +122,14 @@ def test_a_clone_of_a_project_and_a_remote_whatever_their_folders_are_called(
     trivial(here, {"a": ("true", [])})
     shelf = here / "the shelf, or #2"
     commit = git("rev-parse", "HEAD", folder=here)
-    monkeypatch.setenv(clones.VARIABLE, str(tmp_path / "clones"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(clones.VARIABLE, "~/clones")
     monkeypatch.setenv("GIT_DIR", str(here / ".git"))  # as in a hook
     with clones.own_clone(clones.Source(str(here), commit, ("shelf", str(shelf))), "a") as clone:
         told = [Clone(clone).run("dvc", "config", key).rstrip("\n") for key in ("core.remote", "remote.shelf.url")]
         assert git("rev-parse", "HEAD", folder=clone) == commit
     assert told == ["shelf", str(shelf)]
+    assert clone.is_relative_to(tmp_path / "clones")
 
 
 def test_a_clone_follows_branches_that_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
