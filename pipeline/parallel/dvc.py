@@ -309,11 +309,13 @@ def read_at(commit: str, path: str) -> str:
     from dvc.api import DVCFileSystem
 
     reason = ""
+    inside = git("rev-parse", "--show-prefix")  # of a project that is a folder of a larger repository
+    below: dict[str, Any] = {"subrepos": True} if inside else {}
     # With a remote DVC makes its file system first, for which a plugin may be missing, or a password.
     without: dict[str, Any] = {"core": {"remote": "none"}, "remote": {"none": {"url": os.devnull}}}
     for config in (without, {}):
         try:
-            return str(DVCFileSystem(rev=commit, config=config).read_text(path, encoding="utf-8"))
+            return str(DVCFileSystem(rev=commit, config=config, **below).read_text(f"{inside}{path}", encoding="utf-8"))
         except Exception as error:  # of DVC, of the remote's library, or of Git
             reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     raise UserError(

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from pipeline.parallel import dvc
 from pipeline.support.errors import UserError
+from pipeline.support.git import git
 from stages.process import STAGE
 from tests.clones import Clone
 from tests.parallel.assumptions import VERSION, holds
@@ -192,3 +193,18 @@ def test_an_experiment_is_a_reference_named_after_its_base(ran: Clone, monkeypat
 def test_a_command_knows_its_stage(ran: Clone) -> None:
     found = (ran.folder / "stage").read_text(encoding="utf-8").strip()
     holds(found == "z", f"the variable {STAGE} is a stage's name", "stages/process.py")
+
+
+def test_an_output_is_read_where_the_project_is_a_folder_of_a_larger_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    Clone(tmp_path).run("git", "init", "--quiet")
+    inner = Clone(tmp_path / "inner")
+    inner.run("dvc", "init", "--quiet", "--subdir")
+    (inner.folder / "a.txt").write_text("an output", encoding="utf-8")
+    inner.run("dvc", "add", "--quiet", "a.txt")
+    inner.commit("one")
+    (inner.folder / "a.txt").unlink()
+    monkeypatch.chdir(inner.folder)
+    assert dvc.read_at(git("rev-parse", "HEAD"), "a.txt") == "an output"
